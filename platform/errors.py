@@ -1,0 +1,62 @@
+"""One tree of errors, all of which survive pickling between Ray processes.
+
+    UndriftError
+    ├── ConfigError        the YAML, or a file it names, is wrong
+    ├── ModelError         the factory, the architecture or the weights are wrong
+    ├── RequestError       one HTTP request is wrong; carries the status to answer with
+    ├── StoreError         durable state is missing, damaged or written by a newer release
+    ├── TrainingError      a retraining could not start or could not finish
+    ├── SwapError          the replicas could not change version
+    ├── IllegalTransition  an event that cannot happen in the present lifecycle phase
+    └── PlatformError      starting, finding or stopping a running platform
+"""
+
+from __future__ import annotations
+
+
+class UndriftError(Exception):
+    """Base of every error that undrift raises on purpose; its text is meant for a person."""
+
+
+class ConfigError(UndriftError):
+    """The configuration, or a file it names, cannot be used."""
+
+
+class ModelError(UndriftError):
+    """The model factory failed, or weights do not fit the architecture."""
+
+
+class StoreError(UndriftError):
+    """Durable state is missing, damaged, or from a newer release."""
+
+
+class TrainingError(UndriftError):
+    """A retraining could not start or finish; the live model is untouched."""
+
+
+class SwapError(UndriftError):
+    """The replicas could not all change version; the live model is untouched."""
+
+
+class IllegalTransition(UndriftError):
+    """An event that cannot happen in the present lifecycle phase."""
+
+
+class PlatformError(UndriftError):
+    """The platform could not be started, found or stopped."""
+
+
+class RequestError(UndriftError):
+    """One HTTP request is wrong.
+
+    Args:
+        message: What was wrong and what was expected.
+        status: HTTP status to answer with, 400 to 499, or 503 for back-pressure.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[type[RequestError], tuple[str, int]]:
+        return type(self), (str(self), self.status)

@@ -1,0 +1,310 @@
+"""Events, instructions and drift evidence: frozen data that round-trips through plain dicts.
+
+Events are the only thing that moves the lifecycle; instructions are the only thing that it asks
+of the outside. Both are journalled as dicts, so an incident can be replayed as a test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from enum import IntEnum, StrEnum
+from typing import Any, ClassVar, TypeVar
+
+
+class Level(IntEnum):
+    """How sure a signal, or the ensemble, is that the world has moved."""
+
+    NONE = 0
+    WARNING = 1
+    DRIFT = 2
+
+
+class DriftKind(StrEnum):
+    """What the signals together say has changed; it decides the retraining data."""
+
+    NONE = "none"
+    CONCEPT = "concept"  # the labels, given the inputs
+    COVARIATE = "covariate"  # the inputs
+    BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReport:
+    """The state of one signal.
+
+    Attributes:
+        name: ``input``, ``output`` or ``performance``.
+        level: Present level.
+        statistic: The sequential statistic, on the scale of the two limits.
+        warning_at: Statistic at which the level becomes warning.
+        drift_at: Statistic at which the level becomes drift.
+        change_row: Estimated first row of the new regime while the level is above none.
+        since_row: Row at which the present level was reached.
+    """
+
+    name: str
+    level: Level
+    statistic: float
+    warning_at: float
+    drift_at: float
+    change_row: int | None = None
+    since_row: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the monitor knows now, and what the ensemble makes of it.
+
+    Attributes:
+        level: Level of the ensemble.
+        kind: What has changed.
+        signals: The three signals.
+        version: Model version that the signals watch.
+        rows: Predictions seen so far.
+        labelled: Labels joined so far.
+        regime_rows: Labelled rows since the start of the present regime.
+        labels_missing: True if labels are further away than the configured lag allows.
+        reason: One sentence for a person.
+    """
+
+    level: Level
+    kind: DriftKind
+    signals: tuple[SignalReport, ...]
+    version: int
+    rows: int
+    labelled: int
+    regime_rows: int = 0
+    labels_missing: bool = False
+    reason: str = ""
+
+    @property
+    def change_row(self) -> int | None:
+        """Earliest change point among the signals that decide, labels before inputs."""
+        by_name = {s.name: s for s in self.signals}
+        performance = by_name.get("performance")
+        if performance is not None and performance.change_row is not None:
+            return performance.change_row
+        rows = [s.change_row for s in self.signals if s.change_row is not None]
+        return min(rows, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events.
+
+    Attributes:
+        at: When it happened, Unix seconds; the lifecycle has no other clock.
+        run_id: Run that it belongs to; empty for events of no run.
+        cause: What led to it, for the journal.
+    """
+
+    at: float
+    run_id: str = ""
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configured(Event):
+    """The controller started, with this policy."""
+
+    policy: dict[str, Any]
+    live_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored(Event):
+    """The monitor reports its evidence."""
+
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainRequested(Event):
+    """An operator asks for a retraining now."""
+
+    method: str = ""
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained(Event):
+    """A retraining finished, and the gate has judged its candidate."""
+
+    version: int
+    accepted: bool
+    reason: str
+    regime_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainFailed(Event):
+    """A retraining ended without a candidate."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromoteRequested(Event):
+    """An operator asks to serve a stored version."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackRequested(Event):
+    """An operator asks to go back to the previous version, or to a named one."""
+
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swapped(Event):
+    """Every replica serves ``version``."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapFailed(Event):
+    """The swap was aborted; the old version serves on."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbationPassed(Event):
+    """The promoted version held up on late labels."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbationFailed(Event):
+    """The promoted version is worse on late labels than the one it replaced."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRequested(Event):
+    """An operator stops automatic decisions; serving and monitoring go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRequested(Event):
+    """An operator lets automatic decisions go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick(Event):
+    """Time passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """Base of all instructions; executing one twice has the effect of once."""
+
+    run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage(Instruction):
+    """Start training workers and let them wait: drift is likely."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train(Instruction):
+    """Retrain from ``base_version`` on the data that ``evidence`` decides."""
+
+    base_version: int
+    evidence: Evidence | None = None
+    regime_start: int = 0
+    method: str = ""
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swap(Instruction):
+    """Bring every replica to ``version`` in two phases."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rearm(Instruction):
+    """Calibrate the signals on ``version``; with ``against``, hold a probation first."""
+
+    version: int
+    regime_start: int = 0
+    against: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify(Instruction):
+    """Tell people: ``kind`` is one of warning, drift, candidate, promoted, rolled_back, failed."""
+
+    kind: str
+    text: str
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+T = TypeVar("T")
+_TYPES: dict[str, type] = {
+    cls.__name__: cls for base in (Event, Instruction) for cls in base.__subclasses__()
+}
+_NESTED: dict[str, Any] = {"evidence": Evidence, "signals": SignalReport}
+_ENUMS: dict[str, type] = {"level": Level, "kind": DriftKind}
+
+
+class Codec:
+    """Turns events and instructions into dicts of plain JSON values and back.
+
+    Example:
+        >>> event = Swapped(at=1.0, run_id="r1", version=2)
+        >>> Codec.decode(Codec.encode(event)) == event
+        True
+    """
+
+    TYPE_KEY: ClassVar[str] = "type"
+
+    @classmethod
+    def encode(cls, value: Event | Instruction | Evidence) -> dict[str, Any]:
+        """Return ``value`` as a dict of plain JSON values."""
+        data = asdict(value)
+        if not isinstance(value, Evidence):
+            data[cls.TYPE_KEY] = type(value).__name__
+        return data
+
+    @classmethod
+    def decode(cls, data: dict[str, Any]) -> Any:
+        """Return the event or instruction that ``data`` describes.
+
+        Raises:
+            ValueError: The type is unknown, as in a journal from a newer release.
+        """
+        name = data.get(cls.TYPE_KEY, "")
+        if name not in _TYPES:
+            raise ValueError(f"unknown event type {name!r}; is the journal from a newer release?")
+        return _build(_TYPES[name], {k: v for k, v in data.items() if k != cls.TYPE_KEY})
+
+    @staticmethod
+    def evidence(data: dict[str, Any]) -> Evidence:
+        """Return the evidence that ``data`` describes."""
+        return _build(Evidence, data)
+
+
+def _build(cls: type[T], data: dict[str, Any]) -> T:
+    values: dict[str, Any] = {}
+    assert is_dataclass(cls)
+    for f in fields(cls):
+        if f.name not in data:
+            continue
+        value = data[f.name]
+        if f.name in _NESTED and isinstance(value, dict):
+            value = _build(_NESTED[f.name], value)
+        elif f.name in _NESTED and isinstance(value, list | tuple):
+            value = tuple(_build(_NESTED[f.name], v) for v in value)
+        elif f.name in _ENUMS and cls in (Evidence, SignalReport):
+            value = _ENUMS[f.name](value)
+        values[f.name] = value
+    return cls(**values)

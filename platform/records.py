@@ -1,0 +1,132 @@
+"""Columnar records that travel between serving, monitoring, storage and training.
+
+They are plain NumPy so that they cross Ray's object store without a copy. Rows are numbered by
+the monitor in the order in which it made them durable; that number, not the clock, is the time
+axis of every signal, change point and training pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+TimeArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Answers given by the model, one row each.
+
+    Attributes:
+        ids: n inference ids, unique; UUIDv7 unless the caller chose them.
+        row: (n,) row numbers; zeros until the monitor numbers them.
+        at: (n,) time of the answer, Unix seconds.
+        version: (n,) model version that answered.
+        x: (n, *input_shape) model input.
+        embedding: (n, e) input of the last linear layer.
+        output: (n, c) class probabilities.
+    """
+
+    ids: tuple[str, ...]
+    row: IntArray
+    at: TimeArray
+    version: IntArray
+    x: FloatArray
+    embedding: FloatArray
+    output: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the arrays in bytes."""
+        return self.x.nbytes + self.embedding.nbytes + self.output.nbytes + 24 * len(self.ids)
+
+    def numbered(self, first_row: int) -> Predictions:
+        """Return the same rows numbered upward from ``first_row``."""
+        return replace(self, row=np.arange(first_row, first_row + len(self), dtype=np.int64))
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Predictions:
+        """Return the rows at ``index``, an integer or boolean index of shape (k,) or (n,)."""
+        kept = np.arange(len(self))[index]
+        return Predictions(
+            ids=tuple(self.ids[i] for i in kept),
+            row=self.row[kept],
+            at=self.at[kept],
+            version=self.version[kept],
+            x=self.x[kept],
+            embedding=self.embedding[kept],
+            output=self.output[kept],
+        )
+
+    @staticmethod
+    def concat(parts: Sequence[Predictions]) -> Predictions:
+        """Join parts (at least one) in order."""
+        return Predictions(
+            ids=tuple(i for part in parts for i in part.ids),
+            row=np.concatenate([part.row for part in parts]),
+            at=np.concatenate([part.at for part in parts]),
+            version=np.concatenate([part.version for part in parts]),
+            x=np.concatenate([part.x for part in parts]),
+            embedding=np.concatenate([part.embedding for part in parts]),
+            output=np.concatenate([part.output for part in parts]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Ground truth by inference id, in order of arrival.
+
+    Attributes:
+        ids: n inference ids; repeats and unknown ids are allowed.
+        label: (n,) class index.
+        at: (n,) time of arrival, Unix seconds.
+    """
+
+    ids: tuple[str, ...]
+    label: IntArray
+    at: TimeArray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @staticmethod
+    def concat(parts: Sequence[Labels]) -> Labels:
+        """Join parts (at least one) in order."""
+        return Labels(
+            ids=tuple(i for part in parts for i in part.ids),
+            label=np.concatenate([part.label for part in parts]),
+            at=np.concatenate([part.at for part in parts]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Held-out labelled rows as one version of the model sees them; stored with that version.
+
+    The signals measure departures from it, and the importance regulariser and the retention
+    test use it as "what must not be forgotten".
+
+    Attributes:
+        x: (n, *input_shape) inputs.
+        y: (n,) class index.
+        embedding: (n, e) input of the last linear layer.
+        output: (n, c) class probabilities.
+        recent: (n,) True for rows of the regime that the version was trained for; the signals
+            are calibrated on those, retention is tested on the others.
+    """
+
+    x: FloatArray
+    y: IntArray
+    embedding: FloatArray
+    output: FloatArray
+    recent: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.y)
