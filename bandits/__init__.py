@@ -1,0 +1,1 @@
+"""Multi-armed bandits that return (arm, probability); NumPy only."""

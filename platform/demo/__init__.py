@@ -1,0 +1,1 @@
+"""The demo: real labelled streams with drift, driven through HTTP."""

@@ -1,0 +1,1 @@
+"""Monitoring: three drift signals, their ensemble, the late-label join."""

@@ -1,0 +1,1 @@
+"""Serving on Ray Serve: protocol, model slots, tap, swap."""

@@ -1,0 +1,1 @@
+"""Retraining: pool, selection, importance, methods, gate."""
