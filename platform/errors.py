@@ -1,14 +1,14 @@
 """One tree of errors, all of which survive pickling between Ray processes.
 
-    UndriftError
-    ├── ConfigError        the YAML, or a file it names, is wrong
-    ├── ModelError         the factory, the architecture or the weights are wrong
-    ├── RequestError       one HTTP request is wrong; carries the status to answer with
-    ├── StoreError         durable state is missing, damaged or written by a newer release
-    ├── TrainingError      a retraining could not start or could not finish
-    ├── SwapError          the replicas could not change version
-    ├── IllegalTransition  an event that cannot happen in the present lifecycle phase
-    └── PlatformError      starting, finding or stopping a running platform
+UndriftError
+├── ConfigError        the YAML, or a file it names, is wrong
+├── ModelError         the factory, the architecture or the weights are wrong
+├── RequestError       one HTTP request is wrong; carries the status to answer with
+├── StoreError         durable state is missing, damaged or written by a newer release
+├── TrainingError      a retraining could not start or could not finish
+├── SwapError          the replicas could not change version
+├── IllegalTransitionError  an event that cannot happen in the present lifecycle phase
+└── PlatformError      starting, finding or stopping a running platform
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SwapError(UndriftError):
     """The replicas could not all change version; the live model is untouched."""
 
 
-class IllegalTransition(UndriftError):
+class IllegalTransitionError(UndriftError):
     """An event that cannot happen in the present lifecycle phase."""
 
 

@@ -224,6 +224,11 @@ class Train(Instruction):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(Instruction):
+    """Stop the retraining of this run; its outcome no longer matters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Swap(Instruction):
     """Bring every replica to ``version`` in two phases."""
 
@@ -250,8 +255,13 @@ class Notify(Instruction):
 
 T = TypeVar("T")
 _TYPES: dict[str, type] = {
-    cls.__name__: cls for base in (Event, Instruction) for cls in base.__subclasses__()
+    name: cls
+    for name, cls in list(globals().items())
+    if isinstance(cls, type) and issubclass(cls, Event | Instruction)
 }
+EVENTS: tuple[type[Event], ...] = tuple(
+    cls for cls in _TYPES.values() if issubclass(cls, Event) and cls is not Event
+)
 _NESTED: dict[str, Any] = {"evidence": Evidence, "signals": SignalReport}
 _ENUMS: dict[str, type] = {"level": Level, "kind": DriftKind}
 

@@ -1,0 +1,400 @@
+"""The life of a deployed model as one pure state machine.
+
+`step(state, event)` returns the next state and the instructions to execute. It reads no clock
+(time is in the events), no disk and no network. `TABLE` is total: for every phase and every event
+it names a rule, or says why the event is ignored or illegal there. An illegal event raises and
+leaves the state as it was; an event of a superseded run is stale and is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from undrift.errors import IllegalTransitionError
+from undrift.events import (
+    Cancel,
+    Configured,
+    Event,
+    Evidence,
+    Instruction,
+    Level,
+    Notify,
+    PauseRequested,
+    ProbationFailed,
+    ProbationPassed,
+    PromoteRequested,
+    Rearm,
+    ResumeRequested,
+    RetrainRequested,
+    RollbackRequested,
+    Scored,
+    Stage,
+    Swap,
+    SwapFailed,
+    Swapped,
+    Tick,
+    Train,
+    Trained,
+    TrainFailed,
+)
+from undrift.states import LifecycleSettings, Phase, Run, State, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """The event is harmless in this phase."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Illegal:
+    """The event cannot happen, or may not be asked for, in this phase."""
+
+    reason: str
+
+
+Rule = Callable[[State, "Event"], Step] | Ignored | Illegal
+
+
+def initial(settings: LifecycleSettings, live: int) -> State:
+    """Return the state of a platform that has just been deployed with version ``live``."""
+    return State(Phase.HEALTHY, settings, live, baseline=Rearm(version=live))
+
+
+def step(state: State, event: Event) -> Step:
+    """Return the next state and the instructions that ``event`` leads to.
+
+    Raises:
+        IllegalTransitionError: The event is illegal in this phase; the state stands.
+    """
+    if event.run_id and (state.run is None or event.run_id != state.run.run_id):
+        return Step(state, ignored=f"stale: run {event.run_id} is not in progress")
+    rule = TABLE[state.phase][type(event)]
+    if isinstance(rule, Ignored):
+        return Step(state, ignored=rule.reason)
+    if isinstance(rule, Illegal):
+        raise IllegalTransitionError(f"{rule.reason} (phase {state.phase})")
+    return rule(state, event)
+
+
+# ---------------------------------------------------------------------- shared pieces
+
+
+def _to(state: State, phase: Phase, *instructions: Instruction, **changes: object) -> Step:
+    return Step(replace(state, phase=phase, **changes), instructions)  # type: ignore[arg-type]
+
+
+def _cancel(state: State) -> tuple[Instruction, ...]:
+    training = any(isinstance(i, Train) for i in state.outstanding)
+    return (Cancel(run_id=state.run.run_id),) if training and state.run else ()
+
+
+def _train(
+    state: State, at: float, trigger: str, *before: Instruction, method: str = "", steps: int = 0
+) -> Step:
+    """Begin a retraining; the caller has checked that it is allowed."""
+    run = Run(f"run-{state.runs + 1}", trigger, _rest(state), at)
+    drifted = trigger == "drift" and state.evidence is not None
+    start = state.evidence.change_row if drifted and state.evidence else state.regime_start
+    train = Train(
+        run_id=run.run_id,
+        base_version=state.live,
+        evidence=state.evidence,
+        regime_start=state.regime_start if start is None else start,
+        method=method,
+        steps=steps,
+    )
+    return _to(
+        state,
+        Phase.RETRAINING,
+        *before,
+        train,
+        run=run,
+        runs=state.runs + 1,
+        outstanding=(train,),
+        refinements=state.refinements + 1 if trigger == "refine" else 0,
+    )
+
+
+def _rest(state: State) -> Phase:
+    """Return the phase that a failed run falls back to."""
+    if state.phase in (Phase.PAUSED, Phase.DRIFT):
+        return state.phase
+    drifted = state.evidence is not None and state.evidence.level == Level.DRIFT
+    return Phase.DRIFT if drifted and state.phase == Phase.RETRAINING else Phase.HEALTHY
+
+
+def _swap(state: State, at: float, trigger: str, version: int) -> Step:
+    run = Run(f"run-{state.runs + 1}", trigger, _rest(state), at, version)
+    swap = Swap(run_id=run.run_id, version=version)
+    changes = {"run": run, "runs": state.runs + 1, "outstanding": (swap,)}
+    return _to(state, Phase.SWAPPING, *_cancel(state), swap, **changes)
+
+
+def _failed(state: State, at: float, reason: str) -> Step:
+    assert state.run is not None
+    settings = state.settings
+    wait = min(settings.backoff_s * 2**state.attempts, settings.backoff_max_s)
+    text = f"{state.run.run_id} ({state.run.trigger}): {reason}"
+    return _to(
+        state,
+        state.run.resume,
+        Notify(run_id=state.run.run_id, kind="failed", text=text),
+        run=None,
+        attempts=state.attempts + 1,
+        not_before=at + wait,
+        outstanding=(),
+    )
+
+
+# ---------------------------------------------------------------------- rules
+
+
+def _configured(state: State, event: Event) -> Step:
+    assert isinstance(event, Configured)
+    settings = LifecycleSettings.model_validate(event.policy)
+    again = (state.baseline,) if state.baseline else ()
+    return Step(replace(state, settings=settings), again + state.outstanding)
+
+
+def _watch(state: State, event: Event) -> Step:
+    """Healthy or warning: follow the evidence."""
+    assert isinstance(event, Scored)
+    evidence, settings = event.evidence, state.settings
+    if evidence.version != state.live:
+        return Step(state, ignored=f"stale: evidence is of version {evidence.version}")
+    if evidence.level == Level.DRIFT:
+        noticed = replace(state, phase=Phase.DRIFT, evidence=evidence)
+        tell = Notify(kind="drift", text=evidence.reason)
+        return _retry(noticed, event, tell)
+    if _refinement_due(state, evidence, event.at):
+        return _train(state, event.at, "refine")
+    if evidence.level == Level.WARNING and state.phase == Phase.HEALTHY:
+        tell = Notify(kind="warning", text=evidence.reason)
+        stage = () if settings.mode == "off" else (Stage(),)
+        return _to(state, Phase.WARNING, tell, *stage, evidence=evidence)
+    if evidence.level == Level.NONE and state.phase == Phase.WARNING:
+        return _to(state, Phase.HEALTHY, evidence=None)
+    return Step(state, ignored="no change of level")
+
+
+def _refinement_due(state: State, evidence: Evidence, at: float) -> bool:
+    settings = state.settings
+    return (
+        settings.mode != "off"
+        and settings.refine_growth > 0
+        and state.regime_rows > 0
+        and state.refinements < settings.refine_limit
+        and at >= state.not_before
+        and evidence.regime_rows >= settings.refine_growth * state.regime_rows
+    )
+
+
+def _retry(state: State, event: Event, *before: Instruction) -> Step:
+    """Drift: begin to retrain as soon as mode, cooldown and back-off allow it."""
+    if isinstance(event, Scored) and event.evidence.level == Level.DRIFT:
+        state = replace(state, evidence=event.evidence)
+    if state.settings.mode != "off" and event.at >= state.not_before:
+        return _train(state, event.at, "drift", *before)
+    if before:
+        return Step(state, before)
+    return Step(state, ignored="drift is known; waiting for cooldown, back-off or an operator")
+
+
+def _retrain(state: State, event: Event) -> Step:
+    assert isinstance(event, RetrainRequested)
+    return _train(
+        state, event.at, "operator", *_cancel(state), method=event.method, steps=event.steps
+    )
+
+
+def _trained(state: State, event: Event) -> Step:
+    assert isinstance(event, Trained)
+    run = state.run
+    assert run is not None
+    state = replace(state, outstanding=())
+    train_rows = event.regime_rows or state.regime_rows
+    if not event.accepted:
+        text = f"version {event.version} rejected: {event.reason}"
+        if run.trigger == "refine":  # the live version is good; wait for more labels
+            tell = Notify(run_id=event.run_id, kind="failed", text=text)
+            return _to(state, run.resume, tell, run=None, regime_rows=train_rows)
+        return _failed(state, event.at, text)
+    drifted = run.trigger == "drift" and state.evidence is not None
+    start = state.evidence.change_row if drifted and state.evidence else None
+    state = replace(
+        state,
+        run=replace(run, version=event.version),
+        regime_rows=train_rows,
+        regime_start=state.regime_start if start is None else start,
+    )
+    tell = Notify(
+        run_id=event.run_id, kind="candidate", text=f"version {event.version}: {event.reason}"
+    )
+    if state.settings.mode != "auto":
+        return _to(state, Phase.CANDIDATE, tell)
+    swap = Swap(run_id=event.run_id, version=event.version)
+    return _to(state, Phase.SWAPPING, tell, swap, outstanding=(swap,))
+
+
+def _train_failed(state: State, event: Event) -> Step:
+    assert isinstance(event, TrainFailed)
+    return _failed(state, event.at, event.reason)
+
+
+def _promote(state: State, event: Event) -> Step:
+    assert isinstance(event, PromoteRequested)
+    if event.version == state.live and state.phase != Phase.SWAPPING:
+        raise IllegalTransitionError(f"version {event.version} is already live")
+    return _swap(state, event.at, "operator", event.version)
+
+
+def _roll_back(state: State, event: Event) -> Step:
+    assert isinstance(event, RollbackRequested | ProbationFailed)
+    target = event.version if isinstance(event, RollbackRequested) else None
+    if target is None:
+        target = state.live if state.phase == Phase.SWAPPING else state.previous
+    if target is None:
+        raise IllegalTransitionError("there is no previous version to go back to")
+    if target == state.live and state.phase != Phase.SWAPPING:
+        raise IllegalTransitionError(f"version {target} is already live")
+    return _swap(state, event.at, "rollback", target)
+
+
+def _swapped(state: State, event: Event) -> Step:
+    assert isinstance(event, Swapped)
+    assert state.run is not None
+    run, left = state.run, state.live
+    back = run.trigger == "rollback"
+    rearm = Rearm(
+        run_id=run.run_id,
+        version=event.version,
+        regime_start=0 if back else state.regime_start,
+        against=None if back or run.resume == Phase.PAUSED else left,
+    )
+    tell = Notify(
+        run_id=run.run_id,
+        kind="rolled_back" if back else "promoted",
+        text=f"version {event.version} is live instead of {left} ({run.trigger})",
+        detail={"version": event.version, "left": left, "seconds": event.at - run.started},
+    )
+    state = replace(
+        state,
+        live=event.version,
+        previous=None if back else left,
+        outstanding=(),
+        baseline=rearm,
+        evidence=None,
+        attempts=state.attempts + back,
+        regime_rows=0 if back else state.regime_rows,
+        not_before=event.at + state.settings.cooldown_s,
+    )
+    if run.resume == Phase.PAUSED:
+        return _to(state, Phase.PAUSED, rearm, tell, run=None)
+    if back:
+        return _to(state, Phase.ROLLED_BACK, rearm, tell, run=None)
+    return _to(state, Phase.PROMOTED, rearm, tell)
+
+
+def _swap_failed(state: State, event: Event) -> Step:
+    assert isinstance(event, SwapFailed)
+    return _failed(state, event.at, f"swap aborted: {event.reason}")
+
+
+def _proven(state: State, event: Event) -> Step:
+    return _to(
+        state,
+        Phase.HEALTHY,
+        run=None,
+        attempts=0,
+        not_before=event.at + state.settings.cooldown_s,
+        baseline=replace(state.baseline, against=None) if state.baseline else None,
+    )
+
+
+def _probation_over(state: State, event: Event) -> Step:
+    assert state.run is not None
+    if event.at - state.run.started < state.settings.probation_timeout_s:
+        return Step(state, ignored="probation goes on")
+    return _proven(state, event)
+
+
+def _unproven(state: State, event: Event) -> Step:
+    if not state.settings.auto_rollback or state.previous is None:
+        return Step(state, ignored="probation failed; automatic rollback is off")
+    return _roll_back(state, event)
+
+
+def _cooled(state: State, event: Event) -> Step:
+    if event.at < state.not_before:
+        return Step(state, ignored="cooldown after a rollback")
+    return _to(state, Phase.HEALTHY)
+
+
+def _pause(state: State, _: Event) -> Step:
+    return _to(state, Phase.PAUSED, *_cancel(state), run=None, outstanding=())
+
+
+def _resume(state: State, _: Event) -> Step:
+    return _to(state, Phase.HEALTHY)
+
+
+# ---------------------------------------------------------------------- the table
+
+_OPERATOR: dict[type[Event], Rule] = {
+    Configured: _configured,
+    RetrainRequested: _retrain,
+    PromoteRequested: _promote,
+    RollbackRequested: _roll_back,
+    PauseRequested: _pause,
+    ResumeRequested: Ignored("not paused"),
+}
+_NO_RUN: dict[type[Event], Rule] = {
+    Trained: Illegal("nothing is being retrained"),
+    TrainFailed: Illegal("nothing is being retrained"),
+    Swapped: Illegal("no swap is in progress"),
+    SwapFailed: Illegal("no swap is in progress"),
+    ProbationPassed: Ignored("no probation is in progress"),
+    ProbationFailed: Ignored("no probation is in progress"),
+}
+_QUIET: dict[type[Event], Rule] = {**_OPERATOR, **_NO_RUN, Tick: Ignored("nothing is due")}
+_BUSY = Illegal("single flight: a run is in progress; pause or roll back first")
+
+TABLE: dict[Phase, dict[type[Event], Rule]] = {
+    Phase.HEALTHY: {**_QUIET, Scored: _watch},
+    Phase.WARNING: {**_QUIET, Scored: _watch},
+    Phase.DRIFT: {**_QUIET, Scored: _retry, Tick: _retry},
+    Phase.RETRAINING: {
+        **_QUIET,
+        Scored: Ignored("a retraining is in progress"),
+        RetrainRequested: _BUSY,
+        Trained: _trained,
+        TrainFailed: _train_failed,
+    },
+    Phase.CANDIDATE: {**_QUIET, Scored: Ignored("a candidate waits for an operator")},
+    Phase.SWAPPING: {
+        **_QUIET,
+        Scored: Ignored("a swap is in progress"),
+        RetrainRequested: _BUSY,
+        PauseRequested: _BUSY,
+        Swapped: _swapped,
+        SwapFailed: _swap_failed,
+    },
+    Phase.PROMOTED: {
+        **_QUIET,
+        Scored: Ignored("probation: the new version is being proven on late labels"),
+        Tick: _probation_over,
+        ProbationPassed: _proven,
+        ProbationFailed: _unproven,
+    },
+    Phase.ROLLED_BACK: {**_QUIET, Scored: Ignored("cooldown after a rollback"), Tick: _cooled},
+    Phase.PAUSED: {
+        **_QUIET,
+        Scored: Ignored("paused"),
+        RetrainRequested: Illegal("paused: resume first"),
+        PauseRequested: Ignored("already paused"),
+        ResumeRequested: _resume,
+    },
+}

@@ -1,0 +1,112 @@
+"""What the lifecycle remembers: its settings, phases and state, and the outcome of one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from undrift.events import Evidence, Instruction, Rearm
+from undrift.section import Section
+
+
+class LifecycleSettings(Section):
+    """When the platform may act by itself."""
+
+    mode: Literal["off", "suggest", "auto"] = "auto"
+    """off: only watch; suggest: retrain, then wait for an operator; auto: promote as well."""
+    cooldown_s: float = Field(300.0, ge=0)
+    """Seconds between the end of one change of version and the next automatic retraining."""
+    backoff_s: float = Field(60.0, ge=0)
+    """Seconds before another try after a rejected or failed candidate; doubles each time."""
+    backoff_max_s: float = Field(3600.0, ge=0)
+    """Longest back-off, seconds."""
+    refine_growth: float = Field(2.0, ge=0)
+    """Retrain again when the labelled rows of the new regime have grown this much; 0: never."""
+    refine_limit: int = Field(3, ge=0)
+    """At most this many refinements for one regime."""
+    auto_rollback: bool = True
+    """Go back to the previous version when the probation fails, in every mode."""
+    probation_timeout_s: float = Field(86_400.0, gt=0)
+    """A probation that has seen too few labels for this long ends as unproven."""
+
+
+class Phase(StrEnum):
+    """Where the deployed model is in its life."""
+
+    HEALTHY = "healthy"
+    WARNING = "warning"
+    DRIFT = "drift"
+    RETRAINING = "retraining"
+    CANDIDATE = "candidate"
+    SWAPPING = "swapping"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt to change the live version.
+
+    Attributes:
+        run_id: Its id, unique within a state directory.
+        trigger: drift, refine, operator, or rollback.
+        resume: Phase to return to if it fails.
+        started: Unix seconds.
+        version: The version it wants live, once known.
+    """
+
+    run_id: str
+    trigger: str
+    resume: Phase
+    started: float
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that the lifecycle remembers.
+
+    Attributes:
+        phase: Present phase.
+        settings: Policy in force.
+        live: Version that answers requests.
+        previous: Version that `rollback` goes back to.
+        run: The run in progress; None in phases without one.
+        runs: Runs begun so far.
+        attempts: Failed runs since the last proven promotion; drives the back-off.
+        not_before: Earliest time of the next automatic retraining, Unix seconds.
+        evidence: Evidence of the drift being dealt with.
+        regime_start: First row of the regime that the live version was trained for.
+        regime_rows: Labelled rows of that regime that it was trained on.
+        refinements: Refinements done for that regime.
+        outstanding: Instructions without an outcome yet; issued again after a restart.
+        baseline: What the monitor was last told to calibrate on.
+    """
+
+    phase: Phase
+    settings: LifecycleSettings
+    live: int
+    previous: int | None = None
+    run: Run | None = None
+    runs: int = 0
+    attempts: int = 0
+    not_before: float = 0.0
+    evidence: Evidence | None = None
+    regime_start: int = 0
+    regime_rows: int = 0
+    refinements: int = 0
+    outstanding: tuple[Instruction, ...] = ()
+    baseline: Rearm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Outcome of one event: the next state, what to do, and why if it was ignored."""
+
+    state: State
+    instructions: tuple[Instruction, ...] = ()
+    ignored: str = ""
