@@ -1,0 +1,56 @@
+# One door to every command; each makes its own environment first. `make` alone lists them.
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TYPES := build/types/undrift
+EXTRAS := demo,dev
+CHECKED := platform bandits tests $(wildcard benchmarks)
+
+# The first interpreter that is new enough; override with `make PYTHON=/path/to/python`.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: help demo test check lint types lock clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(STAMP) ## run the digits stream to the end and write its report
+	$(BIN)/undrift demo
+
+test: lint types ## all that continuous integration runs
+	$(BIN)/python -m pytest
+
+check: lint types ## the inner loop, under a minute: no Ray, no demo
+	$(BIN)/python -m pytest -m "not ray and not demo"
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+
+# mypy cannot see through the import hook of an editable install, so it reads a tree of links
+# in which platform/ is called undrift.
+types: $(STAMP)
+	@rm -rf $(TYPES) && mkdir -p $(TYPES)
+	@ln -s $(CURDIR)/platform/* $(CURDIR)/bandits $(TYPES)
+	MYPYPATH=$(dir $(TYPES)) $(BIN)/mypy
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "undrift needs Python 3.11 or newer; none found." \
+		"Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual" \
+		"environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+lock: ## resolve the dependencies anew and write constraints.txt
+	@test -n "$(PYTHON)" || { echo "undrift needs Python 3.11 or newer" >&2; exit 1; }
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$(EXTRAS)]"
+	{ sed -n '/^#/p' constraints.txt; \
+	  build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+	rm -rf build/lock
+
+clean: ## remove the environment and what was built
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache
