@@ -1,0 +1,172 @@
+"""The model that answers, and beside it the one that is about to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from undrift.errors import ModelError, RequestError, SwapError
+from undrift.model import Factory, find_head, forward_with_embedding, load_weights
+from undrift.records import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one version of the model says about a batch.
+
+    Attributes:
+        output: (n, c) class probabilities.
+        embedding: (n, e) input of the head.
+        version: Version that computed all rows.
+        hash: Hash of its weights.
+    """
+
+    output: FloatArray
+    embedding: FloatArray
+    version: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    version: int
+    hash: str
+    model: nn.Module
+    head: nn.Linear
+
+
+class DoubleBuffer:
+    """Holds the live model and, during a swap, the prepared one.
+
+    Preparing runs beside answering. Forward passes run one at a time, and the flip takes the same
+    lock: once ``commit`` returns, no answer of the old version is still being computed.
+
+    Args:
+        factory: Builds a new model, unfilled, on each call.
+        head: Dotted name of the last linear layer, or ``auto``.
+        device: Where the models live.
+    """
+
+    def __init__(self, factory: Factory, head: str = "auto", device: str = "cpu") -> None:
+        self._factory = factory
+        self._head = head
+        self._device = torch.device(device)
+        self._compute = threading.Lock()
+        self._state = threading.Lock()
+        self._live: _Slot | None = None
+        self._prepared: _Slot | None = None
+        self._ticket = 0  # raised by whatever makes a preparation that still runs obsolete
+
+    @property
+    def version(self) -> int | None:
+        """Version that answers now; None before the first."""
+        return self._live.version if self._live is not None else None
+
+    @property
+    def hash(self) -> str:
+        """Hash of the weights that answer now; empty before the first."""
+        return self._live.hash if self._live is not None else ""
+
+    @property
+    def prepared(self) -> int | None:
+        """Version that ``commit`` would make live."""
+        return self._prepared.version if self._prepared is not None else None
+
+    def predict(self, x: FloatArray) -> Answer:
+        """Answer a batch with the live version.
+
+        Args:
+            x: (n, *input_shape) input.
+
+        Raises:
+            RequestError: 503, nothing is loaded yet.
+        """
+        with self._compute:
+            live = self._live
+            if live is None:
+                raise RequestError("the model is not loaded yet; try again", status=503)
+            output, embedding = self._forward(live, x)
+        return Answer(output, embedding, live.version, live.hash)
+
+    def prepare(
+        self, version: int, hash_: str, state: Mapping[str, torch.Tensor], probe: FloatArray
+    ) -> None:
+        """Build, fill and warm up ``version`` beside the live model.
+
+        Args:
+            version: Version of the weights.
+            hash_: Their hash, for the answers.
+            state: The weights.
+            probe: (n, *input_shape) rows to warm up with; the answers must be finite.
+
+        Raises:
+            ModelError: The weights do not fit, or the answers are not finite; nothing is prepared.
+            SwapError: ``abort`` or a newer ``prepare`` overtook this one.
+        """
+        with self._state:
+            self._ticket += 1
+            ticket = self._ticket
+            self._prepared = None
+        slot = self._build(version, hash_, state)
+        output, _ = self._forward(slot, probe)
+        if not np.isfinite(output).all():
+            raise ModelError(f"version {version} gives answers that are not finite; is it trained?")
+        with self._state:
+            if ticket != self._ticket:
+                raise SwapError(f"the preparation of version {version} was aborted")
+            self._prepared = slot
+
+    def commit(self, version: int) -> None:
+        """Make the prepared ``version`` live; a repeated commit does nothing.
+
+        Raises:
+            SwapError: That version is neither prepared nor live.
+        """
+        with self._compute, self._state:
+            if self._prepared is not None and self._prepared.version == version:
+                self._live = self._prepared
+                self._prepared = None
+            elif self.version != version:
+                raise SwapError(
+                    f"version {version} is not prepared (prepared: {self.prepared}, "
+                    f"live: {self.version})"
+                )
+
+    def abort(self) -> None:
+        """Drop the prepared version, or one that is still being prepared."""
+        with self._state:
+            self._ticket += 1
+            self._prepared = None
+
+    def load(
+        self, version: int, hash_: str, state: Mapping[str, torch.Tensor], probe: FloatArray
+    ) -> None:
+        """Prepare and commit in one go; arguments and errors as for ``prepare``."""
+        self.prepare(version, hash_, state, probe)
+        self.commit(version)
+
+    def _build(self, version: int, hash_: str, state: Mapping[str, torch.Tensor]) -> _Slot:
+        model = self._factory()
+        live = self._live
+        if live is not None:
+            ours = {id(p) for p in live.model.parameters()}
+            if model is live.model or any(id(p) in ours for p in model.parameters()):
+                raise ModelError(
+                    "the model factory returned the model that is serving; "
+                    "it must build a new one on each call"
+                )
+        load_weights(model, state)
+        model.to(self._device).eval().requires_grad_(False)
+        return _Slot(version, hash_, model, find_head(model, self._head)[1])
+
+    def _forward(self, slot: _Slot, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        rows = torch.from_numpy(x if x.flags.writeable else x.copy()).to(self._device)
+        with torch.inference_mode():
+            logits, embedding = forward_with_embedding(slot.model, slot.head, rows)
+            output = torch.softmax(logits.float(), dim=-1)
+        return output.cpu().numpy(), embedding.float().cpu().numpy()

@@ -1,0 +1,250 @@
+"""Two-phase change of version over all replicas, with no clock and no network of its own.
+
+Replicas poll; each poll brings what the replica has and is answered with what it shall do next.
+
+    preparing    every member is told to prepare; one error, or the deadline, gives the swap up
+    committing   decided, for good, the moment that every member was prepared: the new version is
+                 the live one, members flip, and whoever joins loads it
+    (no swap)    whoever is not on the live version is told to load it
+
+A member is a replica that registered or polled, and has not been silent for longer than its lease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from undrift.serve.settings import SwapSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A version and where to find it.
+
+    Attributes:
+        version: Number of the version.
+        hash: Hash that its weights must have.
+        path: File that holds them.
+    """
+
+    version: int
+    hash: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """What a replica reports with each poll.
+
+    With a swap id, no prepared version and no error, it is still preparing.
+
+    Attributes:
+        live_version: Version that answers; None before the first.
+        swap_id: Swap that it was told to prepare; empty once committed, aborted, or with none.
+        prepared_version: Version that it holds ready for that swap.
+        error: Why it could not prepare, or load; empty if it could.
+    """
+
+    live_version: int | None
+    swap_id: str = ""
+    prepared_version: int | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Load the target beside the live model; remember the swap id."""
+
+    swap_id: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Make the prepared version live; forget the swap id."""
+
+    swap_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Drop what was prepared for this swap; forget its id."""
+
+    swap_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load the target and make it live; a replica that cannot must fail its health check."""
+
+    target: Target
+
+
+Command = Prepare | Commit | Abort | Load
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The swap goes on; ``waiting_for`` names the replicas that are not ready yet."""
+
+    swap_id: str
+    waiting_for: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Every replica answers with ``version``."""
+
+    swap_id: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The swap was given up before any replica changed."""
+
+    swap_id: str
+    reason: str
+
+
+Outcome = Pending | Done | Failed
+
+
+@dataclass(slots=True)
+class _Member:
+    expires: float
+    status: ReplicaStatus | None = None
+
+
+@dataclass(slots=True)
+class _Swap:
+    id: str
+    target: Target
+    deadline: float
+    committing: bool = False
+
+
+@dataclass(slots=True)
+class SwapCoordinator:
+    """Brings all replicas to one version, or leaves them all on the old one.
+
+    After a restart, ``begin`` the swap that was under way before the first poll is answered:
+    replicas that had committed already then count as prepared and do not go back and forth.
+
+    Attributes:
+        live: Version that replicas shall serve while no swap is under way.
+        settings: Lease and deadlines.
+    """
+
+    live: Target
+    settings: SwapSettings
+    _members: dict[str, _Member] = field(default_factory=dict)
+    _swap: _Swap | None = None
+    _last: Done | Failed | None = None
+
+    def register(self, replica_id: str, now: float) -> None:
+        """Announce a replica that is starting; swaps wait for it from now on."""
+        self._members.setdefault(replica_id, _Member(now + self.settings.start_grace_s))
+
+    def leave(self, replica_id: str) -> None:
+        """Take out a replica that stops, without waiting for its lease to end."""
+        self._members.pop(replica_id, None)
+
+    def begin(self, swap_id: str, target: Target, now: float) -> None:
+        """Start bringing all replicas to ``target``.
+
+        A swap that is still preparing is overtaken and fails; one that is committing has been
+        decided and is carried on from. Beginning the present or the last swap again does nothing.
+        """
+        if swap_id == (self._swap.id if self._swap else self._last and self._last.swap_id):
+            return
+        self._swap = _Swap(swap_id, target, now + self.settings.prepare_timeout_s)
+
+    def cancel(self, swap_id: str, reason: str) -> bool:
+        """Give up a swap; returns False if it is over, or decided already."""
+        swap = self._swap
+        if swap is None or swap.id != swap_id or swap.committing:
+            return False
+        self._fail(swap, reason)
+        return True
+
+    def poll(self, replica_id: str, status: ReplicaStatus, now: float) -> Command | None:
+        """Take note of what a replica has, and tell it what to do; None: wait and poll again."""
+        self._members[replica_id] = _Member(now + self.settings.lease_s, status)
+        self._advance(now)
+        return self._command(status)
+
+    def outcome(self, now: float) -> Outcome | None:
+        """How the present swap stands, or how the last one ended; None before the first."""
+        self._advance(now)
+        if self._swap is not None:
+            return Pending(self._swap.id, self._waiting(self._swap))
+        return self._last
+
+    def versions(self, now: float) -> dict[str, int | None]:
+        """Live version that each member last reported."""
+        self._advance(now)
+        return {i: m.status.live_version if m.status else None for i, m in self._members.items()}
+
+    def _advance(self, now: float) -> None:
+        self._members = {i: m for i, m in self._members.items() if m.expires > now}
+        swap = self._swap
+        if swap is None:
+            return
+        if not swap.committing:
+            self._decide(swap, now)
+        if swap.committing and self._members and not self._waiting(swap):
+            self._last = Done(swap.id, swap.target.version)
+            self._swap = None
+
+    def _decide(self, swap: _Swap, now: float) -> None:
+        for replica_id, member in self._members.items():
+            if member.status and member.status.swap_id == swap.id and member.status.error:
+                self._fail(swap, f"replica {replica_id}: {member.status.error}")
+                return
+        waiting = self._waiting(swap)
+        if self._members and not waiting:
+            swap.committing = True
+            self.live = swap.target
+        elif now >= swap.deadline:
+            late = f"{', '.join(waiting)} not ready" if waiting else "no replica answered"
+            self._fail(swap, f"{late} within {self.settings.prepare_timeout_s:g} s")
+
+    def _fail(self, swap: _Swap, reason: str) -> None:
+        self._last = Failed(swap.id, reason)
+        self._swap = None
+
+    def _waiting(self, swap: _Swap) -> tuple[str, ...]:
+        return tuple(i for i, m in self._members.items() if not _ready(m.status, swap))
+
+    def _command(self, status: ReplicaStatus) -> Command | None:
+        swap = self._swap
+        if status.swap_id and (swap is None or status.swap_id != swap.id):
+            return Abort(status.swap_id)
+        if swap is not None and status.live_version == swap.target.version:
+            return Abort(status.swap_id) if status.swap_id else None
+        if swap is not None and status.swap_id:
+            return self._next_step(swap, status)
+        if status.live_version != self.live.version:
+            return Load(self.live)
+        return Prepare(swap.id, swap.target) if swap is not None else None
+
+    @staticmethod
+    def _next_step(swap: _Swap, status: ReplicaStatus) -> Command | None:
+        if not swap.committing:
+            return None
+        if status.prepared_version == swap.target.version:
+            return Commit(swap.id)
+        return Abort(swap.id) if status.error else None
+
+
+def _ready(status: ReplicaStatus | None, swap: _Swap) -> bool:
+    if status is None:
+        return False
+    if status.live_version == swap.target.version:
+        return True
+    return (
+        not swap.committing
+        and status.swap_id == swap.id
+        and status.prepared_version == swap.target.version
+    )
