@@ -1,0 +1,118 @@
+"""What the command line prints for people; `--json` prints the same data as it came."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+LEVEL_STYLES = {"none": "green", "warning": "yellow", "drift": "bold red"}
+EVENTS_SHOWN = 10
+
+
+def error_console() -> Console:
+    """Return a console on standard error."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def show(view: RenderableType) -> None:
+    """Print ``view`` on standard output."""
+    Console(highlight=False).print(view)
+
+
+def status_view(status: dict[str, Any]) -> RenderableType:
+    """Return the lifecycle, the versions and the newest events."""
+    facts = _facts(
+        ("model", status["model"]),
+        ("phase", Text(str(status["phase"]), style="bold")),
+        ("mode", status["mode"]),
+        ("live version", status["live_version"]),
+        ("previous version", status["previous_version"]),
+        ("replicas", len(status["replicas"])),
+        ("counts", _pairs(status["counts"])),
+    )
+    for part, text in status["failures"].items():
+        if text:
+            facts.add_row(f"{part} fails", Text(str(text), style="red"))
+    return Group(facts, *_events(status["events"]))
+
+
+def drift_view(drift: dict[str, Any]) -> RenderableType:
+    """Return the ensemble's verdict, the three signals and the label summary."""
+    probation = drift["probation"]
+    facts = _facts(
+        ("level", _level(drift["level"])),
+        ("kind", drift["kind"]),
+        ("reason", drift["reason"]),
+        ("version", drift["version"]),
+        ("rows", f"{drift['rows']:,}, {drift['labelled']:,} of them labelled"),
+        ("labels", "missing" if drift["labels_missing"] else "arriving"),
+        ("probation", f"{probation['status']} {probation['detail']}".strip()),
+        *((key.replace("_", " "), _value(value)) for key, value in drift["summary"].items()),
+    )
+    signals = Table("signal", "level", "statistic", "warning at", "drift at", "changed at row")
+    for signal in drift["signals"]:
+        numbers = (f"{signal[key]:.3g}" for key in ("statistic", "warning_at", "drift_at"))
+        row = signal["change_row"]
+        changed = "" if row is None else f"{row:,}"
+        signals.add_row(signal["name"], _level(signal["level"]), *numbers, changed)
+    return Group(facts, signals)
+
+
+def versions_view(versions: list[dict[str, Any]]) -> RenderableType:
+    """Return one row a version, the live one marked."""
+    table = Table("", "version", "parent", "made", "by", "hash", "metrics")
+    for version in versions:
+        table.add_row(
+            Text("live", style="green") if version["live"] else "",
+            str(version["version"]),
+            "" if version["parent"] is None else str(version["parent"]),
+            _when(version["created_at"]),
+            version["run_id"] or "config",
+            version["hash"][:12],
+            _pairs(version["metrics"]),
+        )
+    return table
+
+
+def _facts(*rows: tuple[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    for name, value in rows:
+        table.add_row(name, value if isinstance(value, Text) else Text(_value(value)))
+    return table
+
+
+def _events(events: list[dict[str, Any]]) -> Iterable[Table]:
+    if not events:
+        return
+    table = Table("when", "event", "what", box=None, header_style="dim")
+    for event in events[-EVENTS_SHOWN:]:
+        table.add_row(_when(event["at"]), event["kind"], Text(str(event["text"])))
+    yield table
+
+
+def _level(name: str) -> Text:
+    return Text(name, style=LEVEL_STYLES.get(name, ""))
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_value(value)}" for key, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return _pairs(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _when(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

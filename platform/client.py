@@ -1,0 +1,219 @@
+"""The operator's side of a running platform, over HTTP: the same verbs as the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from undrift.config import Config
+from undrift.errors import PlatformError
+from undrift.records import FloatArray, IntArray
+from undrift.runfile import RunFile
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one inference request.
+
+    Attributes:
+        ids: n inference ids; a late label names its row by one.
+        output: (n, c) class probabilities.
+        version: Model version that answered.
+        weights_hash: Hash of that version's weights.
+    """
+
+    ids: tuple[str, ...]
+    output: FloatArray
+    version: int
+    weights_hash: str
+
+    @property
+    def label(self) -> IntArray:
+        """(n,) most probable class."""
+        return self.output.argmax(axis=1).astype(np.int64)
+
+
+class Client:
+    """Talks to one model of a running platform; a context manager.
+
+    Args:
+        base_url: Where it listens, as ``http://127.0.0.1:8000``.
+        model: Name of the model.
+        token: Bearer token for the verbs that change something.
+        timeout_s: Longest wait for one answer, seconds.
+
+    Raises:
+        PlatformError: From every method: nothing answers, or the answer is an error.
+    """
+
+    def __init__(self, base_url: str, model: str, token: str = "", timeout_s: float = 60.0) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._path = f"/v2/models/{model}"
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(
+            base_url=self.base_url,
+            headers=headers,
+            timeout=timeout_s,
+            transport=httpx.HTTPTransport(retries=1),
+            trust_env=False,
+        )
+
+    @classmethod
+    def of(cls, config: Config) -> Client:
+        """Return a client of the platform that ``config`` describes, with its token."""
+        runfile = RunFile(config.state)
+        record = runfile.running()
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.serve.host, config.serve.host)
+        url = record.url if record and record.url else f"http://{host}:{config.serve.port}"
+        return cls(url, config.model.name, runfile.token())
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def infer(self, x: ArrayLike, request_id: str | None = None) -> Answer:
+        """Ask the model.
+
+        Args:
+            x: (n, *input_shape) input.
+            request_id: Becomes the inference id; of several rows, with ``:0``, ``:1``, ... added.
+        """
+        rows = np.asarray(x, np.float32)
+        tensor = {
+            "name": "input",
+            "shape": rows.shape,
+            "datatype": "FP32",
+            "data": rows.ravel().tolist(),
+        }
+        body: dict[str, Any] = {"inputs": [tensor], "outputs": [{"name": "probabilities"}]}
+        if request_id is not None:
+            body["id"] = request_id
+        answer = self._call("POST", "/infer", body)
+        output = answer["outputs"][0]
+        base = answer["id"]
+        return Answer(
+            ids=(base,) if len(rows) == 1 else tuple(f"{base}:{i}" for i in range(len(rows))),
+            output=np.array(output["data"], np.float32).reshape(output["shape"]),
+            version=int(answer["model_version"]),
+            weights_hash=answer["parameters"]["weights_hash"],
+        )
+
+    def feedback(
+        self,
+        ids: Sequence[str],
+        labels: Sequence[int | str],
+        timestamps: Sequence[float] | None = None,
+    ) -> dict[str, Any]:
+        """Hand in late labels; when this returns, they are durable.
+
+        Args:
+            ids: n inference ids.
+            labels: n class indices or names.
+            timestamps: n times at which they became known, Unix seconds; now if left out.
+
+        Returns:
+            How many were accepted, and which were rejected and why.
+        """
+        items: list[dict[str, Any]] = [
+            {"id": i, "label": label} for i, label in zip(ids, labels, strict=True)
+        ]
+        for item, when in zip(items, timestamps or (), strict=False):
+            item["timestamp"] = when
+        answer: dict[str, Any] = self._call("POST", "/feedback", items)
+        return answer
+
+    def status(self) -> dict[str, Any]:
+        """Return the lifecycle phase, the live version and the counters."""
+        return self._read("/status")
+
+    def drift(self) -> dict[str, Any]:
+        """Return the evidence: the level, the three signals, labels and coverage."""
+        return self._read("/drift")
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Return the manifests of all stored versions, oldest first."""
+        found: list[dict[str, Any]] = self._call("GET", "/versions")
+        return found
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the notable events, oldest first."""
+        found: list[dict[str, Any]] = self._call("GET", "/events")
+        return found
+
+    def retrain(self, method: str | None = None, steps: int | None = None) -> dict[str, Any]:
+        """Start a retraining now.
+
+        Args:
+            method: One of the configured methods; the configured one if left out.
+            steps: Number of training steps; as configured if left out.
+        """
+        return self._act("/retrain", method=method, steps=steps)
+
+    def promote(self, version: int) -> dict[str, Any]:
+        """Serve a stored version."""
+        return self._act("/promote", version=version)
+
+    def rollback(self, version: int | None = None) -> dict[str, Any]:
+        """Go back to the version before the live one, or to ``version``."""
+        return self._act("/rollback", version=version)
+
+    def pause(self) -> dict[str, Any]:
+        """Stop automatic decisions; serving and monitoring go on."""
+        return self._act("/pause")
+
+    def resume(self) -> dict[str, Any]:
+        """Let automatic decisions go on."""
+        return self._act("/resume")
+
+    def _read(self, path: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("GET", path)
+        return answer
+
+    def _act(self, path: str, **arguments: Any) -> dict[str, Any]:
+        body = {key: value for key, value in arguments.items() if value is not None}
+        answer: dict[str, Any] = self._call("POST", path, body)
+        return answer
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        try:
+            response = self._http.request(method, self._path + path, json=body)
+        except httpx.TimeoutException:
+            wait = self._http.timeout.read
+            raise PlatformError(f"{self.base_url} did not answer within {wait:g} s") from None
+        except httpx.ConnectError:
+            raise PlatformError(
+                f"nothing answers at {self.base_url}; start it with `undrift up`"
+            ) from None
+        except httpx.TransportError as error:
+            raise PlatformError(f"{self.base_url} broke off: {error}") from None
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if response.is_success and answer is not None:
+            return answer
+        raise PlatformError(self._explain(response, answer))
+
+    def _explain(self, response: httpx.Response, answer: Any) -> str:
+        text = str(answer["error"]) if isinstance(answer, dict) and "error" in answer else ""
+        if response.status_code in (401, 403):
+            text += "; set UNDRIFT_TOKEN to the text of the file `token` in the state folder"
+        detail = text.lstrip("; ") or "is something else listening there?"
+        return f"{self.base_url} answered {response.status_code}: {detail}"

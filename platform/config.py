@@ -1,0 +1,272 @@
+"""The one YAML file: found, read, checked whole, and reported on as a person would want it.
+
+Each section is defined beside its owner; this module only composes them. Nothing that it imports
+pulls in PyTorch or Ray, so that the command line starts at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, ValidationInfo
+from pydantic.fields import FieldInfo
+
+from undrift.errors import ConfigError
+from undrift.monitor.settings import MonitorSettings
+from undrift.section import Section
+from undrift.serve.settings import ServeSettings
+from undrift.states import LifecycleSettings
+from undrift.train.settings import TrainSettings
+
+CONFIG_NAME = "undrift.yaml"
+CONFIG_VARIABLE = "UNDRIFT_CONFIG"
+
+
+def _resolved(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder")
+    return path.expanduser() if folder is None else (folder / path.expanduser()).resolve()
+
+
+def _existing(path: Path, info: ValidationInfo) -> Path:
+    path = _resolved(path, info)
+    if info.context is not None and not path.is_file():
+        raise ValueError(f"an existing file; there is none at {path}")
+    return path
+
+
+def _classes(value: int | tuple[str, ...]) -> int | tuple[str, ...]:
+    if isinstance(value, int):
+        if value < 2:
+            raise ValueError("2 or more classes")
+    elif len(value) < 2 or len(set(value)) < len(value):
+        raise ValueError("2 or more class names, all different")
+    return value
+
+
+Folder = Annotated[Path, AfterValidator(_resolved)]
+InputFile = Annotated[Path, AfterValidator(_existing)]
+
+
+class ModelSection(Section):
+    """The model to serve."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
+    """Name in URLs: letters, digits, dots, dashes and underscores."""
+
+    factory: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+    """Function without arguments that returns the `nn.Module`, as `module:function`; the module
+    may lie beside the YAML file. The model maps a batch to one logit per class."""
+
+    weights: InputFile
+    """Initial weights, a `.safetensors` file that fits the factory's model."""
+
+    input_shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
+    """Shape of one input row, without the batch."""
+
+    classes: Annotated[int | tuple[str, ...], AfterValidator(_classes)]
+    """Number of classes, or their names in the order of the model's outputs."""
+
+    embedding: str = "auto"
+    """Module whose input is the embedding; `auto` is the last linear layer."""
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes."""
+        return self.classes if isinstance(self.classes, int) else len(self.classes)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; their numbers as text where the config names none."""
+        if isinstance(self.classes, int):
+            return tuple(str(i) for i in range(self.classes))
+        return self.classes
+
+
+class Config(Section):
+    """Everything that undrift can be told."""
+
+    model: ModelSection
+    """The model to serve."""
+
+    reference: InputFile
+    """Held-out labelled rows: an `.npz` file with `x`, (n, *input_shape), and `y`, (n,) class
+    index."""
+
+    state: Folder = Field(default=Path("state"), validate_default=True)
+    """Folder for everything that outlives a restart; created if missing."""
+
+    serve: ServeSettings = ServeSettings()
+    """HTTP and replicas."""
+
+    monitor: MonitorSettings = MonitorSettings()
+    """What counts as drift."""
+
+    train: TrainSettings = TrainSettings()
+    """How to retrain."""
+
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    """When to act."""
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the YAML file; the model's module is imported from there."""
+        return self._folder
+
+
+def find_config(path: Path | None = None) -> Path:
+    """Return the configuration file: ``path``, else $UNDRIFT_CONFIG, else ./undrift.yaml.
+
+    Raises:
+        ConfigError: There is no such file.
+    """
+    named = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    found = (named or Path(CONFIG_NAME)).expanduser().absolute()
+    if found.is_file():
+        return found
+    if named is None:
+        raise ConfigError(
+            f"no {CONFIG_NAME} in {found.parent}; `undrift init` writes one, "
+            f"or name yours with --config or {CONFIG_VARIABLE}"
+        )
+    origin = "--config" if path else CONFIG_VARIABLE
+    raise ConfigError(f"{named}: no such file (named by {origin})")
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read and check the configuration; relative paths in it start at its own folder.
+
+    Args:
+        path: The YAML file; without it $UNDRIFT_CONFIG, then ./undrift.yaml.
+
+    Returns:
+        The configuration, with absolute paths.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or has problems; the text lists them all.
+    """
+    path = find_config(path)
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(f"{path.name}: {where}{error.problem or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name}: not a YAML file: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path.name}: expected a mapping with the keys {_names(Config)}")
+    try:
+        config = Config.model_validate(data, context={"folder": path.parent})
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{path.name}: {line}" for line in _problems(error))) from None
+    config._folder = path.parent
+    return config
+
+
+def config_schema() -> dict[str, Any]:
+    """Return the JSON schema of the configuration, for editors."""
+    schema = Config.model_json_schema()
+    return (
+        {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": "undrift"}
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with 1.2 booleans (`off` is a word here, not False) that rejects repeated keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key.value!r} appears twice", problem_mark=key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_BOOLEAN = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    _BOOLEAN, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def _problems(error: ValidationError) -> Iterable[str]:
+    """One line a problem; of a field that may be several things, the first that failed."""
+    seen = set()
+    for problem in error.errors():
+        keys, section, field = _locate(problem["loc"])
+        where = ".".join(keys)
+        if where in seen:
+            continue
+        seen.add(where)
+        if problem["type"] == "extra_forbidden":
+            names = list(section.model_fields)
+            close = difflib.get_close_matches(keys[-1], names, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {_names(section)}"
+            yield f"{where}: unknown key; {hint}"
+            continue
+        expected = _expected(problem, field)
+        if problem["type"] == "missing":
+            yield f"{where}: missing; expected {expected}"
+        elif field and _is_section(field.annotation) and isinstance(problem["input"], dict):
+            yield f"{where}: {expected}"  # a rule between keys of one section
+        else:
+            yield f"{where}: got {_shown(problem['input'])}, expected {expected}"
+
+
+def _expected(problem: Mapping[str, Any], field: FieldInfo | None) -> str:
+    """What would have been right, in the words of the validator or of the documentation."""
+    if problem["type"] in ("missing", "string_pattern_mismatch") and field and field.description:
+        sentence = re.split(r"[.;] ", " ".join(field.description.split()))[0].removesuffix(".")
+        return sentence[0].lower() + sentence[1:]
+    if problem["type"] == "model_type":
+        return "a mapping of keys to values"
+    text = str(problem["msg"]).removeprefix("Value error, ").partition(", unable to ")[0]
+    text = re.sub(r"^(?:Input|\w+) should (?:be |(?=have ))", "", text)
+    return f"a number {text}" if text.startswith(("greater ", "less ")) else text
+
+
+def _locate(loc: Sequence[str | int]) -> tuple[list[str], type[Section], FieldInfo | None]:
+    """Resolve an error's location to its keys, its section and its field.
+
+    Pydantic appends the branches of unions to the location; only keys of sections, and what
+    indexes into their values, are kept.
+    """
+    section: type[Section] = Config
+    keys: list[str] = []
+    field: FieldInfo | None = None
+    for part in loc:
+        if field is None or _is_section(field.annotation):
+            if field is not None and _is_section(field.annotation):
+                section = field.annotation
+            keys.append(str(part))
+            field = section.model_fields.get(str(part))
+        elif isinstance(part, int):
+            keys[-1] += f"[{part}]"
+    return keys, section, field
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def _names(section: type[Section]) -> str:
+    return ", ".join(section.model_fields)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,97 @@
+"""What the configuration points at, read and checked: the model, its weights, its reference."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from undrift.config import Config
+from undrift.errors import ConfigError, ModelError
+from undrift.model import Factory, find_head, load_factory, load_safetensors, load_weights, probe
+from undrift.records import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A model that fits its weights, its shapes and its reference.
+
+    Attributes:
+        factory: Builds the untrained model.
+        weights: Initial weights.
+        x: (n, *input_shape) reference inputs.
+        y: (n,) their class index.
+    """
+
+    factory: Factory
+    weights: dict[str, torch.Tensor]
+    x: FloatArray
+    y: IntArray
+
+
+def load_inputs(config: Config) -> Inputs:
+    """Read what ``config`` points at, and check that it fits together.
+
+    Raises:
+        ModelError: The factory fails, the weights do not fit, or the model's shapes are others.
+        ConfigError: The reference cannot be used.
+    """
+    section = config.model
+    factory = load_factory(section.factory, config.folder)
+    weights = load_safetensors(section.weights)
+    model = factory()
+    load_weights(model, weights)
+    find_head(model, section.embedding)
+    classes = probe(model, section.input_shape)
+    if classes != section.class_count:
+        raise ModelError(
+            f"{section.factory} answers with {classes} logits; "
+            f"model.classes says {section.class_count} classes"
+        )
+    x, y = load_reference(config.reference, section.input_shape, classes)
+    return Inputs(factory, weights, x, y)
+
+
+def load_reference(
+    path: Path, input_shape: tuple[int, ...], classes: int
+) -> tuple[FloatArray, IntArray]:
+    """Read labelled rows from an ``.npz`` file with the arrays ``x`` and ``y``.
+
+    Args:
+        path: The file.
+        input_shape: Shape of one row.
+        classes: Number of classes.
+
+    Returns:
+        (n, *input_shape) inputs and (n,) class index.
+
+    Raises:
+        ConfigError: The file is not such a file, or its rows are not such rows.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            x, y = np.asarray(arrays["x"]), np.asarray(arrays["y"])
+    except KeyError as error:
+        raise ConfigError(f"{path}: {error.args[0]}; expected the arrays x and y") from None
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"{path} is not an .npz file of numbers: {error}; "
+            "write it with numpy.savez(path, x=x, y=y)"
+        ) from None
+    expected = f"(n, {', '.join(map(str, input_shape))})"
+    if x.ndim == 0 or x.shape[1:] != input_shape or x.dtype.kind not in "fiub":
+        raise ConfigError(f"{path}: x is {x.dtype} {x.shape}, expected numbers {expected}")
+    if y.shape != (len(x),) or y.dtype.kind not in "iu":
+        raise ConfigError(f"{path}: y is {y.dtype} {y.shape}, expected integers ({len(x)},)")
+    x = x.astype(np.float32)
+    if not np.isfinite(x).all():
+        row = int(np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))[0])
+        raise ConfigError(f"{path}: row {row} of x is not finite")
+    if len(y) and not (y.min() >= 0 and y.max() < classes):
+        raise ConfigError(
+            f"{path}: y runs from {y.min()} to {y.max()}, expected 0 to {classes - 1}"
+        )
+    return x, y.astype(np.int64)

@@ -1,0 +1,162 @@
+"""What the state folder says about the running platform: its process, its URL and its token."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from undrift.errors import PlatformError
+
+TOKEN_VARIABLE = "UNDRIFT_TOKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """The process that runs the platform.
+
+    Attributes:
+        pid: Its number.
+        started: When the system says that it started; tells it from a later process of that pid.
+        url: Where it listens; empty until it is ready.
+    """
+
+    pid: int
+    started: str
+    url: str
+
+
+class RunFile:
+    """Reads and writes ``run.json`` and ``token`` in one state folder.
+
+    Args:
+        state: The state folder.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.path = state / "run.json"
+
+    def claim(self, url: str = "") -> None:
+        """Record this process as the one that runs the platform.
+
+        Args:
+            url: Where it listens, once it is ready.
+
+        Raises:
+            PlatformError: Another living process runs it.
+        """
+        other = self.running()
+        if other is not None and other.pid != os.getpid():
+            raise PlatformError(
+                f"process {other.pid} already runs on {self.state}; "
+                "stop it with `undrift down`, or give this one another state folder"
+            )
+        record = RunRecord(os.getpid(), process_start(os.getpid()) or "", url)
+        self.state.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(asdict(record)), encoding="utf-8")
+        new.replace(self.path)
+
+    def release(self) -> None:
+        """Forget this process."""
+        record = self._read()
+        if record is not None and record.pid == os.getpid():
+            self.path.unlink(missing_ok=True)
+
+    def running(self) -> RunRecord | None:
+        """Return the recorded process if it lives; a record of a dead one counts for nothing."""
+        record = self._read()
+        if record is None or process_start(record.pid) != record.started:
+            return None
+        return record
+
+    def stop(self, timeout_s: float = 60.0) -> RunRecord | None:
+        """End the recorded process and wait until it is gone.
+
+        Args:
+            timeout_s: Longest wait, seconds.
+
+        Returns:
+            The process that was ended; None if none ran.
+
+        Raises:
+            PlatformError: It is another user's, or it still lives after ``timeout_s``.
+        """
+        record = self.running()
+        if record is None:
+            self.path.unlink(missing_ok=True)
+            return None
+        try:
+            os.kill(record.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return record
+        except PermissionError:
+            raise PlatformError(f"process {record.pid} belongs to another user") from None
+        deadline = time.monotonic() + timeout_s
+        while process_start(record.pid) == record.started:
+            if time.monotonic() > deadline:
+                raise PlatformError(
+                    f"process {record.pid} still runs {timeout_s:g} s after it was asked to stop"
+                )
+            time.sleep(0.05)
+        return record
+
+    def token(self, create: bool = False) -> str:
+        """Return the operator's token: $UNDRIFT_TOKEN, else the file, else nothing.
+
+        Args:
+            create: Make the file, readable by its owner alone, if there is none.
+        """
+        given = os.environ.get(TOKEN_VARIABLE, "").strip()
+        if given:
+            return given
+        path = self.state / "token"
+        if create and not path.exists():
+            self.state.mkdir(parents=True, exist_ok=True)
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(24) + "\n")
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+        except PermissionError:
+            raise PlatformError(
+                f"{path} is not yours to read; set {TOKEN_VARIABLE} instead"
+            ) from None
+
+    def _read(self) -> RunRecord | None:
+        try:
+            return RunRecord(**json.loads(self.path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            raise PlatformError(f"{self.path} is damaged; if nothing runs, delete it") from None
+
+
+def process_start(pid: int) -> str | None:
+    """Return when a process started, in the system's own words; None if it is not alive.
+
+    Example:
+        >>> import os
+        >>> process_start(os.getpid()) == process_start(os.getpid())
+        True
+    """
+    proc = Path("/proc")
+    if (proc / "self" / "stat").exists():
+        try:
+            text = (proc / str(pid) / "stat").read_text(encoding="utf-8")
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        fields = text.rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]
+    listed = subprocess.run(  # where there is no /proc, as on macOS
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    status, _, started = listed.stdout.strip().partition(" ")
+    return None if not started or status.startswith("Z") else started.strip()
