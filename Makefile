@@ -32,7 +32,7 @@ lint: $(STAMP)
 # in which platform/ is called undrift.
 types: $(STAMP)
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)
-	@ln -s $(CURDIR)/platform/* $(CURDIR)/bandits $(TYPES)
+	@ln -s $(addprefix $(CURDIR)/,$(filter-out %/starter,$(wildcard platform/*)) bandits) $(TYPES)
 	MYPYPATH=$(dir $(TYPES)) $(BIN)/mypy
 
 $(STAMP): pyproject.toml constraints.txt

@@ -24,6 +24,16 @@ def show(view: RenderableType) -> None:
     Console(highlight=False).print(view)
 
 
+def say(*lines: str) -> RenderableType:
+    """Return plain lines."""
+    return Text("\n".join(lines))
+
+
+def status_line(status: dict[str, Any]) -> RenderableType:
+    """Return the phase and the live version, after a verb that may change them."""
+    return say(f"{status['phase']}; version {status['live_version']} is live")
+
+
 def status_view(status: dict[str, Any]) -> RenderableType:
     """Return the lifecycle, the versions and the newest events."""
     facts = _facts(

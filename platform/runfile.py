@@ -51,17 +51,25 @@ class RunFile:
         Raises:
             PlatformError: Another living process runs it.
         """
+        self.check_free()
+        record = RunRecord(os.getpid(), process_start(os.getpid()) or "", url)
+        self.state.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(asdict(record)), encoding="utf-8")
+        new.replace(self.path)
+
+    def check_free(self) -> None:
+        """Check that no other process runs on this state folder.
+
+        Raises:
+            PlatformError: Another living process does.
+        """
         other = self.running()
         if other is not None and other.pid != os.getpid():
             raise PlatformError(
                 f"process {other.pid} already runs on {self.state}; "
                 "stop it with `undrift down`, or give this one another state folder"
             )
-        record = RunRecord(os.getpid(), process_start(os.getpid()) or "", url)
-        self.state.mkdir(parents=True, exist_ok=True)
-        new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(record)), encoding="utf-8")
-        new.replace(self.path)
 
     def release(self) -> None:
         """Forget this process."""

@@ -1,0 +1,350 @@
+"""The command line. Nothing here decides anything; every verb is also a Python function.
+
+PyTorch and Ray are imported inside the verbs that need them, so that the others start at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from typer.core import TyperGroup
+
+from undrift.cli_views import (
+    drift_view,
+    error_console,
+    say,
+    show,
+    status_line,
+    status_view,
+    versions_view,
+)
+from undrift.client import Client
+from undrift.config import Config, config_schema, find_config, load_config
+from undrift.errors import PlatformError, UndriftError
+from undrift.runfile import RunFile, RunRecord
+
+START_TIMEOUT_S = 300.0
+TEMPLATES = Path(__file__).parent / "starter"
+WRITTEN = ("undrift.yaml", "model.py")
+STARTER = (*WRITTEN, "weights.safetensors", "reference.npz")
+
+
+class _Verbs(TyperGroup):
+    """Turns errors meant for a person into red lines and exit code 1, never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (UndriftError, OSError) as error:
+            for line in str(error).splitlines():
+                error_console().print(f"error: {line}", style="red", markup=False)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Serve a PyTorch model, notice drift, retrain, and swap the weights.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Check the configuration, or describe it.")
+app.add_typer(config_app, name="config")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The YAML file; else $UNDRIFT_CONFIG, ./undrift.yaml."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"undrift {installed_version('undrift')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _answer(data: Any, view: RenderableType, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+    else:
+        show(view)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write; made if missing.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a configuration and a small trained model that run as they are."""
+    there = [name for name in STARTER if (folder / name).exists()]
+    if there and not force:
+        raise PlatformError(f"{folder.resolve()} has {', '.join(there)}; --force overwrites")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch)
+        for name in WRITTEN:
+            shutil.copyfile(TEMPLATES / name, made / name)
+        with error_console().status("training the starter model"):
+            run = subprocess.run(
+                [sys.executable, "model.py"], cwd=made, capture_output=True, text=True, check=False
+            )
+        if run.returncode:
+            raise PlatformError(f"the starter model failed: {_last_line(run.stderr)}")
+        for name in STARTER:
+            shutil.copyfile(made / name, folder / name)
+    first = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    view = say(f"wrote {', '.join(STARTER)}", f"start it with: {first}undrift up")
+    _answer({"folder": str(folder.resolve()), "files": list(STARTER)}, view, as_json)
+
+
+@app.command()
+def up(
+    config: ConfigOption = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when it is ready; it runs on.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the model until Ctrl-C, and keep it true."""
+    path = find_config(config)
+    settings = load_config(path)
+    if detach:
+        record = _start_detached(path, settings)
+        _tell_ready(settings, record.url, record.pid, as_json)
+        return
+    runfile = RunFile(settings.state)
+    runfile.claim()
+    try:
+        signal.signal(signal.SIGTERM, _interrupt)
+        from undrift import app as platform_app
+
+        with platform_app.up(settings) as handle:
+            signal.signal(signal.SIGTERM, _interrupt)  # Ray has put its own in place
+            runfile.claim(handle.url)
+            _tell_ready(settings, handle.url, os.getpid(), as_json)
+            handle.wait()
+    finally:
+        runfile.release()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _tell_ready(config: Config, url: str, pid: int, as_json: bool) -> None:
+    path = f"/v2/models/{config.model.name}"
+    data = {"url": url, "pid": pid, "model": config.model.name, "state": str(config.state)}
+    view = say(f"ready at {url}{path}/infer", "stop it with Ctrl-C, or: undrift down")
+    _answer(data, view, as_json)
+
+
+def _start_detached(path: Path, config: Config) -> RunRecord:
+    """Start `undrift up` as a process of its own, and wait until it is ready."""
+    runfile = RunFile(config.state)
+    runfile.check_free()
+    config.state.mkdir(parents=True, exist_ok=True)
+    log = config.state / "undrift.log"
+    with log.open("w", encoding="utf-8") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "undrift.cli", "up", "--config", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_TIMEOUT_S
+    try:
+        with error_console().status("starting"):
+            while True:
+                record = runfile.running()
+                if record is not None and record.pid == child.pid and record.url:
+                    return record
+                if child.poll() is not None:
+                    text = log.read_text(encoding="utf-8", errors="replace")
+                    raise PlatformError(f"{_last_line(text)} (all of it: {log})")
+                if time.monotonic() > deadline:
+                    raise PlatformError(f"not ready after {START_TIMEOUT_S:g} s; see {log}")
+                time.sleep(0.1)
+    except BaseException:
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
+        raise
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()] or ["it said nothing"]
+    errors = [line for line in lines if line.startswith("error: ")] or lines
+    return errors[-1].removeprefix("error: ")
+
+
+@app.command()
+def down(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Stop the platform that runs on this configuration's state folder."""
+    settings = load_config(config)
+    with error_console().status("stopping"):
+        record = RunFile(settings.state).stop()
+    text = f"stopped process {record.pid}" if record else f"nothing runs on {settings.state}"
+    _answer({"stopped": record.pid if record else None}, say(text), as_json)
+
+
+@app.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show the lifecycle, the versions and the newest events."""
+    with Client.of(load_config(config)) as client:
+        answer = client.status()
+    _answer(answer, status_view(answer), as_json)
+
+
+@app.command()
+def drift(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show the evidence: three signals, labels, and what they make together."""
+    with Client.of(load_config(config)) as client:
+        answer = client.drift()
+    _answer(answer, drift_view(answer), as_json)
+
+
+@app.command()
+def versions(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the stored versions."""
+    with Client.of(load_config(config)) as client:
+        answer = client.versions()
+    _answer(answer, versions_view(answer), as_json)
+
+
+@app.command()
+def retrain(
+    config: ConfigOption = None,
+    method: Annotated[str | None, typer.Option(help="Instead of the configured one.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Gradient steps.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Retrain now."""
+    with Client.of(load_config(config)) as client:
+        answer = client.retrain(method, steps)
+    _answer(answer, status_line(answer), as_json)
+
+
+@app.command()
+def promote(
+    version: Annotated[int, typer.Argument(help="A stored version.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a stored version."""
+    with Client.of(load_config(config)) as client:
+        answer = client.promote(version)
+    _answer(answer, status_line(answer), as_json)
+
+
+@app.command()
+def rollback(
+    version: Annotated[int | None, typer.Argument(help="Else the one before.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to the version before the live one, or to another."""
+    with Client.of(load_config(config)) as client:
+        answer = client.rollback(version)
+    _answer(answer, status_line(answer), as_json)
+
+
+@app.command()
+def pause(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Stop automatic decisions; serving and monitoring go on."""
+    with Client.of(load_config(config)) as client:
+        answer = client.pause()
+    _answer(answer, status_line(answer), as_json)
+
+
+@app.command()
+def resume(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Let automatic decisions go on."""
+    with Client.of(load_config(config)) as client:
+        answer = client.resume()
+    _answer(answer, status_line(answer), as_json)
+
+
+@config_app.command()
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check the configuration, and that the model, its weights and its reference fit together."""
+    path = find_config(config)
+    settings = load_config(path)
+    from undrift.inputs import load_inputs
+
+    rows = len(load_inputs(settings).y)
+    text = f"{path.name} is fine: model {settings.model.name!r}, {rows:,} reference rows"
+    data = {"config": str(path), "model": settings.model.name, "reference_rows": rows}
+    _answer(data, say(text), as_json)
+
+
+@config_app.command()
+def schema() -> None:
+    """Print the JSON schema of the configuration, for editors."""
+    typer.echo(json.dumps(config_schema(), indent=2))
+
+
+@app.command()
+def demo(
+    stream: Annotated[str, typer.Argument(help="digits or flights; or see --data.")] = "digits",
+    data: Annotated[Path | None, typer.Option(help="A labelled CSV to play instead.")] = None,
+    label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
+    lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
+    pace: Annotated[float | None, typer.Option(min=0.1, help="Rows a second.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    out: Annotated[Path, typer.Option(help="For state and report.")] = Path("undrift-demo"),
+    workers: Annotated[int, typer.Option(min=1, help="Training processes.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a drifting stream through the whole loop, and write a report."""
+    from undrift.demo import run
+
+    raise typer.Exit(
+        run.main(
+            run.DemoOptions(
+                stream=stream,
+                data=data,
+                label=label,
+                lag=lag,
+                pace=pace,
+                seed=seed,
+                out=out,
+                workers=workers,
+                as_json=as_json,
+            )
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
