@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from undrift.errors import RequestError
+from undrift.records import Labels
+from undrift.serve.feedback import parse_feedback
+from undrift.serve.protocol import ModelSpec
+from undrift.serve.settings import ServeSettings
+
+SPEC = ModelSpec("m", (1,), n_classes=3, classes=("cat", "dog", "eel"))
+
+
+def parse(value: Any, spec: ModelSpec = SPEC) -> tuple[Labels, list[dict[str, Any]]]:
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return parse_feedback(raw, "application/json", spec, ServeSettings(), now=50.0)
+
+
+def test_labels_by_index_and_by_name_in_order() -> None:
+    labels, rejected = parse([{"id": "a", "label": 2}, {"id": "b", "label": "dog"}])
+    assert labels.ids == ("a", "b")
+    assert labels.label.tolist() == [2, 1]
+    assert labels.at.tolist() == [50.0, 50.0]
+    assert rejected == []
+
+
+def test_labels_may_be_wrapped_in_an_object() -> None:
+    assert parse({"labels": [{"id": "a", "label": 0}]})[0].ids == ("a",)
+
+
+def test_list_of_labels_goes_to_the_rows_of_one_request() -> None:
+    labels, _ = parse([{"id": "a", "label": [0, "eel"]}, {"id": "b", "label": [1]}])
+    assert labels.ids == ("a:0", "a:1", "b")
+    assert labels.label.tolist() == [0, 2, 1]
+
+
+def test_label_of_a_single_row_of_a_request() -> None:
+    assert parse([{"id": "a:12", "label": 0}])[0].ids == ("a:12",)
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "seconds"),
+    [
+        (12, 12.0),
+        (12.5, 12.5),
+        ("1970-01-01T00:01:00Z", 60.0),
+        ("1970-01-01T00:01:00", 60.0),
+        ("1970-01-01T01:01:00+01:00", 60.0),
+    ],
+)
+def test_timestamps(timestamp: Any, seconds: float) -> None:
+    assert parse([{"id": "a", "label": 0, "timestamp": timestamp}])[0].at.tolist() == [seconds]
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        (3, "expected an object"),
+        ({"label": 0}, "'id' is missing"),
+        ({"id": "a"}, "'label' is missing"),
+        ({"id": "a", "label": 0, "when": 1}, "unknown key 'when'"),
+        ({"id": "a", "label": 3}, "class index from 0 to 2 or one of 'cat', 'dog', 'eel'; got 3"),
+        ({"id": "a", "label": -1}, "got -1"),
+        ({"id": "a", "label": True}, "got True"),
+        ({"id": "a", "label": 1.0}, "got 1.0"),
+        ({"id": "a", "label": None}, "got None"),
+        ({"id": "a", "label": "cow"}, "got 'cow'"),
+        ({"id": "a", "label": []}, "empty list"),
+        ({"id": "a", "label": [0, "cow"]}, "got 'cow'"),
+        ({"id": "a", "label": [[0]]}, "got [0]"),
+        ({"id": "a:1", "label": [0, 1]}, "without ':'"),
+        ({"id": "a:x", "label": 0}, "but for a row number"),
+        ({"id": 5, "label": 0}, "got 5"),
+        ({"id": "a", "label": 0, "timestamp": "noon"}, "Unix seconds or ISO 8601; got 'noon'"),
+        ({"id": "a", "label": 0, "timestamp": -1}, "got -1"),
+        ({"id": "a", "label": 0, "timestamp": 1e300}, "Unix seconds"),
+        ({"id": "a", "label": 0, "timestamp": float("nan")}, "got nan"),
+        ({"id": "a", "label": 0, "timestamp": True}, "got True"),
+        ({"id": "a", "label": 0, "timestamp": "0001-01-01T00:00:00+14:00"}, "ISO 8601"),
+    ],
+)
+def test_bad_item_is_reported_and_the_others_kept(item: Any, text: str) -> None:
+    labels, rejected = parse([{"id": "x", "label": 0}, item, {"id": "y", "label": 1}])
+    assert labels.ids == ("x", "y")
+    assert [r["index"] for r in rejected] == [1]
+    assert text in rejected[0]["error"]
+
+
+def test_names_are_unknown_to_a_model_without_class_names() -> None:
+    _, rejected = parse([{"id": "a", "label": "dog"}], ModelSpec("m", (1,), n_classes=3))
+    assert "class index from 0 to 2; got 'dog'" in rejected[0]["error"]
+
+
+def test_empty_list_is_fine() -> None:
+    labels, rejected = parse([])
+    assert (len(labels), rejected) == (0, [])
+    assert labels.label.dtype == "int64"
+
+
+@pytest.mark.parametrize("value", [b"{", {"label": 1}, {}, 7, "text", {"labels": {"id": "a"}}])
+def test_body_that_is_no_list_of_labels(value: Any) -> None:
+    with pytest.raises(RequestError):
+        parse(value)

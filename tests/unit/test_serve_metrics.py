@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pickle
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from undrift.serve.metrics import ControlFacts, ReplicaMetrics, exposition, total
+
+FACTS = ControlFacts(
+    model="m",
+    live_version=3,
+    phase="drift",
+    phases=("healthy", "drift"),
+    drift_level={"input": 1, "ensemble": 2},
+    drift_statistic={"input": 4.5},
+    labels={"joined": 7, "orphan": 1},
+    label_lag_rows={0.5: 100, 0.95: 400},
+    swaps={"done": 2, "failed": 1},
+    swap_seconds=(0.25, 0.5),
+    rollbacks=1,
+    retrainings={("drift", "accepted"): 2, ("manual", "rejected"): 1},
+)
+
+
+def read(page: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (s.name, tuple(sorted((k, v) for k, v in s.labels.items() if k != "model"))): s.value
+        for family in text_string_to_metric_families(page.decode())
+        for s in family.samples
+    }
+
+
+def replica(requests: int) -> ReplicaMetrics:
+    metrics = ReplicaMetrics("m")
+    for _ in range(requests):
+        metrics.request(3, 200, 0.004)
+        metrics.batch(2)
+    metrics.request(None, 400, 0.5)
+    metrics.tap(offered=10 * requests, dropped=requests)
+    metrics.labels("accepted", 4)
+    return metrics
+
+
+def test_counters_and_histograms_are_summed_over_replicas() -> None:
+    page = read(exposition([replica(2).snapshot(), replica(3).snapshot()]))
+    assert page["undrift_requests_total", (("code", "200"), ("version", "3"))] == 5
+    assert page["undrift_requests_total", (("code", "400"), ("version", ""))] == 2
+    assert page["undrift_tap_rows_total", ()] == 50
+    assert page["undrift_tap_dropped_rows_total", ()] == 5
+    assert page["undrift_feedback_labels_total", (("outcome", "accepted"),)] == 8
+    assert page["undrift_request_duration_seconds_bucket", (("le", "0.005"),)] == 5
+    assert page["undrift_request_duration_seconds_bucket", (("le", "+Inf"),)] == 7
+    assert page["undrift_request_duration_seconds_count", ()] == 7
+    assert abs(page["undrift_request_duration_seconds_sum", ()] - 1.02) < 1e-9
+    assert page["undrift_batch_rows_sum", ()] == 10
+
+
+def test_sum_of_dead_replicas_stays_in_the_total() -> None:
+    dead = total([replica(2).snapshot(), replica(3).snapshot()])
+    key = ("undrift_requests_total", (("code", "200"), ("version", "3")))
+    assert read(exposition([dead, replica(1).snapshot()]))[key] == 6
+    assert read(exposition([total([dead, replica(1).snapshot()])]))[key] == 6
+
+
+def test_summing_leaves_the_snapshots_alone() -> None:
+    snapshot = replica(1).snapshot()
+    before = pickle.dumps(snapshot)
+    total([snapshot, snapshot])
+    assert pickle.dumps(snapshot) == before
+
+
+def test_snapshots_and_facts_survive_pickling() -> None:
+    snapshot = replica(1).snapshot()
+    assert pickle.loads(pickle.dumps(snapshot)) == snapshot
+    assert pickle.loads(pickle.dumps(FACTS)).snapshot() == FACTS.snapshot()
+
+
+def test_control_plane_is_shown_beside_the_replicas() -> None:
+    page = read(exposition([replica(1).snapshot(), FACTS.snapshot()]))
+    assert page["undrift_live_version", ()] == 3
+    assert page["undrift_lifecycle_phase", (("phase", "drift"),)] == 1
+    assert page["undrift_lifecycle_phase", (("phase", "healthy"),)] == 0
+    assert page["undrift_drift_level", (("signal", "ensemble"),)] == 2
+    assert page["undrift_drift_statistic", (("signal", "input"),)] == 4.5
+    assert page["undrift_labels_joined_total", (("outcome", "orphan"),)] == 1
+    assert page["undrift_label_lag_rows", (("quantile", "0.95"),)] == 400
+    assert page["undrift_swaps_total", (("outcome", "failed"),)] == 1
+    assert page["undrift_swap_duration_seconds_sum", ()] == 0.75
+    assert page["undrift_swap_duration_seconds_count", ()] == 2
+    assert page["undrift_rollbacks_total", ()] == 1
+    labels = (("outcome", "accepted"), ("trigger", "drift"))
+    assert page["undrift_retrainings_total", labels] == 2
+
+
+def test_labels_never_name_a_replica_or_a_request() -> None:
+    families = text_string_to_metric_families(
+        exposition([replica(1).snapshot(), FACTS.snapshot()]).decode()
+    )
+    names = {label for f in families for s in f.samples for label in s.labels}
+    assert names == {
+        *("model", "version", "code", "le", "outcome", "phase", "signal", "quantile", "trigger"),
+    }

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from undrift.errors import ModelError, RequestError, SwapError
+from undrift.serve.slots import DoubleBuffer
+
+X = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+PROBE = X[:2]
+WAIT_S = 20.0
+
+
+class Gated(nn.Module):
+    """A real model whose forward pass can be held up by a test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4, 8)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(8, 3)
+        self.before: Callable[[], None] = lambda: None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.before()
+        return self.head(self.dropout(torch.relu(self.body(x))))
+
+
+def weights(seed: int) -> dict[str, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return {k: torch.randn(v.shape, generator=rng) for k, v in Gated().state_dict().items()}
+
+
+def expected(seed: int) -> np.ndarray:
+    model = Gated()
+    model.load_state_dict(weights(seed))
+    with torch.no_grad():
+        return torch.softmax(model.eval()(torch.from_numpy(X)), -1).numpy()
+
+
+@pytest.fixture
+def buffer() -> DoubleBuffer:
+    buffer = DoubleBuffer(Gated)
+    buffer.load(1, "one", weights(1), PROBE)
+    return buffer
+
+
+def test_nothing_loaded_is_503() -> None:
+    with pytest.raises(RequestError) as caught:
+        DoubleBuffer(Gated).predict(X)
+    assert caught.value.status == 503
+
+
+def test_answer_has_probabilities_embedding_version_and_hash(buffer: DoubleBuffer) -> None:
+    answer = buffer.predict(X)
+    np.testing.assert_allclose(answer.output, expected(1), rtol=1e-5)
+    np.testing.assert_allclose(answer.output.sum(axis=1), 1, rtol=1e-5)
+    assert answer.embedding.shape == (5, 8)
+    assert (answer.version, answer.hash) == (1, "one")
+
+
+def test_read_only_input_is_answered(buffer: DoubleBuffer) -> None:
+    x = X.copy()
+    x.flags.writeable = False
+    np.testing.assert_array_equal(buffer.predict(x).output, buffer.predict(X).output)
+
+
+def test_prepared_version_answers_only_after_commit(buffer: DoubleBuffer) -> None:
+    buffer.prepare(2, "two", weights(2), PROBE)
+    assert (buffer.version, buffer.prepared) == (1, 2)
+    assert buffer.predict(X).version == 1
+    buffer.commit(2)
+    assert (buffer.version, buffer.hash, buffer.prepared) == (2, "two", None)
+    np.testing.assert_allclose(buffer.predict(X).output, expected(2), rtol=1e-5)
+
+
+def test_commit_twice_is_commit_once(buffer: DoubleBuffer) -> None:
+    buffer.load(2, "two", weights(2), PROBE)
+    buffer.commit(2)
+    assert buffer.version == 2
+
+
+def test_commit_of_what_is_not_prepared(buffer: DoubleBuffer) -> None:
+    buffer.prepare(2, "two", weights(2), PROBE)
+    with pytest.raises(SwapError, match=r"version 3 is not prepared \(prepared: 2, live: 1\)"):
+        buffer.commit(3)
+    buffer.abort()
+    with pytest.raises(SwapError, match="prepared: None"):
+        buffer.commit(2)
+    assert buffer.predict(X).version == 1
+
+
+def test_weights_that_do_not_fit_leave_the_live_model(buffer: DoubleBuffer) -> None:
+    state = weights(2)
+    del state["head.bias"]
+    with pytest.raises(ModelError, match=r"head\.bias is missing"):
+        buffer.prepare(2, "two", state, PROBE)
+    assert (buffer.version, buffer.prepared) == (1, None)
+
+
+def test_weights_with_nan_are_refused(buffer: DoubleBuffer) -> None:
+    state = weights(2)
+    state["body.weight"][0, 0] = float("nan")
+    with pytest.raises(ModelError, match="not finite"):
+        buffer.prepare(2, "two", state, PROBE)
+    assert (buffer.version, buffer.prepared) == (1, None)
+
+
+def test_factory_that_returns_the_live_model_again() -> None:
+    shared = Gated()
+    buffer = DoubleBuffer(lambda: shared)
+    buffer.load(1, "one", weights(1), PROBE)
+    with pytest.raises(ModelError, match="must build a new one"):
+        buffer.prepare(2, "two", weights(2), PROBE)
+    np.testing.assert_allclose(buffer.predict(X).output, expected(1), rtol=1e-5)
+
+
+def test_abort_during_preparation_discards_it() -> None:
+    models: list[Gated] = []
+
+    def factory() -> Gated:
+        models.append(Gated())
+        if len(models) == 2:
+            models[-1].before = buffer.abort
+        return models[-1]
+
+    buffer = DoubleBuffer(factory)
+    buffer.load(1, "one", weights(1), PROBE)
+    with pytest.raises(SwapError, match="version 2 was aborted"):
+        buffer.prepare(2, "two", weights(2), PROBE)
+    assert (buffer.version, buffer.prepared) == (1, None)
+
+
+def test_newer_preparation_overtakes_the_older() -> None:
+    models: list[Gated] = []
+
+    def factory() -> Gated:
+        models.append(Gated())
+        if len(models) == 2:
+            models[-1].before = lambda: buffer.prepare(3, "three", weights(3), PROBE)
+        return models[-1]
+
+    buffer = DoubleBuffer(factory)
+    buffer.load(1, "one", weights(1), PROBE)
+    with pytest.raises(SwapError, match="version 2 was aborted"):
+        buffer.prepare(2, "two", weights(2), PROBE)
+    assert buffer.prepared == 3
+
+
+def test_commit_waits_for_the_call_in_flight() -> None:
+    models: list[Gated] = []
+
+    def factory() -> Gated:
+        models.append(Gated())
+        return models[-1]
+
+    buffer = DoubleBuffer(factory)
+    buffer.load(1, "one", weights(1), PROBE)
+    committing = threading.Thread(target=buffer.commit, args=(2,))
+
+    def swap_meanwhile() -> None:
+        buffer.prepare(2, "two", weights(2), PROBE)  # runs beside the call in flight
+        committing.start()
+        committing.join(0.05)  # would be over by then if it did not wait
+        assert committing.is_alive()
+        assert buffer.version == 1
+
+    models[0].before = swap_meanwhile
+    assert buffer.predict(X).version == 1
+    committing.join(WAIT_S)
+    assert buffer.version == 2
+    assert buffer.predict(X).version == 2
+
+
+def test_no_answer_mixes_versions_under_continuous_swaps(buffer: DoubleBuffer) -> None:
+    right = {v: expected(v) for v in range(1, 8)}
+    stop = threading.Event()
+    wrong: list[int] = []
+    late: list[int] = []
+
+    def ask() -> None:
+        while not stop.is_set():
+            committed = buffer.version or 0
+            answer = buffer.predict(X)
+            if answer.version < committed:
+                late.append(answer.version)
+            if not np.allclose(answer.output, right[answer.version], rtol=1e-4, atol=1e-6):
+                wrong.append(answer.version)
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    for version in range(2, 8):
+        buffer.load(version, str(version), weights(version), PROBE)
+    stop.set()
+    for client in clients:
+        client.join(WAIT_S)
+    assert (wrong, late) == ([], [])

@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from undrift.serve.settings import SwapSettings
+from undrift.serve.swap import (
+    Abort,
+    Command,
+    Commit,
+    Done,
+    Failed,
+    Load,
+    Pending,
+    Prepare,
+    ReplicaStatus,
+    SwapCoordinator,
+    Target,
+)
+
+SETTINGS = SwapSettings(lease_s=5, start_grace_s=30, prepare_timeout_s=20)
+V1, V2, V3 = (Target(v, f"hash{v}", f"versions/{v}") for v in (1, 2, 3))
+
+
+@dataclass
+class Replica:
+    """Obeys commands as a replica does, with the outcome of loading chosen by the test."""
+
+    id: str
+    status: ReplicaStatus = field(default_factory=lambda: ReplicaStatus(1))
+    target: Target | None = None  # being prepared, or loaded
+
+    def obey(self, command: Command | None) -> None:
+        match command:
+            case Prepare(swap_id, target):
+                self.target = target
+                self.status = ReplicaStatus(self.status.live_version, swap_id)
+            case Commit():
+                assert self.status.prepared_version is not None
+                self.status = ReplicaStatus(self.status.prepared_version)
+            case Abort(swap_id):
+                assert swap_id == self.status.swap_id
+                self.target = None
+                self.status = ReplicaStatus(self.status.live_version)
+            case Load(target):
+                self.target = None
+                self.status = ReplicaStatus(target.version)
+
+    def finish(self, error: str = "") -> None:
+        assert self.target is not None
+        version = None if error else self.target.version
+        self.status = replace(self.status, prepared_version=version, error=error)
+        self.target = None
+
+
+def coordinator(live: Target = V1) -> SwapCoordinator:
+    return SwapCoordinator(live, SETTINGS)
+
+
+def poll(c: SwapCoordinator, r: Replica, now: float) -> Command | None:
+    command = c.poll(r.id, r.status, now)
+    r.obey(command)
+    return command
+
+
+def test_all_prepare_before_any_commits() -> None:
+    c, a, b = coordinator(), Replica("a"), Replica("b")
+    assert (poll(c, a, 0), poll(c, b, 0), c.outcome(0)) == (None, None, None)
+    c.begin("s", V2, 1)
+    assert poll(c, a, 1) == Prepare("s", V2)
+    assert poll(c, b, 1) == Prepare("s", V2)
+    a.finish()
+    assert poll(c, a, 2) is None
+    assert poll(c, b, 2) is None
+    assert c.outcome(2) == Pending("s", ("b",))
+    b.finish()
+    assert poll(c, b, 3) == Commit("s")
+    assert poll(c, a, 3) == Commit("s")
+    assert c.outcome(3) == Pending("s", ("a", "b"))
+    assert (poll(c, a, 4), poll(c, b, 4)) == (None, None)
+    assert c.outcome(4) == Done("s", 2)
+    assert c.live == V2
+    assert c.versions(4) == {"a": 2, "b": 2}
+
+
+def test_error_of_one_replica_aborts_all() -> None:
+    c, a, b = coordinator(), Replica("a"), Replica("b")
+    poll(c, a, 0)
+    poll(c, b, 0)
+    c.begin("s", V2, 0)
+    poll(c, a, 1)
+    poll(c, b, 1)
+    a.finish()
+    b.finish(error="head.bias is missing")
+    assert poll(c, a, 2) is None
+    assert poll(c, b, 2) == Abort("s")
+    assert c.outcome(2) == Failed("s", "replica b: head.bias is missing")
+    assert poll(c, a, 3) == Abort("s")
+    assert (poll(c, a, 4), poll(c, b, 4)) == (None, None)
+    assert c.versions(4) == {"a": 1, "b": 1}
+
+
+def test_no_replica_at_all_waits_then_fails() -> None:
+    c = coordinator()
+    c.begin("s", V2, 0)
+    assert c.outcome(19) == Pending("s", ())
+    assert c.outcome(20) == Failed("s", "no replica answered within 20 s")
+
+
+def test_slow_replica_fails_the_swap_at_the_deadline() -> None:
+    c, a = coordinator(), Replica("a")
+    c.begin("s", V2, 0)
+    for now in range(20):
+        poll(c, a, now)
+    assert c.outcome(20) == Failed("s", "a not ready within 20 s")
+    assert poll(c, a, 20) == Abort("s")
+
+
+def test_silent_replica_is_left_out_after_its_lease() -> None:
+    c, a, b = coordinator(), Replica("a"), Replica("b")
+    poll(c, b, 0)
+    c.begin("s", V2, 0)
+    poll(c, a, 0)
+    a.finish()
+    assert poll(c, a, 4) is None
+    assert poll(c, a, 5) == Commit("s")
+    poll(c, a, 6)
+    assert c.outcome(6) == Done("s", 2)
+    assert poll(c, b, 7) == Load(V2)
+
+
+def test_replica_that_leaves_is_not_waited_for() -> None:
+    c, a, b = coordinator(), Replica("a"), Replica("b")
+    poll(c, b, 0)
+    c.begin("s", V2, 0)
+    poll(c, a, 0)
+    a.finish()
+    c.leave("b")
+    assert poll(c, a, 1) == Commit("s")
+
+
+def test_registered_replica_is_waited_for_during_its_grace() -> None:
+    c, a = coordinator(), Replica("a")
+    c.register("new", 0)
+    c.begin("s", V2, 0)
+    poll(c, a, 0)
+    a.finish()
+    assert poll(c, a, 15) is None
+    assert c.outcome(15) == Pending("s", ("new",))
+    new = Replica("new", ReplicaStatus(None))
+    assert poll(c, new, 16) == Load(V1)
+    assert poll(c, new, 16) == Prepare("s", V2)
+
+
+def test_registering_again_does_not_forget_what_was_reported() -> None:
+    c, a = coordinator(), Replica("a")
+    poll(c, a, 0)
+    c.register("a", 1)
+    assert c.versions(1) == {"a": 1}
+
+
+def test_replica_joining_after_the_decision_reaches_the_target_before_done() -> None:
+    c, a = coordinator(), Replica("a")
+    c.begin("s", V2, 0)
+    poll(c, a, 0)
+    a.finish()
+    assert poll(c, a, 1) == Commit("s")
+    new = Replica("new", ReplicaStatus(None))
+    assert poll(c, new, 1) == Load(V2)
+    poll(c, a, 2)
+    assert c.outcome(2) == Pending("s", ("new",))
+    poll(c, new, 2)
+    assert c.outcome(2) == Done("s", 2)
+
+
+def test_decided_swap_is_never_given_up() -> None:
+    c, a, b = coordinator(), Replica("a"), Replica("b")
+    poll(c, b, 0)
+    c.begin("s", V2, 0)
+    poll(c, a, 0)
+    poll(c, b, 0)
+    a.finish()
+    b.finish()
+    poll(c, a, 1)
+    assert poll(c, b, 1) == Commit("s")
+    assert not c.cancel("s", "operator")
+    assert c.outcome(1_000) == Pending("s", ())  # all died; the next one to come decides
+    assert poll(c, Replica("c", ReplicaStatus(None)), 1_001) == Load(V2)
+
+
+def test_cancel_before_the_decision() -> None:
+    c, a = coordinator(), Replica("a")
+    c.begin("s", V2, 0)
+    poll(c, a, 0)
+    assert not c.cancel("another", "operator")
+    assert c.cancel("s", "operator")
+    assert poll(c, a, 1) == Abort("s")
+    assert c.outcome(1) == Failed("s", "operator")
+
+
+def test_newer_swap_overtakes_the_older() -> None:
+    c, a = coordinator(), Replica("a")
+    c.begin("s", V2, 0)
+    poll(c, a, 0)
+    a.finish()
+    c.begin("t", V3, 1)
+    assert poll(c, a, 1) == Abort("s")
+    assert poll(c, a, 1) == Prepare("t", V3)
+    a.finish()
+    assert poll(c, a, 2) == Commit("t")
+    poll(c, a, 2)
+    assert c.outcome(2) == Done("t", 3)
+
+
+def test_newer_swap_carries_on_from_a_decided_one() -> None:
+    c, a, b = coordinator(), Replica("a"), Replica("b")
+    poll(c, b, 0)
+    c.begin("s", V2, 0)
+    poll(c, a, 0)
+    poll(c, b, 0)
+    a.finish()
+    b.finish()
+    poll(c, a, 1)
+    assert poll(c, b, 1) == Commit("s")
+    c.begin("t", V3, 1)
+    assert poll(c, a, 2) == Abort("s")
+    assert poll(c, a, 2) == Load(V2)
+    assert poll(c, a, 2) == Prepare("t", V3)
+    assert poll(c, b, 2) == Prepare("t", V3)
+
+
+def test_beginning_a_swap_again_does_nothing() -> None:
+    c, a = coordinator(), Replica("a")
+    c.begin("s", V2, 0)
+    poll(c, a, 0)
+    c.begin("s", V2, 19)
+    assert isinstance(c.outcome(20), Failed)
+    c.begin("s", V2, 20)
+    assert isinstance(c.outcome(20), Failed)
+
+
+def test_swap_to_the_live_version_is_done_at_once() -> None:
+    c, a = coordinator(), Replica("a")
+    poll(c, a, 0)
+    c.begin("s", V1, 0)
+    assert c.outcome(0) == Done("s", 1)
+
+
+@pytest.mark.parametrize("live", [None, 2, 7])
+def test_replica_on_another_version_is_told_to_load(live: int | None) -> None:
+    assert coordinator().poll("a", ReplicaStatus(live), 0) == Load(V1)
+
+
+def test_restarted_coordinator_clears_what_was_prepared_and_converges() -> None:
+    c = coordinator()
+    a = Replica("a", ReplicaStatus(1, "s", prepared_version=2))
+    b = Replica("b", ReplicaStatus(2))
+    assert poll(c, a, 0) == Abort("s")
+    assert poll(c, a, 0) is None
+    assert poll(c, b, 0) == Load(V1)
+
+
+def test_restarted_coordinator_finishes_the_swap_that_it_begins_again() -> None:
+    c = coordinator()
+    c.begin("s", V2, 0)
+    a = Replica("a", ReplicaStatus(1, "s", prepared_version=2))
+    b = Replica("b", ReplicaStatus(2))
+    c.register("a", 0)
+    assert poll(c, b, 0) is None
+    assert poll(c, a, 0) == Commit("s")
+    poll(c, a, 1)
+    assert c.outcome(1) == Done("s", 2)
+
+
+class World:
+    """Replicas and a coordinator under random interleavings, lost answers and faults."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.now = 0.0
+        self.silent_until: dict[str, float] = {}
+        self.replicas = [Replica(f"r{i}") for i in range(self.rng.randint(1, 4))]
+        self.joined = len(self.replicas)
+        self.decided = False  # by this coordinator
+        self.ever_decided = False
+        self.c = coordinator()
+        for r in self.replicas:
+            poll(self.c, r, 0)
+        self.c.begin("s", V2, 0)
+
+    def step(self) -> None:
+        self.now += self.rng.random()
+        fault = self.rng.random()
+        if fault < 0.03:
+            self.joined += 1
+            self.replicas.append(Replica(f"r{self.joined}", ReplicaStatus(None)))
+            self.c.register(f"r{self.joined}", self.now)
+        elif fault < 0.05 and self.replicas:
+            self.replicas.remove(self.rng.choice(self.replicas))
+        elif fault < 0.07 and self.replicas:
+            self.silent_until[self.rng.choice(self.replicas).id] = self.now + self.rng.uniform(
+                1, 15
+            )
+        elif fault < 0.08:
+            self.restart_coordinator()
+        for r in self.replicas:
+            if r.target is not None and self.rng.random() < 0.3:
+                r.finish("disk full" if self.rng.random() < 0.03 else "")
+            if self.silent_until.get(r.id, 0) <= self.now and self.rng.random() < 0.5:
+                self.poll(r, lose=self.rng.random() < 0.05, fail=self.rng.random() < 0.05)
+
+    def restart_coordinator(self) -> None:
+        """Lose its memory; the journal knows the live version and an unfinished swap."""
+        outcome = self.c.outcome(self.now)
+        self.check()
+        self.c = coordinator(V2 if isinstance(outcome, Done) else V1)
+        self.decided = isinstance(outcome, Done)
+        if isinstance(outcome, Pending):
+            self.c.begin("s", V2, self.now)
+
+    def poll(self, r: Replica, *, lose: bool = False, fail: bool = False) -> None:
+        command = self.c.poll(r.id, r.status, self.now)
+        self.check()
+        if fail and isinstance(command, Load):
+            r.status = replace(r.status, error="disk full")
+        elif not lose:
+            r.obey(command)
+
+    def check(self) -> None:
+        outcome = self.c.outcome(self.now)
+        members = self.c.versions(self.now)
+        if self.c.live == V2 and not self.decided:
+            self.decided = self.ever_decided = True
+            ready = {
+                r.id
+                for r in self.replicas
+                if 2 in (r.status.live_version, r.status.prepared_version)
+            }
+            gone = members.keys() - {r.id for r in self.replicas}
+            assert members
+            assert members.keys() - gone <= ready, "decided before all members were prepared"
+        if isinstance(outcome, Done):
+            assert self.c.live == V2
+        if not self.ever_decided:
+            assert all(r.status.live_version in (None, 1) for r in self.replicas)
+
+    def settle(self) -> None:
+        """Let the faults end."""
+        if not self.replicas:
+            self.replicas.append(Replica("last", ReplicaStatus(None)))
+        for _ in range(40):
+            for r in self.replicas:
+                if r.target is not None:
+                    r.finish()
+                self.poll(r)
+            self.now += 1
+
+
+@pytest.mark.parametrize("first_seed", range(0, 300, 50))
+def test_random_interleavings_end_with_all_replicas_on_one_version(first_seed: int) -> None:
+    ended: set[type] = set()
+    for seed in range(first_seed, first_seed + 50):
+        world = World(seed)
+        for _ in range(world.rng.randint(5, 60)):
+            world.step()
+        world.settle()
+        outcome = world.c.outcome(world.now)
+        ended.add(type(outcome))
+        settled = ReplicaStatus(1 if isinstance(outcome, Failed) else world.c.live.version)
+        assert all(r.status == settled for r in world.replicas), f"seed {seed}: {outcome}"
+    assert ended >= {Done, Failed}
+
+
+def test_done_means_that_every_member_has_the_target_at_that_moment() -> None:
+    done = 0
+    for seed in range(300, 400):
+        world = World(seed)
+        for _ in range(40):
+            world.step()
+            world.check()
+            if isinstance(world.c.outcome(world.now), Done):
+                done += 1
+                assert set(world.c.versions(world.now).values()) == {2}, f"seed {seed}"
+                break
+    assert done > 20
