@@ -214,10 +214,10 @@ class Stage(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Train(Instruction):
-    """Retrain from ``base_version`` on the data that ``evidence`` decides."""
+    """Retrain from ``base_version`` on the data that ``kind`` and ``regime_start`` decide."""
 
     base_version: int
-    evidence: Evidence | None = None
+    kind: DriftKind = DriftKind.NONE
     regime_start: int = 0
     method: str = ""
     steps: int = 0
@@ -314,7 +314,7 @@ def _build(cls: type[T], data: dict[str, Any]) -> T:
             value = _build(_NESTED[f.name], value)
         elif f.name in _NESTED and isinstance(value, list | tuple):
             value = tuple(_build(_NESTED[f.name], v) for v in value)
-        elif f.name in _ENUMS and cls in (Evidence, SignalReport):
+        elif f.name in _ENUMS and cls is not Notify:
             value = _ENUMS[f.name](value)
         values[f.name] = value
     return cls(**values)

@@ -15,6 +15,7 @@ from undrift.errors import IllegalTransitionError
 from undrift.events import (
     Cancel,
     Configured,
+    DriftKind,
     Event,
     Evidence,
     Instruction,
@@ -96,13 +97,12 @@ def _train(
 ) -> Step:
     """Begin a retraining; the caller has checked that it is allowed."""
     run = Run(f"run-{state.runs + 1}", trigger, _rest(state), at)
-    drifted = trigger == "drift" and state.evidence is not None
-    start = state.evidence.change_row if drifted and state.evidence else state.regime_start
+    kind, start = _regime(state, trigger)
     train = Train(
         run_id=run.run_id,
         base_version=state.live,
-        evidence=state.evidence,
-        regime_start=state.regime_start if start is None else start,
+        kind=kind,
+        regime_start=start,
         method=method,
         steps=steps,
     )
@@ -116,6 +116,14 @@ def _train(
         outstanding=(train,),
         refinements=state.refinements + 1 if trigger == "refine" else 0,
     )
+
+
+def _regime(state: State, trigger: str) -> tuple[DriftKind, int]:
+    """Return what a run deals with: the drift just found, or else the regime served already."""
+    found = state.evidence if trigger == "drift" else None
+    if found is None or found.change_row is None:
+        return state.regime_kind, state.regime_start
+    return found.kind, found.change_row
 
 
 def _rest(state: State) -> Phase:
@@ -198,9 +206,8 @@ def _retry(state: State, event: Event, *before: Instruction) -> Step:
         state = replace(state, evidence=event.evidence)
     if state.settings.mode != "off" and event.at >= state.not_before:
         return _train(state, event.at, "drift", *before)
-    if before:
-        return Step(state, before)
-    return Step(state, ignored="drift is known; waiting for cooldown, back-off or an operator")
+    waiting = "" if before else "drift is known; waiting for cooldown, back-off or an operator"
+    return Step(state, before, waiting)
 
 
 def _retrain(state: State, event: Event) -> Step:
@@ -222,13 +229,13 @@ def _trained(state: State, event: Event) -> Step:
             tell = Notify(run_id=event.run_id, kind="failed", text=text)
             return _to(state, run.resume, tell, run=None, regime_rows=train_rows)
         return _failed(state, event.at, text)
-    drifted = run.trigger == "drift" and state.evidence is not None
-    start = state.evidence.change_row if drifted and state.evidence else None
+    kind, start = _regime(state, run.trigger)
     state = replace(
         state,
         run=replace(run, version=event.version),
         regime_rows=train_rows,
-        regime_start=state.regime_start if start is None else start,
+        regime_kind=kind,
+        regime_start=start,
     )
     tell = Notify(
         run_id=event.run_id, kind="candidate", text=f"version {event.version}: {event.reason}"
@@ -239,9 +246,10 @@ def _trained(state: State, event: Event) -> Step:
     return _to(state, Phase.SWAPPING, tell, swap, outstanding=(swap,))
 
 
-def _train_failed(state: State, event: Event) -> Step:
-    assert isinstance(event, TrainFailed)
-    return _failed(state, event.at, event.reason)
+def _run_failed(state: State, event: Event) -> Step:
+    assert isinstance(event, TrainFailed | SwapFailed)
+    what = "swap aborted: " if isinstance(event, SwapFailed) else ""
+    return _failed(state, event.at, what + event.reason)
 
 
 def _promote(state: State, event: Event) -> Step:
@@ -296,11 +304,6 @@ def _swapped(state: State, event: Event) -> Step:
     if back:
         return _to(state, Phase.ROLLED_BACK, rearm, tell, run=None)
     return _to(state, Phase.PROMOTED, rearm, tell)
-
-
-def _swap_failed(state: State, event: Event) -> Step:
-    assert isinstance(event, SwapFailed)
-    return _failed(state, event.at, f"swap aborted: {event.reason}")
 
 
 def _proven(state: State, event: Event) -> Step:
@@ -371,7 +374,7 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
         Scored: Ignored("a retraining is in progress"),
         RetrainRequested: _BUSY,
         Trained: _trained,
-        TrainFailed: _train_failed,
+        TrainFailed: _run_failed,
     },
     Phase.CANDIDATE: {**_QUIET, Scored: Ignored("a candidate waits for an operator")},
     Phase.SWAPPING: {
@@ -380,7 +383,7 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
         RetrainRequested: _BUSY,
         PauseRequested: _BUSY,
         Swapped: _swapped,
-        SwapFailed: _swap_failed,
+        SwapFailed: _run_failed,
     },
     Phase.PROMOTED: {
         **_QUIET,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from undrift.events import Evidence, Instruction, Rearm
+from undrift.events import DriftKind, Evidence, Instruction, Rearm
 from undrift.section import Section
 
 
@@ -80,6 +80,7 @@ class State:
         attempts: Failed runs since the last proven promotion; drives the back-off.
         not_before: Earliest time of the next automatic retraining, Unix seconds.
         evidence: Evidence of the drift being dealt with.
+        regime_kind: What had changed when the present regime began.
         regime_start: First row of the regime that the live version was trained for.
         regime_rows: Labelled rows of that regime that it was trained on.
         refinements: Refinements done for that regime.
@@ -96,6 +97,7 @@ class State:
     attempts: int = 0
     not_before: float = 0.0
     evidence: Evidence | None = None
+    regime_kind: DriftKind = DriftKind.NONE
     regime_start: int = 0
     regime_rows: int = 0
     refinements: int = 0

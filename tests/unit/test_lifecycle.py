@@ -133,7 +133,7 @@ def test_drift_trains_from_the_change_point_and_swaps_in_auto_mode() -> None:
     state, done = run(initial(SETTINGS, 1), scored(Level.DRIFT, at=100))
     train = next(i for i in done if isinstance(i, Train))
     assert state.phase == Phase.RETRAINING
-    assert (train.base_version, train.regime_start) == (1, 700)
+    assert (train.base_version, train.kind, train.regime_start) == (1, DriftKind.CONCEPT, 700)
     state, done = run(
         state,
         Trained(at=103, run_id="run-1", version=2, accepted=True, reason="", regime_rows=500),
@@ -237,7 +237,7 @@ def test_refinement_starts_when_the_regime_has_doubled_and_stops_at_its_limit() 
     assert not done
     state, done = run(state, scored(Level.NONE, at=112, version=2, regime_rows=1000))
     train = next(i for i in done if isinstance(i, Train))
-    assert (train.base_version, train.regime_start) == (2, 700)
+    assert (train.base_version, train.kind, train.regime_start) == (2, DriftKind.CONCEPT, 700)
     verdict = Trained(
         at=113, run_id="run-2", version=3, accepted=False, reason="no gain", regime_rows=1000
     )

@@ -1,0 +1,123 @@
+"""Starting and stopping an embedded Ray with Ray Serve, reachable from this machine only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import sys
+from typing import Any
+
+from undrift.errors import PlatformError
+from undrift.haproxy import RunFolder, find_binary
+from undrift.serve.settings import ServeSettings
+from undrift.train.environment import train_environment
+
+NAMESPACE = "undrift"
+OBJECT_STORE_BYTES = 256 * 2**20
+
+
+def start(settings: ServeSettings) -> tuple[RunFolder, str]:
+    """Start Ray and Ray Serve's front end.
+
+    Ray reads its environment when it is imported, so this must come before the first import.
+
+    Args:
+        settings: Where to listen.
+
+    Returns:
+        The run's folder, and a note for the user if something falls back; empty if nothing does.
+
+    Raises:
+        PlatformError: The port is in use, or Ray was imported already.
+    """
+    folder = RunFolder()
+    folder.reap()
+    check_port(settings.host, settings.port)
+    if "ray" in sys.modules and os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") != "0":
+        raise PlatformError("ray was imported before undrift.app.up; call up first")
+    folder.create()
+    binary = find_binary()
+    os.environ.update(_environment())
+    if binary is not None:
+        os.environ.update(folder.environment(binary))
+    try:
+        _start_ray(settings)
+    except BaseException as error:
+        stop(folder)
+        if "Address already in use" in str(error):
+            raise PlatformError(_port_text(settings.host, settings.port)) from None
+        raise
+    note = "" if binary else "no HAProxy binary: serving through Ray Serve's own, slower proxy"
+    return folder, note
+
+
+def stop(folder: RunFolder) -> None:
+    """Stop Ray Serve and Ray, and whatever still runs from the folder."""
+    import ray
+    from ray import serve
+
+    try:
+        if ray.is_initialized():
+            serve.shutdown()
+            ray.shutdown()
+    finally:
+        folder.remove()
+
+
+def check_port(host: str, port: int) -> None:
+    """Check that nothing listens on a port yet.
+
+    Raises:
+        PlatformError: Something does, or the host is not an address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            text = f"cannot listen on {host}:{port}: {error.strerror}"
+            raise PlatformError(
+                _port_text(host, port) if "in use" in str(error.strerror) else text
+            ) from None
+
+
+def _port_text(host: str, port: int) -> str:
+    return f"port {port} on {host} is in use; set serve.port to a free one, or stop what uses it"
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes 127.0.0.1 the address of the node
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32),
+        "RAY_worker_niceness": "0",  # training lowers its own priority, below serving
+        **train_environment(),
+    }
+
+
+def _start_ray(settings: ServeSettings) -> None:
+    import ray
+    import ray._private.worker as ray_worker
+    from ray import serve
+
+    def quiet(*_: Any, **__: Any) -> None:
+        """Keep Ray's remarks about processes that we end ourselves off the terminal."""
+
+    ray_worker.print_to_stdstream = quiet
+    ray.init(
+        num_cpus=max(4, os.cpu_count() or 1),
+        namespace=NAMESPACE,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    serve.start(
+        http_options={"host": settings.host, "port": settings.port},
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )

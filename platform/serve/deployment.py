@@ -1,0 +1,396 @@
+"""The replica as a Ray Serve deployment: HTTP in, batches through the model, answers out.
+
+HTTP requests reach the replica straight from the load balancer. Everything about an answer is
+decided here: nothing on the way to it waits for the monitor or the controller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.serve._private.replica as serve_replica
+from fastapi import FastAPI, Request, Response
+from ray import serve
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+from starlette.exceptions import HTTPException
+
+from undrift.config import Config
+from undrift.errors import RequestError, StoreError, UndriftError
+from undrift.model import load_factory
+from undrift.records import Predictions
+from undrift.serve.body import parse_json
+from undrift.serve.feedback import parse_feedback
+from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics, exposition
+from undrift.serve.protocol import (
+    InferRequest,
+    ModelSpec,
+    encode_error,
+    encode_infer,
+    model_metadata,
+    parse_infer,
+    server_metadata,
+)
+from undrift.serve.slots import Answer, DoubleBuffer
+from undrift.serve.swap import Abort, Command, Commit, Load, Prepare, ReplicaStatus
+from undrift.serve.tap import Tap
+from undrift.store import Store
+
+JSON = "application/json"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MONITOR_TIMEOUT_S = 15.0
+TAP_IN_FLIGHT = 4
+OPERATOR_VERBS = ("retrain", "promote", "rollback", "pause", "resume")
+VIEWS = ("status", "drift", "versions", "events")
+
+api = FastAPI(title="undrift", docs_url=None, redoc_url=None)
+
+
+@api.exception_handler(RequestError)
+async def _refuse(_: Request, error: RequestError) -> Response:
+    headers = {"Retry-After": "1"} if error.status == 503 else {}
+    return Response(encode_error(str(error)), error.status, headers, JSON)
+
+
+@api.exception_handler(HTTPException)
+async def _no_route(request: Request, error: HTTPException) -> Response:
+    text = f"{request.method} {request.url.path}: {error.detail}; see GET /v2"
+    return Response(encode_error(text), error.status_code, media_type=JSON)
+
+
+@dataclass(frozen=True)
+class ReplicaConfig:
+    """What a replica needs to know besides the handles."""
+
+    config: Config
+    search_path: Path
+    token: str
+    loopback_only: bool
+
+
+@serve.deployment(name="model")
+@serve.ingress(api)
+class ModelReplica:
+    """One process that holds the model: parses, batches, answers, taps and swaps."""
+
+    def __init__(self, given: ReplicaConfig, controller: ActorHandle, monitor: ActorHandle) -> None:
+        if given.loopback_only:
+            _pin_internal_port()
+        config = given.config
+        self._settings, self._token = config.serve, given.token
+        self._controller, self._monitor = controller, monitor
+        self._store = Store(config.state)
+        names = config.model.classes
+        self._spec = ModelSpec(
+            name=config.model.name,
+            input_shape=config.model.input_shape,
+            n_classes=config.model.class_count,
+            classes=() if isinstance(names, int) else names,
+        )
+        factory = load_factory(config.model.factory, given.search_path)
+        self._models = DoubleBuffer(factory, config.model.embedding)
+        self._probe = np.zeros((2, *self._spec.input_shape), np.float32)
+        self._compute = ThreadPoolExecutor(1, "forward")
+        self._metrics = ReplicaMetrics(config.model.name)
+        self._tap = Tap(config.serve.tap)
+        self._tap_settings = config.serve.tap
+        self._counted = (0, 0)
+        self._swap_id, self._error = "", ""
+        self._load_failures = 0
+        self._forward.set_max_batch_size(config.serve.max_batch_size)
+        self._forward.set_batch_wait_timeout_s(config.serve.batch_wait_ms / 1000)
+        self._id = serve.get_replica_context().replica_id.unique_id
+        loop = asyncio.get_running_loop()
+        self._following = loop.create_task(self._follow())
+        self._tapping = loop.create_task(self._deliver_tap())
+
+    async def check_health(self) -> None:
+        """Fail, so that Serve starts another, when this replica cannot load the live version."""
+        if self._load_failures >= 3:
+            raise StoreError(f"replica cannot load the live version: {self._error}")
+
+    # ------------------------------------------------------------------ inference
+
+    @api.post("/v2/models/{name}/infer")
+    async def infer(self, name: str, request: Request) -> Response:
+        """Answer with the live version."""
+        return await self._infer(name, request, None)
+
+    @api.post("/v2/models/{name}/versions/{version}/infer")
+    async def infer_version(self, name: str, version: str, request: Request) -> Response:
+        """Answer if the named version is the live one."""
+        return await self._infer(name, request, version)
+
+    async def _infer(self, name: str, request: Request, version: str | None) -> Response:
+        started = time.perf_counter()
+        code, answered = 200, self._models.version
+        try:
+            self._check_model(name, version)
+            body = await _read(request, self._settings.max_body_bytes)
+            content_type = request.headers.get("content-type", "")
+            asked = parse_infer(body, content_type, self._spec, self._settings)
+            if len(asked.x) >= self._settings.max_batch_size:
+                answer = (await self._compute_batch([asked]))[0]
+            else:
+                answer = await self._forward(asked)
+            answered = answer.version
+            content = encode_infer(asked, answer.output, self._spec, answer.version, answer.hash)
+            return Response(content, media_type=JSON)
+        except RequestError as error:
+            code = error.status
+            raise
+        finally:
+            self._metrics.request(answered, code, time.perf_counter() - started)
+
+    @serve.batch(batch_size_fn=lambda items: sum(len(item.x) for item in items))
+    async def _forward(self, requests: list[InferRequest]) -> list[Answer]:
+        return await self._compute_batch(requests)
+
+    async def _compute_batch(self, requests: list[InferRequest]) -> list[Answer]:
+        """Run one forward pass; all its rows come from one version."""
+        one = len(requests) == 1
+        x = requests[0].x if one else np.concatenate([r.x for r in requests])
+        loop = asyncio.get_running_loop()
+        answer = await loop.run_in_executor(self._compute, self._models.predict, x)
+        self._metrics.batch(len(x))
+        n = len(x)
+        self._tap.offer(
+            Predictions(
+                ids=tuple(i for r in requests for i in r.row_ids),
+                row=np.zeros(n, np.int64),
+                at=np.full(n, time.time()),
+                version=np.full(n, answer.version, np.int64),
+                x=x,
+                embedding=answer.embedding,
+                output=answer.output,
+            )
+        )
+        if one:
+            return [answer]
+        ends = np.cumsum([len(r.x) for r in requests])[:-1]
+        outputs = np.split(answer.output, ends)
+        return [Answer(o, answer.embedding[:0], answer.version, answer.hash) for o in outputs]
+
+    # ------------------------------------------------------------------ feedback
+
+    @api.post("/v2/models/{name}/feedback")
+    async def feedback(self, name: str, request: Request) -> dict[str, Any]:
+        """Take late labels; answers when the accepted ones are durable."""
+        self._check_model(name, None)
+        if self._settings.host not in LOOPBACK:
+            self._authorise(request)
+        body = await _read(request, self._settings.max_body_bytes)
+        content_type = request.headers.get("content-type", "")
+        labels, rejected = parse_feedback(
+            body, content_type, self._spec, self._settings, time.time()
+        )
+        if len(labels):
+            await self._ask(self._monitor.feedback.remote(labels), "the labels were not stored")
+        self._metrics.labels("accepted", len(labels))
+        self._metrics.labels("rejected", len(rejected))
+        return {"accepted": len(labels), "rejected": rejected}
+
+    # ------------------------------------------------------------------ health and metadata
+
+    @api.get("/v2")
+    async def server(self) -> dict[str, Any]:
+        """Return the server's metadata."""
+        return server_metadata(package_version("undrift"))
+
+    @api.get("/v2/health/live")
+    @api.get("/healthz")
+    async def live(self) -> dict[str, Any]:
+        """Tell that the process answers."""
+        return {"live": True}
+
+    @api.get("/v2/health/ready")
+    @api.get("/readyz")
+    async def ready(self) -> dict[str, Any]:
+        """Tell whether a version is loaded; 503 until then."""
+        if self._models.version is None:
+            raise RequestError("no version is loaded yet", 503)
+        return {"ready": True}
+
+    @api.get("/v2/models/{name}")
+    @api.get("/v2/models/{name}/versions/{version}")
+    async def metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
+        """Return the model's inputs and outputs."""
+        self._check_model(name, version)
+        live = self._models.version
+        return model_metadata(self._spec, [] if live is None else [live])
+
+    @api.get("/v2/models/{name}/ready")
+    @api.get("/v2/models/{name}/versions/{version}/ready")
+    async def model_ready(self, name: str, version: str | None = None) -> dict[str, Any]:
+        """Tell whether the model, or that version of it, answers."""
+        self._check_model(name, version)
+        await self.ready()
+        return {"name": name, "ready": True}
+
+    @api.get("/metrics")
+    async def metrics(self) -> Response:
+        """Return the Prometheus page of all replicas and the control plane."""
+        page = self._controller.metrics.remote()
+        try:
+            text = await asyncio.wait_for(page, 5)
+        except (RayActorError, TimeoutError):  # better the counts of one replica than none
+            text = exposition([self._metrics.snapshot()])
+        return Response(text, media_type=CONTENT_TYPE)
+
+    # ------------------------------------------------------------------ views and operators
+
+    @api.get("/v2/models/{name}/{view}")
+    async def view(self, name: str, view: str) -> Any:
+        """Return the status, drift, versions or events."""
+        self._check_model(name, None)
+        if view not in VIEWS:
+            raise RequestError(f"no view {view!r}; there are {', '.join(VIEWS)}", 404)
+        method = getattr(self._controller, view)
+        return await self._ask(method.remote(), "the controller does not answer")
+
+    @api.post("/v2/models/{name}/{verb}")
+    async def operate(self, name: str, verb: str, request: Request) -> Any:
+        """Carry out an operator's verb; needs the bearer token."""
+        self._check_model(name, None)
+        if verb not in OPERATOR_VERBS:
+            raise RequestError(f"no verb {verb!r}; there are {', '.join(OPERATOR_VERBS)}", 404)
+        self._authorise(request)
+        raw = await _read(request, self._settings.max_body_bytes)
+        body = parse_json(raw, "", self._settings) if raw else {}
+        if not isinstance(body, dict):
+            raise RequestError("the body must be a JSON object")
+        call = self._controller.request.remote(verb, body)
+        return await self._ask(call, "the controller does not answer")
+
+    def _authorise(self, request: Request) -> None:
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            raise RequestError("this needs 'Authorization: Bearer TOKEN'; see state/token", 401)
+
+    def _check_model(self, name: str, version: str | None) -> None:
+        if name != self._spec.name:
+            raise RequestError(f"no model {name!r}; there is {self._spec.name!r}", 404)
+        if version is not None and version != str(self._models.version):
+            live = self._models.version
+            raise RequestError(f"version {version!r} is not live; version {live} is", 404)
+
+    @staticmethod
+    async def _ask(call: Any, otherwise: str) -> Any:
+        """Await an actor's answer; its refusals pass through, its absence is a 503."""
+        try:
+            return await asyncio.wait_for(call, MONITOR_TIMEOUT_S)
+        except RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, RequestError):
+                raise cause from None
+            raise RequestError(f"{otherwise}: {cause}", 503) from error
+        except (RayActorError, TimeoutError) as error:
+            raise RequestError(f"{otherwise}; try again", 503) from error
+
+    # ------------------------------------------------------------------ background
+
+    async def _follow(self) -> None:
+        """Register, then do what the controller says, for ever."""
+        registered = False
+        while True:
+            try:
+                if not registered:
+                    await self._controller.register.remote(self._id)
+                    registered = True
+                self._count_tap()
+                command = await self._controller.poll.remote(
+                    self._id, self._status(), self._metrics.snapshot()
+                )
+            except RayActorError:  # the controller restarts; the live version answers on
+                registered = False
+                await asyncio.sleep(0.2)
+                continue
+            if command is not None:
+                await self._obey(command)
+
+    def _status(self) -> ReplicaStatus:
+        prepared = self._models.prepared
+        return ReplicaStatus(self._models.version, self._swap_id, prepared, self._error)
+
+    async def _obey(self, command: Command) -> None:
+        loop, models = asyncio.get_running_loop(), self._models
+        self._error = ""
+        try:
+            if isinstance(command, Prepare | Load):
+                target = command.target
+                self._swap_id = command.swap_id if isinstance(command, Prepare) else ""
+                state = await asyncio.to_thread(self._store.state_dict, target.version)
+                act = models.prepare if isinstance(command, Prepare) else models.load
+                await asyncio.to_thread(act, target.version, target.hash, state, self._probe)
+                self._load_failures = 0
+            elif isinstance(command, Commit):
+                await loop.run_in_executor(self._compute, models.commit, models.prepared)
+                self._swap_id = ""
+            elif isinstance(command, Abort):
+                models.abort()
+                self._swap_id = ""
+        except UndriftError as error:
+            self._error = str(error)
+            self._load_failures += isinstance(command, Load)
+            if isinstance(command, Load):
+                await asyncio.sleep(0.5)
+
+    async def _deliver_tap(self) -> None:
+        """Hand rows to the monitor; never more than a few calls under way."""
+        waiting: set[asyncio.Task[None]] = set()
+        while True:
+            await asyncio.sleep(self._tap_settings.flush_ms / 1000)
+            while len(waiting) < TAP_IN_FLIGHT:
+                rows = self._tap.take(self._tap_settings.flush_rows)
+                if rows is None:
+                    break
+                task = asyncio.get_running_loop().create_task(self._hand_over(rows))
+                waiting.add(task)
+                task.add_done_callback(waiting.discard)
+
+    async def _hand_over(self, rows: Predictions) -> None:
+        try:
+            await asyncio.wait_for(self._monitor.ingest.remote(rows), MONITOR_TIMEOUT_S)
+        except (RayActorError, RayTaskError, TimeoutError):
+            self._tap.mark_lost(len(rows))
+
+    def _count_tap(self) -> None:
+        now = (self._tap.rows_offered, self._tap.rows_dropped)
+        self._metrics.tap(now[0] - self._counted[0], now[1] - self._counted[1])
+        self._counted = now
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """Return the body; RequestError 413 as soon as it is known to be too large."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise RequestError(f"the body has {announced} bytes; at most {limit} are accepted", 413)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise RequestError(f"the body has more than {limit} bytes", 413)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _pin_internal_port() -> None:
+    """Bind the replica's gRPC port, for which Ray has no setting, to loopback."""
+    original = serve_replica.add_port_to_grpc_server
+    if getattr(original, "loopback", False):
+        return
+
+    def pinned(server: Any, address: str) -> Any:
+        return original(server, address.replace("[::]", "127.0.0.1"))
+
+    pinned.loopback = True  # type: ignore[attr-defined]
+    serve_replica.add_port_to_grpc_server = pinned

@@ -1,0 +1,79 @@
+"""What has happened, for people and for metrics: a fold over the journal, like the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from undrift.events import (
+    Event,
+    Instruction,
+    Notify,
+    Scored,
+    Swap,
+    Swapped,
+    SwapFailed,
+    Train,
+    Trained,
+    TrainFailed,
+)
+from undrift.states import State
+
+
+class Story:
+    """Notable events in order, and counts of them.
+
+    Attributes:
+        entries: Dicts with ``at`` (Unix seconds), ``kind``, ``text``, ``run_id`` and details.
+        counts: Entries by kind.
+        swaps: Swaps by outcome, ``done`` or ``failed``.
+        swap_seconds: Time from the order to the last replica, for each swap done.
+        retrainings: Retrainings by trigger and outcome.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self.counts: dict[str, int] = {}
+        self.swaps: dict[str, int] = {}
+        self.swap_seconds: list[float] = []
+        self.retrainings: dict[tuple[str, str], int] = {}
+        self._ordered = 0.0
+
+    def add(self, before: State, event: Event, instructions: tuple[Instruction, ...]) -> None:
+        """Take in one journalled event.
+
+        Args:
+            before: State that the event met.
+            event: The event.
+            instructions: What it led to.
+        """
+        trigger = before.run.trigger if before.run else ""
+        if isinstance(event, Swapped):
+            self.swaps["done"] = self.swaps.get("done", 0) + 1
+            self.swap_seconds.append(event.at - self._ordered)
+        elif isinstance(event, SwapFailed):
+            self.swaps["failed"] = self.swaps.get("failed", 0) + 1
+        elif isinstance(event, Trained | TrainFailed):
+            accepted = isinstance(event, Trained) and event.accepted
+            outcome = "failed" if isinstance(event, TrainFailed) else "rejected"
+            key = (trigger, "accepted" if accepted else outcome)
+            self.retrainings[key] = self.retrainings.get(key, 0) + 1
+        row = {"row": event.evidence.rows} if isinstance(event, Scored) else {}
+        for instruction in instructions:
+            if isinstance(instruction, Swap):
+                self._ordered = event.at
+            elif isinstance(instruction, Notify):
+                self._tell(event.at, instruction.kind, instruction, instruction.text, row)
+            elif isinstance(instruction, Train):
+                text = (
+                    f"{instruction.run_id} from version {instruction.base_version}, "
+                    f"on the regime since row {instruction.regime_start}"
+                )
+                self._tell(event.at, "retraining", instruction, text, row)
+
+    def _tell(
+        self, at: float, kind: str, instruction: Instruction, text: str, detail: dict[str, Any]
+    ) -> None:
+        extra = instruction.detail if isinstance(instruction, Notify) else {}
+        entry = {"at": at, "kind": kind, "text": text, "run_id": instruction.run_id}
+        self.entries.append({**entry, **detail, **extra})
+        self.counts[kind] = self.counts.get(kind, 0) + 1

@@ -1,0 +1,264 @@
+"""The trainer as a Ray actor: one long Ray Train run that serves many plans.
+
+Starting Ray Train takes seconds that a drifting model does not have. A warning therefore *stages*
+a session: its workers import, join their process group and wait. An alarm only posts a plan. The
+session lingers for the next plan until it has been idle for `TrainSettings.idle_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+import uuid
+import zlib
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._raylet import PlacementGroupID
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.config import LoggingConfig
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from undrift.config import ModelSection
+from undrift.errors import TrainingError
+from undrift.events import Codec, Train
+from undrift.store import Store
+from undrift.train.plan import RetrainPlan
+from undrift.train.settings import TrainSettings
+from undrift.train.worker import WorkerConfig, worker_loop
+
+WORKER_RETRIES = 3
+LONG_POLL_S = 5.0
+SESSION_FILE = "training.json"
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc]
+    """TorchTrainer without two helper actors that need Ray's dashboard or Ray Data.
+
+    What they are for, the release of the placement group after a kill, `TrainerActor` does itself.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        unwanted = {"PlacementGroupCleanerCallback", "DatasetsCallback"}
+        found = super()._create_default_callbacks()
+        return [c for c in found if type(c).__name__ not in unwanted]
+
+
+class TrainerActor:
+    """Shell round one training session at a time, and the mailbox of its workers.
+
+    Args:
+        state: State directory.
+        settings: The train section of the configuration.
+        model: The model section of the configuration.
+        search_path: Folder that holds the user's model module.
+    """
+
+    def __init__(
+        self, state: Path, settings: TrainSettings, model: ModelSection, search_path: Path
+    ) -> None:
+        self._state_dir, self._settings = Path(state), settings
+        self._model, self._search_path = model, search_path
+        self._store = Store(state)
+        self._session = ""
+        self._fit: asyncio.Task[None] | None = None
+        self._ready_workers: set[int] = set()
+        self._plans: list[RetrainPlan] = []
+        self._outcomes: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._finished = 0
+        self._cancelled: set[str] = set()
+        self._progress: dict[str, Any] = {}
+        self._idle_since = time.time()
+        self._changed = asyncio.Event()
+        self._release_leftovers()
+
+    # ------------------------------------------------------------------ for the controller
+
+    def stage(self) -> None:
+        """Start workers and let them wait, unless some wait already."""
+        self._idle_since = time.time()
+        if self._fit is None or self._fit.done():
+            self._session = uuid.uuid4().hex[:12]
+            self._ready_workers.clear()
+            self._fit = asyncio.get_running_loop().create_task(self._run(self._session))
+
+    async def train(self, instruction: dict[str, Any], rows: int) -> dict[str, Any]:
+        """Carry out a `Train` instruction; the same run asked for twice is trained once.
+
+        Args:
+            instruction: The encoded instruction.
+            rows: Predictions committed so far; later ones are not used.
+
+        Returns:
+            The fields ``version, accepted, reason, regime_rows`` of the `Trained` event.
+
+        Raises:
+            TrainingError: No candidate came of it.
+        """
+        order = Codec.decode(instruction)
+        assert isinstance(order, Train)
+        for manifest in self._store.versions():
+            if manifest.run_id == order.run_id:
+                told = {k: manifest.metrics[k] for k in ("accepted", "reason", "regime_rows")}
+                return {"version": manifest.version, **told}
+        if order.run_id not in self._outcomes:
+            self._plans.append(self._plan(order, rows))
+            self._outcomes[order.run_id] = asyncio.get_running_loop().create_future()
+            self.stage()
+            self._notify()
+        return await asyncio.shield(self._outcomes[order.run_id])
+
+    def cancel(self, run_id: str) -> None:
+        """Give up a run; its candidate will not be stored."""
+        self._cancelled.add(run_id)
+        outcome = self._outcomes.get(run_id)
+        if outcome is not None and not outcome.done():
+            outcome.set_exception(TrainingError(f"{run_id} was cancelled"))
+
+    def status(self) -> dict[str, Any]:
+        """Return what the session is doing."""
+        running = self._fit is not None and not self._fit.done()
+        return {
+            "session": self._session if running else "",
+            "workers_ready": len(self._ready_workers) if running else 0,
+            "workers": self._settings.workers,
+            "progress": self._progress,
+        }
+
+    async def stop(self) -> None:
+        """End the session and wait until its workers are gone."""
+        self._session = ""
+        self._notify()
+        if self._fit is not None:
+            await asyncio.wait([self._fit], timeout=30)
+
+    # ------------------------------------------------------------------ for the workers
+
+    async def join(self, session: str, rank: int, placement_group: str) -> None:
+        """Tell that a worker is ready for plans."""
+        self._ready_workers.add(rank)
+        record = json.dumps({"session": session, "placement_group": placement_group})
+        (self._state_dir / SESSION_FILE).write_text(record)
+
+    async def next_plan(self, session: str, done: int) -> dict[str, Any] | None:
+        """Long poll for the plan after the first ``done``; an empty dict means ask again.
+
+        Returns None when the session is over.
+        """
+        deadline = time.time() + LONG_POLL_S
+        while session == self._session:
+            index = max(done, self._finished)
+            if index < len(self._plans):
+                return {**self._plans[index].to_dict(), "index": index}
+            if time.time() - self._idle_since > self._settings.idle_s:
+                self._session = ""
+                break
+            if time.time() > deadline:
+                return {}
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), deadline - time.time())
+        return None
+
+    def cancelled(self, run_id: str) -> bool:
+        """Return whether a run has been given up."""
+        return run_id in self._cancelled
+
+    def progress(self, run_id: str, step: int, steps: int) -> None:
+        """Take note of how far a run has come."""
+        self._progress = {"run_id": run_id, "step": step, "steps": steps}
+
+    def finish(self, index: int, outcome: dict[str, Any]) -> None:
+        """Take the outcome of the plan at ``index``: the verdict, or ``{"error": text}``."""
+        self._finished = index + 1
+        self._idle_since = time.time()
+        self._progress = {}
+        future = self._outcomes.pop(self._plans[index].run_id)
+        if future.done():
+            return
+        if "error" in outcome:
+            future.set_exception(TrainingError(outcome["error"]))
+        else:
+            future.set_result(outcome)
+
+    # ------------------------------------------------------------------ inside
+
+    def _plan(self, order: Train, rows: int) -> RetrainPlan:
+        return RetrainPlan(
+            run_id=order.run_id,
+            base_version=order.base_version,
+            method=order.method or self._settings.method,
+            steps=order.steps or self._settings.steps,
+            seed=zlib.crc32(order.run_id.encode()),
+            kind=order.kind,
+            regime_start=order.regime_start,
+            until_row=rows,
+            table_versions=self._store.table_versions(),
+            workers=self._settings.workers,
+        )
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _run(self, session: str) -> None:
+        try:
+            await asyncio.to_thread(self._blocking_fit, session)
+            failure = "the training session ended early"
+        except Exception as error:  # every run that waits is told; the next plan starts anew
+            failure = f"the training workers failed: {error}"
+        finally:
+            self._ready_workers.clear()
+        if session == self._session:
+            self._session = ""
+        unserved = self._plans[self._finished :]
+        self._finished = len(self._plans)
+        for plan in unserved:
+            future = self._outcomes.pop(plan.run_id, None)
+            if future is not None and not future.done():
+                future.set_exception(TrainingError(failure))
+
+    def _blocking_fit(self, session: str) -> None:
+        settings = self._settings
+        gpus = ray.cluster_resources().get("GPU", 0)
+        use_gpu = gpus >= settings.workers if settings.use_gpu == "auto" else settings.use_gpu
+        config = WorkerConfig(
+            trainer=ray.get_runtime_context().current_actor,
+            session=session,
+            state=self._state_dir,
+            settings=settings,
+            model=self._model,
+            search_path=self._search_path,
+        )
+        trainer = _Trainer(
+            worker_loop,
+            train_loop_config={"worker": config},
+            scaling_config=ScalingConfig(
+                num_workers=settings.workers,
+                use_gpu=use_gpu,
+                resources_per_worker={"CPU": 0.5, **({"GPU": 1} if use_gpu else {})},
+            ),
+            run_config=RunConfig(
+                name=session,
+                storage_path=str((self._state_dir / "training").absolute()),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+                failure_config=FailureConfig(max_failures=WORKER_RETRIES),
+                logging_config=LoggingConfig(log_level="ERROR"),
+                worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(settings.threads)}},
+            ),
+        )
+        trainer.fit()
+
+    def _release_leftovers(self) -> None:
+        """Free the CPUs that a session reserved whose trainer was killed."""
+        path = self._state_dir / SESSION_FILE
+        if not path.exists():
+            return
+        group = json.loads(path.read_text())["placement_group"]
+        path.unlink()
+        with contextlib.suppress(Exception):  # gone already, or from an earlier cluster
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
