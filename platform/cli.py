@@ -142,23 +142,20 @@ def up(
         record = _start_detached(path, settings)
         _tell_ready(settings, record.url, record.pid, as_json)
         return
-    runfile = RunFile(settings.state)
-    runfile.claim()
-    try:
-        signal.signal(signal.SIGTERM, _interrupt)
-        from undrift import app as platform_app
+    from undrift import app as platform_app
 
-        with platform_app.up(settings) as handle:
-            signal.signal(signal.SIGTERM, _interrupt)  # Ray has put its own in place
-            runfile.claim(handle.url)
-            _tell_ready(settings, handle.url, os.getpid(), as_json)
+    def say_stage(text: str) -> None:
+        error_console().print(text, style="dim", markup=False)
+
+    with platform_app.up(settings, say_stage) as handle:
+        for note in handle.notes:
+            error_console().print(note, style="yellow", markup=False)
+        _tell_ready(settings, handle.url, os.getpid(), as_json)
+        try:
             handle.wait()
-    finally:
-        runfile.release()
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: let it stop in order
+    raise typer.Exit(130)
 
 
 def _tell_ready(config: Config, url: str, pid: int, as_json: bool) -> None:

@@ -43,7 +43,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         ("live version", status["live_version"]),
         ("previous version", status["previous_version"]),
         ("replicas", len(status["replicas"])),
-        ("counts", _pairs(status["counts"])),
+        ("counts", status["counts"]),
     )
     for part, text in status["failures"].items():
         if text:
@@ -53,16 +53,20 @@ def status_view(status: dict[str, Any]) -> RenderableType:
 
 def drift_view(drift: dict[str, Any]) -> RenderableType:
     """Return the ensemble's verdict, the three signals and the label summary."""
-    probation = drift["probation"]
+    summary, probation = drift["summary"], drift["probation"]
+    labels, accuracy = summary["labels"], summary["accuracy"]
     facts = _facts(
         ("level", _level(drift["level"])),
         ("kind", drift["kind"]),
         ("reason", drift["reason"]),
         ("version", drift["version"]),
-        ("rows", f"{drift['rows']:,}, {drift['labelled']:,} of them labelled"),
-        ("labels", "missing" if drift["labels_missing"] else "arriving"),
+        ("predictions", f"{drift['rows']:,}; {drift['lost_rows']:,} lost"),
+        ("labels", f"{drift['labelled']:,}; {'missing' if labels['missing'] else 'arriving'}"),
+        ("coverage", labels["coverage"]),
+        ("label lag", labels["lag"]["rows"]),
+        ("label outcomes", labels["outcomes"]),
+        ("accuracy", accuracy),
         ("probation", f"{probation['status']} {probation['detail']}".strip()),
-        *((key.replace("_", " "), _value(value)) for key, value in drift["summary"].items()),
     )
     signals = Table("signal", "level", "statistic", "warning at", "drift at", "changed at row")
     for signal in drift["signals"]:
@@ -84,7 +88,7 @@ def versions_view(versions: list[dict[str, Any]]) -> RenderableType:
             _when(version["created_at"]),
             version["run_id"] or "config",
             version["hash"][:12],
-            _pairs(version["metrics"]),
+            _pairs({k: v for k, v in version["metrics"].items() if isinstance(v, int | float)}),
         )
     return table
 

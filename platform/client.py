@@ -36,7 +36,8 @@ class Answer:
     @property
     def label(self) -> IntArray:
         """(n,) most probable class."""
-        return self.output.argmax(axis=1).astype(np.int64)
+        best: IntArray = self.output.argmax(axis=1)
+        return best
 
 
 class Client:
@@ -134,8 +135,9 @@ class Client:
         items: list[dict[str, Any]] = [
             {"id": i, "label": label} for i, label in zip(ids, labels, strict=True)
         ]
-        for item, when in zip(items, timestamps or (), strict=False):
-            item["timestamp"] = when
+        if timestamps is not None:
+            for item, when in zip(items, timestamps, strict=True):
+                item["timestamp"] = when
         answer: dict[str, Any] = self._call("POST", "/feedback", items)
         return answer
 

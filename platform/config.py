@@ -54,7 +54,7 @@ InputFile = Annotated[Path, AfterValidator(_existing)]
 
 
 class ModelSection(Section):
-    """The model to serve."""
+    """Where the model comes from, and what goes in and out."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     """Name in URLs: letters, digits, dots, dashes and underscores."""

@@ -52,6 +52,11 @@ def load_inputs(config: Config) -> Inputs:
             f"model.classes says {section.class_count} classes"
         )
     x, y = load_reference(config.reference, section.input_shape, classes)
+    if len(y) < config.monitor.min_reference_rows:
+        raise ConfigError(
+            f"{config.reference} has {len(y)} rows; "
+            f"monitor.min_reference_rows asks for {config.monitor.min_reference_rows}"
+        )
     return Inputs(factory, weights, x, y)
 
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, TypeVar
+
+import numpy as np
+
+from undrift.serve.feedback import parse_feedback
+from undrift.serve.protocol import ModelSpec, encode_infer, parse_infer
+from undrift.serve.settings import ServeSettings
 
 T = TypeVar("T")
 
@@ -16,3 +25,63 @@ def eventually(predicate: Callable[[], T], timeout_s: float = 30.0) -> T:
         assert time.monotonic() < deadline, f"still {value!r} after {timeout_s:g} s"
         time.sleep(0.02)
     return value
+
+
+class ModelServer:
+    """Speaks the real protocol over a real socket, for a model that always answers the same.
+
+    Attributes:
+        seen: Method, path, body and Authorization header of each request.
+        replies: Status and body to answer with instead, by last part of the path.
+    """
+
+    SPEC = ModelSpec("m", (2,), n_classes=3, classes=("a", "b", "c"))
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, Any, str]] = []
+        self.replies: dict[str, tuple[int, bytes]] = {}
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                content = json.loads(body) if body else None
+                token = self.headers.get("Authorization", "")
+                owner.seen.append((self.command, self.path, content, token))
+                status, answer = owner.answer(self.path.rpartition("/")[2], body)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_POST = do_GET  # noqa: N815
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._http = HTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._http.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> ModelServer:
+        serve = self._http.serve_forever
+        self._thread = threading.Thread(target=serve, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+    def answer(self, verb: str, body: bytes) -> tuple[int, bytes]:
+        if verb in self.replies:
+            return self.replies[verb]
+        if verb == "infer":
+            request = parse_infer(body, "", self.SPEC, ServeSettings())
+            output = np.tile(np.float32([0.1, 0.7, 0.2]), (len(request.x), 1))
+            return 200, encode_infer(request, output, self.SPEC, 4, "abc")
+        if verb == "feedback":
+            labels, rejected = parse_feedback(body, "", self.SPEC, ServeSettings(), now=1.0)
+            return 200, json.dumps({"accepted": len(labels), "rejected": rejected}).encode()
+        return 200, json.dumps({"verb": verb}).encode()

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+import undrift.cli
+from tests.support import ModelServer, eventually
+from undrift.cli import app
+from undrift.config import load_config
+from undrift.errors import PlatformError
+from undrift.events import DriftKind
+from undrift.inputs import load_inputs
+from undrift.runfile import RunFile, process_start
+
+STATUS = {
+    "model": "m",
+    "mode": "auto",
+    "phase": "healthy",
+    "live_version": 2,
+    "previous_version": 1,
+    "replicas": {"r1": 2},
+    "counts": {"drift": 1},
+    "events": [{"at": 1.7e9, "kind": "drift", "text": "labels say [so]", "run_id": "r-1"}],
+    "failures": {"controller": "", "monitor": "disk full"},
+}
+SIGNAL = {"name": "input", "level": "warning", "statistic": 4.2, "warning_at": 3.0}
+DRIFT = {
+    "level": "warning",
+    "kind": DriftKind.COVARIATE,
+    "reason": "inputs moved",
+    "version": 2,
+    "rows": 1000,
+    "labelled": 900,
+    "lost_rows": 0,
+    "probation": {"status": "none", "detail": ""},
+    "signals": [{**SIGNAL, "drift_at": 9.0, "change_row": 812}],
+    "summary": {
+        "labels": {
+            "missing": False,
+            "coverage": 0.9,
+            "lag": {"rows": None},
+            "outcomes": {"joined": 900},
+        },
+        "accuracy": {"window": 0.97, "reference": 0.98},
+    },
+}
+VERSION = {"version": 1, "parent": None, "created_at": 1.7e9, "run_id": "", "hash": "0123456789abc"}
+VERSIONS = [{**VERSION, "metrics": {"accuracy": 0.5, "gate": {}}, "live": True}]
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("starter") / "new"
+    result = CliRunner().invoke(app, ["init", str(folder)])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def folder(starter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what `init` writes, as the present folder."""
+    shutil.copytree(starter, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def change(folder: Path, section: str, **values: Any) -> None:
+    path = folder / "undrift.yaml"
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data[section] |= values
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_init_writes_a_model_that_fits_its_configuration(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(undrift.cli.STARTER)
+    inputs = load_inputs(load_config())
+    assert len(inputs.x) == len(inputs.y) == 1000
+
+
+def test_init_never_overwrites_unless_forced(folder: Path) -> None:
+    (folder / "model.py").write_text("mine", encoding="utf-8")
+    result = run("init")
+    assert result.exit_code == 1
+    assert "model.py" in result.stderr
+    assert (folder / "model.py").read_text(encoding="utf-8") == "mine"
+
+
+def test_forced_init_restores_the_starter(folder: Path) -> None:
+    (folder / "model.py").write_text("mine", encoding="utf-8")
+    result = run("init", "--force", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["files"] == list(undrift.cli.STARTER)
+    assert "def build" in (folder / "model.py").read_text(encoding="utf-8")
+
+
+def test_init_where_no_folder_can_be_is_one_line(folder: Path) -> None:
+    result = run("init", "model.py/below")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_config_check_reads_what_the_configuration_points_at(folder: Path) -> None:
+    result = run("config", "check", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["reference_rows"] == 1000
+
+
+def test_config_check_reports_every_problem_on_its_own_line(folder: Path) -> None:
+    change(folder, "serve", port=0, replicas=0)
+    result = run("config", "check")
+    assert result.exit_code == 1
+    assert [line[:33] for line in result.stderr.splitlines()] == [
+        "error: undrift.yaml: serve.port: ",
+        "error: undrift.yaml: serve.replic",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"factory": "gone:build"}, "cannot import 'gone'"),
+        ({"factory": "torch.nn:Linear"}, "failed: TypeError"),
+        ({"factory": "torch.nn:Identity"}, "weights do not fit Identity"),
+        ({"weights": "model.py"}, "is not a whole safetensors file"),
+        ({"input_shape": [3]}, "fails on input of shape [2, 3]"),
+        ({"classes": 4}, "answers with 3 logits; model.classes says 4"),
+        ({"embedding": "9"}, "the head '9' is not an nn.Linear layer"),
+    ],
+)
+def test_config_check_finds_a_model_that_does_not_fit(
+    folder: Path, values: dict[str, Any], expected: str
+) -> None:
+    change(folder, "model", **values)
+    result = run("config", "check")
+    assert result.exit_code == 1
+    assert expected in result.stderr
+
+
+def test_config_schema_is_json() -> None:
+    assert json.loads(run("config", "schema").stdout)["title"] == "undrift"
+
+
+def test_verbs_without_a_platform_name_the_command_that_starts_one(folder: Path) -> None:
+    change(folder, "serve", port=1)
+    for verb in (["status"], ["drift"], ["versions"], ["retrain"], ["promote", "1"], ["pause"]):
+        result = run(*verb, "--json")
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert result.stderr.startswith("error: nothing answers at http://127.0.0.1:1; start it")
+
+
+def test_views_show_what_the_platform_says(folder: Path) -> None:
+    with ModelServer() as server:
+        change(folder, "serve", port=server.port)
+        answers = {"status": STATUS, "drift": DRIFT, "versions": VERSIONS}
+        server.replies = {k: (200, json.dumps(v).encode()) for k, v in answers.items()}
+        for verb, answer in answers.items():
+            assert json.loads(run(verb, "--json").stdout) == json.loads(json.dumps(answer))
+        assert "labels say [so]" in (text := run("status").stdout)
+        assert "disk full" in text
+        assert "inputs moved" in (text := run("drift").stdout)
+        assert "812" in text
+        assert "live" in (text := run("versions").stdout)
+        assert "accuracy 0.5" in text
+
+
+def test_verbs_carry_their_arguments_and_the_token_of_the_state_folder(folder: Path) -> None:
+    token = RunFile(folder / "state").token(create=True)
+    with ModelServer() as server:
+        change(folder, "serve", port=server.port)
+        verbs = ("retrain", "promote", "rollback", "pause", "resume")
+        server.replies = {verb: (200, json.dumps(STATUS).encode()) for verb in verbs}
+        assert run("retrain", "--method", "full", "--steps", "5").exit_code == 0
+        assert run("promote", "2").stdout == "healthy; version 2 is live\n"
+        assert run("rollback").exit_code == 0
+        assert run("pause").exit_code == 0
+        assert run("resume").exit_code == 0
+    assert [(path.rpartition("/")[2], body) for _, path, body, _ in server.seen] == [
+        ("retrain", {"method": "full", "steps": 5}),
+        ("promote", {"version": 2}),
+        ("rollback", {}),
+        ("pause", {}),
+        ("resume", {}),
+    ]
+    assert {header for *_, header in server.seen} == {f"Bearer {token}"}
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    assert run("promote").exit_code == 2
+    assert run("fly").exit_code == 2
+
+
+def test_down_says_that_nothing_runs(folder: Path) -> None:
+    result = run("down", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {"stopped": None}
+
+
+def test_down_ends_the_recorded_process(folder: Path) -> None:
+    program = (
+        "import sys, time, pathlib; from undrift.runfile import RunFile;"
+        "RunFile(pathlib.Path('state')).claim('http://x'); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as child:
+        runfile = RunFile(folder / "state")
+        eventually(lambda: runfile.path.exists())
+        with pytest.raises(PlatformError, match=f"process {child.pid} already runs"):
+            runfile.claim()
+        result = run("down", "--json")
+        assert child.wait(10) == -15
+    assert json.loads(result.stdout) == {"stopped": child.pid}
+    assert runfile.running() is None
+
+
+def test_down_spares_a_later_process_of_the_same_number(folder: Path) -> None:
+    record = {"pid": os.getpid(), "started": "long ago", "url": ""}
+    (folder / "state").mkdir()
+    (folder / "state" / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert "nothing runs" in run("down").stdout
+    assert not (folder / "state" / "run.json").exists()
+
+
+def test_damaged_run_record_is_an_error(folder: Path) -> None:
+    (folder / "state").mkdir()
+    (folder / "state" / "run.json").write_text("{", encoding="utf-8")
+    assert "run.json is damaged" in run("down").stderr
+
+
+def test_only_the_claimant_releases_its_record(tmp_path: Path) -> None:
+    runfile = RunFile(tmp_path)
+    runfile.claim("http://x")
+    record = runfile.running()
+    assert record is not None
+    assert (record.pid, record.url) == (os.getpid(), "http://x")
+    assert record.started == process_start(os.getpid())
+    runfile.release()
+    assert runfile.running() is None
+
+
+def test_process_that_ended_has_no_start() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    assert process_start(child.pid) is None
+
+
+def test_token_is_made_once_and_readable_by_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runfile = RunFile(tmp_path / "state")
+    assert runfile.token() == ""
+    token = runfile.token(create=True)
+    assert len(token) >= 32
+    assert runfile.token(create=True) == runfile.token() == token
+    assert (tmp_path / "state" / "token").stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("UNDRIFT_TOKEN", "other")
+    assert runfile.token() == "other"
+
+
+def test_detached_start_that_fails_reports_its_last_error(folder: Path) -> None:
+    change(folder, "model", classes=5)
+    result = run("up", "--detach")
+    assert result.exit_code == 1
+    assert "3 logits" in result.stderr
+    assert "undrift.log" in result.stderr
+    assert RunFile(folder / "state").running() is None

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.support import ModelServer
+from undrift.client import Client
+from undrift.errors import PlatformError
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: ModelServer) -> Iterator[Client]:
+    with Client(server.url, "m", "secret") as client:
+        yield client
+
+
+def test_answer_carries_ids_probabilities_version_and_hash(client: Client) -> None:
+    answer = client.infer([[0, 1], [2, 3]], request_id="r")
+    assert answer.ids == ("r:0", "r:1")
+    assert answer.output.shape == (2, 3)
+    assert answer.label.tolist() == [1, 1]
+    assert (answer.version, answer.weights_hash) == (4, "abc")
+
+
+def test_one_row_keeps_the_request_id(client: Client) -> None:
+    assert client.infer(np.zeros((1, 2)), request_id="r").ids == ("r",)
+
+
+def test_server_names_rows_if_the_caller_does_not(client: Client) -> None:
+    first, second = client.infer([[0, 0]]), client.infer([[0, 0]])
+    assert first.ids < second.ids
+
+
+def test_feedback_sends_labels_with_their_times(client: Client, server: ModelServer) -> None:
+    answer = client.feedback(["x", "y", "z"], [0, "b", 9], [1.0, 2.0, 3.0])
+    assert answer["accepted"] == 2
+    assert [item["index"] for item in answer["rejected"]] == [2]
+    assert server.seen[0][2][1] == {"id": "y", "label": "b", "timestamp": 2.0}
+
+
+def test_feedback_of_unequal_lengths_is_refused_before_it_is_sent(
+    client: Client, server: ModelServer
+) -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        client.feedback(["x", "y"], [0, 1], [1.0])
+    assert not server.seen
+
+
+def test_verbs_send_only_what_was_given_and_the_token(client: Client, server: ModelServer) -> None:
+    client.retrain()
+    client.retrain("full", 10)
+    client.promote(3)
+    client.rollback()
+    client.rollback(2)
+    client.pause()
+    client.resume()
+    paths = ["retrain", "retrain", "promote", "rollback", "rollback", "pause", "resume"]
+    bodies = [{}, {"method": "full", "steps": 10}, {"version": 3}, {}, {"version": 2}, {}, {}]
+    assert server.seen == [
+        ("POST", f"/v2/models/m/{path}", body, "Bearer secret")
+        for path, body in zip(paths, bodies, strict=True)
+    ]
+
+
+def test_views_are_read_from_their_paths(client: Client, server: ModelServer) -> None:
+    client.status()
+    client.drift()
+    client.versions()
+    client.events()
+    assert [(method, path.rpartition("/")[2]) for method, path, _, _ in server.seen] == [
+        ("GET", "status"),
+        ("GET", "drift"),
+        ("GET", "versions"),
+        ("GET", "events"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (409, b'{"error": "no version 9"}', "answered 409: no version 9$"),
+        (401, b'{"error": "no token"}', "answered 401: no token; set UNDRIFT_TOKEN"),
+        (404, b"<html>", "answered 404: is something else listening there"),
+        (200, b"<html>", "answered 200: is something else listening there"),
+    ],
+)
+def test_error_carries_what_the_server_said(
+    client: Client, server: ModelServer, status: int, body: bytes, expected: str
+) -> None:
+    server.replies["status"] = (status, body)
+    with pytest.raises(PlatformError, match=expected):
+        client.status()
+
+
+def test_nothing_listening_names_the_command_that_starts_it() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening: refuses connections
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with Client(url, "m") as client, pytest.raises(PlatformError, match="undrift up"):
+            client.status()
+
+
+def test_server_that_never_answers_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            Client(url, "m", timeout_s=0.05) as client,
+            pytest.raises(PlatformError, match=r"did not answer within 0\.05 s"),
+        ):
+            client.status()
