@@ -1,0 +1,137 @@
+"""The sequential test behind every signal: a mixture of Shiryaev-Roberts e-detectors."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undrift.events import Level, SignalReport
+from undrift.monitor.base import Stateful
+from undrift.records import IntArray
+
+FloatMatrix = NDArray[np.float64]
+
+
+class EDetector(Stateful):
+    """Accumulates e-values until "nothing has changed" is no longer believable.
+
+    For each alternative k, R_t = (R_{t-1} + 1) L_t, where the e-value L_t has expectation at most
+    one, given the past, while nothing has changed. The mixture M_t = sum_k w_k R_t^k minus t is
+    then a supermartingale, so the mean number of rows before M first reaches a limit A is at
+    least A without any further assumption: a false-alarm budget is itself the limit. The reported
+    statistic and limits are log10(1 + M).
+
+    A level falls again only when M is below a tenth of its limit, and each R is capped at a
+    hundred times the drift limit, which keeps the guarantee and bounds the time of recovery.
+
+    The change point is the start s that maximises the likelihood prod_{i=s..t} L_i of the best
+    alternative, that is, the last reset of its CUSUM.
+
+    Args:
+        weights: (k,) mixture weights, positive; they are normalised to sum to one.
+        warning_at: Mean number of rows between false warnings.
+        drift_at: Mean number of rows between false drifts.
+
+    Example:
+        >>> detector = EDetector(np.ones(1), warning_at=100, drift_at=1000)
+        >>> doubling = np.full((12, 1), 2.0)
+        >>> detector.update(doubling, np.arange(12))
+        >>> detector.report("x").level.name, detector.report("x").change_row
+        ('DRIFT', 0)
+
+    Reference:
+        Shin, Ramdas, Rinaldo. "E-detectors: a nonparametric framework for sequential change
+        detection", 2022, arXiv 2203.03532.
+    """
+
+    BLOCK: ClassVar[int] = 64
+    LOWEST: ClassVar[float] = float(np.exp(-4.0))
+    HIGHEST: ClassVar[float] = float(np.exp(4.0))
+    SAVED = (
+        "_weights", "_limits", "_ceiling", "_count", "_product", "_total", "_low", "_start",
+        "_level", "_since", "_statistic",
+    )  # fmt: skip
+
+    def __init__(self, weights: NDArray[np.float64], warning_at: float, drift_at: float) -> None:
+        k = len(weights)
+        self._weights = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+        self._limits = np.log10(1.0 + np.array([warning_at, drift_at], dtype=np.float64))
+        self._ceiling = 100.0 * float(drift_at)
+        self._count = 0
+        # Within a block of rows: product of the e-values, R divided by that product, and the
+        # least product so far, where the CUSUM began. All are rescaled where a block ends.
+        self._product = np.ones(k)
+        self._total = np.zeros(k)
+        self._low = np.full(k, np.inf)
+        self._start = np.full(k, -1, dtype=np.int64)
+        self._level = 0
+        self._since = -1
+        self._statistic = 0.0
+
+    def update(self, values: FloatMatrix, rows: IntArray) -> None:
+        """Take in one e-value per row and alternative.
+
+        Args:
+            values: (n, k) e-values; they are clipped to [exp(-4), exp(4)].
+            rows: (n,) row number of each.
+        """
+        values = np.clip(values, self.LOWEST, self.HIGHEST)
+        done = 0
+        while done < len(rows):
+            stop = min(len(rows), done + self.BLOCK - self._count % self.BLOCK)
+            self._advance(values[done:stop], rows[done:stop])
+            done = stop
+
+    def report(self, name: str) -> SignalReport:
+        """Return level, statistic and change point as the report of signal ``name``."""
+        alarmed = self._level > 0
+        return SignalReport(
+            name=name,
+            level=Level(self._level),
+            statistic=self._statistic,
+            warning_at=float(self._limits[0]),
+            drift_at=float(self._limits[1]),
+            change_row=self._change_row() if alarmed else None,
+            since_row=self._since if alarmed else None,
+        )
+
+    def _change_row(self) -> int:
+        best = np.argmax(self._weights * self._product / self._low)
+        return int(self._start[best])
+
+    def _advance(self, values: FloatMatrix, rows: IntArray) -> None:
+        product = np.cumprod(np.vstack([self._product, values]), axis=0)
+        before = product[:-1]
+        total = np.cumsum(np.vstack([self._total, 1.0 / before]), axis=0)
+        path = np.log10(1.0 + (product[1:] * total[1:] * self._weights).sum(axis=1))
+        at = np.argmin(before, axis=0)
+        lowest = before[at, np.arange(before.shape[1])]
+        self._start = np.where(lowest < self._low, rows[at], self._start)
+        self._low = np.minimum(lowest, self._low)
+        self._product, self._total = product[-1], total[-1]
+        self._count += len(rows)
+        self._statistic = float(path[-1])
+        if self._count % self.BLOCK == 0:
+            cusum = np.minimum(self._product / self._low, self._ceiling)
+            self._total = np.minimum(self._product * self._total, self._ceiling)
+            self._product, self._low = np.ones_like(self._product), 1.0 / cusum
+        self._walk(path, rows)
+
+    def _walk(self, path: NDArray[np.float64], rows: IntArray) -> None:
+        """Follow the statistic through the levels, row by row, in as few steps as it crosses."""
+        warning, drift = self._limits
+        at = 0
+        while at < len(path):
+            rise = (warning, drift, np.inf)[self._level]
+            fall = (-np.inf, warning - 1.0, drift - 1.0)[self._level]
+            crossed = (path[at:] >= rise) | (path[at:] < fall)
+            if not crossed.any():
+                return
+            at += int(np.argmax(crossed))
+            if path[at] >= rise:
+                self._level = 2 if path[at] >= drift else 1
+            else:
+                self._level = 0 if path[at] < warning - 1.0 else 1
+            self._since = int(rows[at])

@@ -1,0 +1,288 @@
+"""The late-label join: ground truth meets the prediction that was stored when it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undrift.monitor.base import State
+from undrift.records import IntArray, Labels, Predictions, TimeArray
+
+_NO_LABEL = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCounts:
+    """What became of labels; every label is counted where it arrives, and again if it waited.
+
+    Attributes:
+        joined: Met their prediction, at once or after waiting.
+        duplicate: Said again what an earlier label said.
+        conflict: Contradicted an earlier label, which stands.
+        unknown: Had no prediction yet when they came, and were kept.
+        late: Came for a prediction older than the join window.
+        expired: Were kept, and given up when no prediction came.
+    """
+
+    joined: int = 0
+    duplicate: int = 0
+    conflict: int = 0
+    unknown: int = 0
+    late: int = 0
+    expired: int = 0
+
+    def __add__(self, other: LabelCounts) -> LabelCounts:
+        """Return the sums, field by field."""
+        return LabelCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Labels that met their predictions, in the order in which they met.
+
+    Attributes:
+        row: (n,) row numbers of the predictions.
+        version: (n,) model versions that answered.
+        wrong: (n,) True where label and predicted class differ.
+        lag_rows: (n,) rows between the prediction and the newest row when they met.
+        lag_seconds: (n,) time between the answer and the arrival of the label; not negative.
+    """
+
+    row: IntArray
+    version: IntArray
+    wrong: NDArray[np.bool_]
+    lag_rows: IntArray
+    lag_seconds: TimeArray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, index: NDArray[np.bool_]) -> Joined:
+        """Return the rows where the (n,) boolean ``index`` is True."""
+        return Joined(
+            row=self.row[index],
+            version=self.version[index],
+            wrong=self.wrong[index],
+            lag_rows=self.lag_rows[index],
+            lag_seconds=self.lag_seconds[index],
+        )
+
+
+class LabelJoin:
+    """Joins labels to predictions by inference id, in memory bounded by a window of rows.
+
+    The first label of a prediction stands. A label whose id is not known yet is kept for as many
+    rows as the window, because a prediction and its label can overtake each other; an id that is
+    a UUIDv7 from before the oldest row in the window is late instead.
+
+    Args:
+        window: Newest predictions to keep, and most labels to keep waiting.
+
+    Example:
+        >>> join = LabelJoin(window=1000)
+        >>> labels = Labels(ids=("a",), label=np.array([1]), at=np.array([5.0]))
+        >>> joined, counts = join.label(labels)
+        >>> len(joined), counts.unknown
+        (0, 1)
+    """
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self._forget()
+
+    def _forget(self) -> None:
+        window = self._window
+        self._added = 0
+        self._newest_row = -1
+        self._sequence: dict[str, int] = {}
+        self._ids: list[str] = [""] * window
+        self._row = np.zeros(window, dtype=np.int64)
+        self._at = np.zeros(window, dtype=np.float64)
+        self._version = np.zeros(window, dtype=np.int64)
+        self._predicted = np.zeros(window, dtype=np.int64)
+        self._label = np.full(window, _NO_LABEL, dtype=np.int64)
+        self._orphans: dict[str, tuple[int, float, int]] = {}  # label, at, newest row then
+
+    @property
+    def waiting(self) -> int:
+        """Labels kept for a prediction that has not come."""
+        return len(self._orphans)
+
+    def labelled_since(self, row: int) -> int:
+        """Return how many predictions in the window, from ``row`` on, have their label."""
+        size = min(self._added, self._window)
+        return int(np.sum((self._label[:size] != _NO_LABEL) & (self._row[:size] >= row)))
+
+    def coverage(self, until_row: int) -> float | None:
+        """Return the share of predictions in the window before ``until_row`` that have a label.
+
+        Args:
+            until_row: First row that is too young to count.
+
+        Returns:
+            A fraction, or None if the window has no such row.
+        """
+        size = min(self._added, self._window)
+        due = self._row[:size] < until_row
+        return float(np.mean(self._label[:size][due] != _NO_LABEL)) if due.any() else None
+
+    def add(self, rows: Predictions) -> tuple[Joined, LabelCounts]:
+        """Remember predictions, and join those whose label came first.
+
+        Args:
+            rows: Numbered predictions.
+
+        Returns:
+            What joined, and the counts of joined and expired labels.
+        """
+        found: list[tuple[int, float]] = []
+        for begin in range(0, len(rows), self._window):
+            found += self._remember(rows, begin, min(begin + self._window, len(rows)))
+        joined = self._joined(found)
+        return joined, LabelCounts(joined=len(joined), expired=self._expire())
+
+    def label(self, labels: Labels) -> tuple[Joined, LabelCounts]:
+        """Join labels to remembered predictions.
+
+        Args:
+            labels: Labels in order of arrival.
+
+        Returns:
+            What joined, and the counts of every outcome.
+        """
+        found: list[tuple[int, float]] = []
+        tally = dict.fromkeys(("joined", "duplicate", "conflict", "unknown", "late"), 0)
+        for name, label, at in zip(
+            labels.ids, labels.label.tolist(), labels.at.tolist(), strict=True
+        ):
+            sequence = self._sequence.get(name)
+            if sequence is None:
+                tally[self._orphan(name, label, at)] += 1
+                continue
+            slot = sequence % self._window
+            if self._label[slot] == _NO_LABEL:
+                self._label[slot] = label
+                found.append((slot, at))
+                tally["joined"] += 1
+            else:
+                tally["duplicate" if self._label[slot] == label else "conflict"] += 1
+        return self._joined(found), LabelCounts(**tally, expired=self._expire())
+
+    def state(self) -> State:
+        """Return a copy of everything remembered, in order of age."""
+        size = min(self._added, self._window)
+        slots = np.arange(self._added - size, self._added) % self._window
+        orphans = list(self._orphans.values())
+        return {
+            "added": np.array([self._added, self._newest_row]),
+            "ids": _pack([self._ids[s] for s in slots]),
+            "row": self._row[slots],
+            "at": self._at[slots],
+            "version": self._version[slots],
+            "predicted": self._predicted[slots],
+            "label": self._label[slots],
+            "orphan_ids": _pack(list(self._orphans)),
+            "orphan_label": np.array([o[0] for o in orphans], dtype=np.int64),
+            "orphan_at": np.array([o[1] for o in orphans], dtype=np.float64),
+            "orphan_row": np.array([o[2] for o in orphans], dtype=np.int64),
+        }
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over a state saved with any window; what exceeds this one is dropped."""
+        self._forget()
+        names = _unpack(state["ids"])
+        added, self._newest_row = (int(v) for v in state["added"])
+        size = min(len(names), self._window)
+        self._added = added
+        slots = np.arange(added - size, added) % self._window
+        for name in ("row", "at", "version", "predicted", "label"):
+            getattr(self, f"_{name}")[slots] = state[name][len(names) - size :]
+        for sequence, name in enumerate(names[len(names) - size :], start=added - size):
+            self._ids[sequence % self._window] = name
+            self._sequence[name] = sequence
+        columns = (state[f"orphan_{c}"].tolist() for c in ("label", "at", "row"))
+        rows = zip(*columns, strict=True)
+        self._orphans = dict(zip(_unpack(state["orphan_ids"]), rows, strict=True))
+
+    def _remember(self, rows: Predictions, begin: int, end: int) -> list[tuple[int, float]]:
+        """Store rows ``begin`` to ``end``, at most a window; return slots of waiting labels."""
+        slots = np.arange(self._added, self._added + end - begin) % self._window
+        self._row[slots] = rows.row[begin:end]
+        self._at[slots] = rows.at[begin:end]
+        self._version[slots] = rows.version[begin:end]
+        self._predicted[slots] = rows.output[begin:end].argmax(axis=1)
+        self._label[slots] = _NO_LABEL
+        found: list[tuple[int, float]] = []
+        for slot, name in zip(slots.tolist(), rows.ids[begin:end], strict=True):
+            if self._sequence.get(self._ids[slot]) == self._added - self._window:
+                del self._sequence[self._ids[slot]]
+            self._ids[slot] = name
+            self._sequence[name] = self._added
+            self._added += 1
+            if name in self._orphans:
+                label, at, _ = self._orphans.pop(name)
+                self._label[slot] = label
+                found.append((slot, at))
+        self._newest_row = int(rows.row[end - 1])
+        return found
+
+    def _orphan(self, name: str, label: int, at: float) -> str:
+        kept = self._orphans.get(name)
+        if kept is not None:
+            return "duplicate" if kept[0] == label else "conflict"
+        if self._added > self._window and _uuid7_time(name) < self._at[self._added % self._window]:
+            return "late"
+        self._orphans[name] = (label, at, self._newest_row)
+        return "unknown"
+
+    def _expire(self) -> int:
+        expired = 0
+        while self._orphans:
+            name, (_, _, row) = next(iter(self._orphans.items()))
+            if len(self._orphans) <= self._window and self._newest_row - row <= self._window:
+                break
+            del self._orphans[name]
+            expired += 1
+        return expired
+
+    def _joined(self, found: list[tuple[int, float]]) -> Joined:
+        slots = np.array([slot for slot, _ in found], dtype=np.int64)
+        arrived = np.array([at for _, at in found], dtype=np.float64)
+        return Joined(
+            row=self._row[slots],
+            version=self._version[slots],
+            wrong=self._label[slots] != self._predicted[slots],
+            lag_rows=self._newest_row - self._row[slots],
+            lag_seconds=np.maximum(arrived - self._at[slots], 0.0),
+        )
+
+
+def _uuid7_time(name: str) -> float:
+    """Return the Unix seconds within a UUIDv7, or infinity for any other id."""
+    if len(name) != 36 or name[14] != "7":
+        return float("inf")
+    try:
+        return int(name[:8] + name[9:13], 16) / 1000.0
+    except ValueError:
+        return float("inf")
+
+
+def _pack(names: list[str]) -> NDArray[np.uint8]:
+    """Return ids as bytes: four of length and then UTF-8, one after another."""
+    coded = [name.encode(errors="surrogatepass") for name in names]
+    return np.frombuffer(
+        b"".join(len(c).to_bytes(4, "little") + c for c in coded), dtype=np.uint8
+    ).copy()
+
+
+def _unpack(packed: NDArray[np.uint8]) -> list[str]:
+    raw, at, names = packed.tobytes(), 0, []
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        names.append(raw[at + 4 : end].decode(errors="surrogatepass"))
+        at = end
+    return names

@@ -1,0 +1,284 @@
+"""The monitor's core: folds ticks of predictions and labels into evidence; knows no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undrift.errors import StoreError
+from undrift.events import Evidence, Level, SignalReport
+from undrift.monitor.base import State, collect, restore
+from undrift.monitor.ensemble import decide
+from undrift.monitor.input_signal import InputSignal
+from undrift.monitor.join import Joined, LabelCounts, LabelJoin
+from undrift.monitor.output_signal import OutputSignal
+from undrift.monitor.performance_signal import PerformanceSignal
+from undrift.monitor.probation import Probation, ProbationReport
+from undrift.monitor.settings import MonitorSettings
+from undrift.records import Labels, Predictions, Reference
+
+_FORMAT = 1
+_SAVED = (
+    "_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row",
+    "_newest_labelled", "_reference_error", "_previous_error", "_wrong", "_previous_wrong",
+    "_lag_rows", "_lag_seconds", "_counts",
+)  # fmt: skip
+_PARTS = ("_join", "_input", "_output", "_performance", "_probation")
+_OUTCOMES = tuple(f.name for f in fields(LabelCounts))
+_FEW = 30  # labels below which the baseline of a probation is the reference's error instead
+
+
+class Monitor:
+    """Watches one model version: joins late labels, runs the three signals, holds probations.
+
+    It has no clock and no randomness of its own, so the same ticks give the same evidence, with
+    or without a save and load between any two of them.
+
+    Args:
+        settings: Budget, windows and tolerances.
+        reference: Reference of ``version``.
+        version: Model version to watch; rows of other versions only join.
+        regime_start: First row of the regime that the version was trained for.
+
+    Raises:
+        ConfigError: The reference cannot calibrate the signals.
+    """
+
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        reference: Reference,
+        version: int,
+        regime_start: int = 0,
+    ) -> None:
+        self._settings = settings
+        self._join = LabelJoin(settings.join_window_rows)
+        self._probation = Probation(settings)
+        self._run_id = ""
+        self._rows = 0
+        self._newest_row = -1
+        self._newest_labelled = -1
+        self._previous = -1
+        self._previous_error = 0.0
+        self._previous_wrong = np.zeros(0, dtype=np.bool_)
+        self._wrong = np.zeros(0, dtype=np.bool_)
+        self._lag_rows = np.zeros(0, dtype=np.int64)
+        self._lag_seconds = np.zeros(0)
+        self._counts = np.zeros(len(_OUTCOMES), dtype=np.int64)
+        self._watch(version, reference, regime_start)
+
+    @property
+    def version(self) -> int:
+        """Model version that the signals watch."""
+        return self._version
+
+    @property
+    def run_id(self) -> str:
+        """Run that the latest re-arming belongs to; empty before the first."""
+        return self._run_id
+
+    @property
+    def probation(self) -> ProbationReport:
+        """How the last promoted version is doing."""
+        return self._probation.report()
+
+    def fold(self, predictions: Predictions | None, labels: Labels | None) -> LabelCounts:
+        """Take in one tick: first its predictions, then its labels.
+
+        Args:
+            predictions: Rows in order of their numbers, each larger than all before.
+            labels: Labels in order of arrival.
+
+        Returns:
+            What became of labels in this tick.
+        """
+        counts = LabelCounts()
+        if predictions is not None and len(predictions):
+            if self._rows == 0:
+                self._newest_labelled = int(predictions.row[0]) - 1
+            joined, counts = self._join.add(predictions)
+            self._rows += len(predictions)
+            self._newest_row = int(predictions.row[-1])
+            watched = predictions.version == self._version
+            if watched.any():
+                rows = predictions if watched.all() else predictions.take(watched)
+                self._input.update(rows)
+                self._output.update(rows)
+            self._take_joined(joined)
+        if labels is not None and len(labels):
+            joined, more = self._join.label(labels)
+            counts += more
+            self._take_joined(joined)
+        self._counts = self._counts + [getattr(counts, name) for name in _OUTCOMES]
+        return counts
+
+    def evidence(self) -> Evidence:
+        """Return what the monitor knows now, and what the ensemble makes of it.
+
+        ``regime_rows`` counts labelled rows of the join window since the change point while the
+        level is drift, else since the regime start that was given last.
+        """
+        reports, missing = self._reports(), self._labels_missing()
+        verdict = decide(
+            reports,
+            self._settings,
+            labels_missing=missing,
+            estimated_loss=self._output.estimated_loss,
+        )
+        evidence = Evidence(
+            level=verdict.level,
+            kind=verdict.kind,
+            signals=reports,
+            version=self._version,
+            rows=self._rows,
+            labelled=int(self._counts[_OUTCOMES.index("joined")]),
+            labels_missing=missing,
+            reason=verdict.reason,
+        )
+        drifted = verdict.level is Level.DRIFT and evidence.change_row is not None
+        start = evidence.change_row if drifted else self._regime_start
+        return replace(evidence, regime_rows=self._join.labelled_since(start or 0))
+
+    def rearm(
+        self,
+        version: int,
+        reference: Reference,
+        regime_start: int,
+        *,
+        against: bool = False,
+        run_id: str = "",
+    ) -> None:
+        """Watch another version from here on; labels of older rows still join.
+
+        Args:
+            version: Version that serves now.
+            reference: Its reference.
+            regime_start: First row of the regime that it was trained for.
+            against: Hold a probation against the error of the version watched until now.
+            run_id: Run that asked for it; kept in the state, so that a repeat is known as one.
+
+        Raises:
+            ConfigError: The reference cannot calibrate the signals; nothing has changed.
+        """
+        previous, error, wrong = self._version, self._reference_error, self._wrong
+        self._watch(version, reference, regime_start)
+        self._run_id = run_id
+        self._previous, self._previous_error, self._previous_wrong = previous, error, wrong
+        self._wrong = np.zeros(0, dtype=np.bool_)
+        if against:
+            self._probation.start()
+        else:
+            self._probation.stop()
+
+    def summary(self) -> dict[str, Any]:
+        """Return what HTTP shows, as plain JSON values."""
+        lags = {"rows": self._lag_rows, "seconds": self._lag_seconds}
+        due = self._newest_row - self._settings.label_lag_rows + 1
+        return {
+            "version": self._version,
+            "rows": self._rows,
+            "regime_start": self._regime_start,
+            "signals": {r.name: _plain(r) for r in self._reports()},
+            "labels": {
+                "outcomes": dict(zip(_OUTCOMES, self._counts.tolist(), strict=True)),
+                "waiting": self._join.waiting,
+                "missing": self._labels_missing(),
+                "coverage": self._join.coverage(self._newest_row + 1),
+                "coverage_beyond_lag": self._join.coverage(due),
+                "lag": {unit: _quantiles(values) for unit, values in lags.items()},
+            },
+            "accuracy": {
+                "window_labels": len(self._wrong),
+                "window": float(1 - self._wrong.mean()) if len(self._wrong) else None,
+                "reference": 1 - self._reference_error,
+                "estimated": self._output.estimated_accuracy,
+            },
+            "probation": asdict(self.probation),
+        }
+
+    def state(self) -> tuple[State, dict[str, Any]]:
+        """Return everything that later decisions depend on: arrays by name, and what they are."""
+        meta = {"format": _FORMAT, "version": self._version, "run_id": self._run_id}
+        return collect(self, _SAVED, _PARTS), meta
+
+    def load(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Take over a saved state, calibration included; only the settings stay one's own.
+
+        Args:
+            arrays: Arrays that :meth:`state` returned.
+            meta: The dict that came with them.
+
+        Raises:
+            StoreError: The state is from another release.
+        """
+        if meta.get("format") != _FORMAT:
+            raise StoreError(
+                f"the saved monitor has format {meta.get('format')!r}, this release reads "
+                f"{_FORMAT}; delete the checkpoint, and the monitor folds the stored rows again"
+            )
+        restore(self, arrays, _SAVED, _PARTS)
+        self._run_id = str(meta["run_id"])
+
+    def _watch(self, version: int, reference: Reference, regime_start: int) -> None:
+        inputs = InputSignal(self._settings)
+        outputs = OutputSignal(self._settings)
+        performance = PerformanceSignal(self._settings)
+        inputs.fit(reference)
+        outputs.fit(reference)
+        performance.fit(reference)
+        self._input, self._output, self._performance = inputs, outputs, performance
+        self._version = version
+        self._armed_row = self._newest_row
+        self._regime_start = regime_start
+        recent = reference.recent
+        wrong = reference.output[recent].argmax(axis=1) != reference.y[recent]
+        self._reference_error = float(wrong.mean())
+
+    def _take_joined(self, joined: Joined) -> None:
+        if not len(joined):
+            return
+        size = self._settings.accuracy_window
+        self._newest_labelled = max(self._newest_labelled, int(joined.row.max()))
+        self._lag_rows = _push(self._lag_rows, joined.lag_rows, size)
+        self._lag_seconds = _push(self._lag_seconds, joined.lag_seconds, size)
+        live = (joined.version == self._version) & (joined.row > self._armed_row)
+        before = (joined.version == self._previous) & ~live
+        self._previous_wrong = _push(self._previous_wrong, joined.wrong[before], size)
+        if live.any():
+            rows = joined.take(live)
+            self._performance.update(rows)
+            self._wrong = _push(self._wrong, rows.wrong, size)
+            self._probation.update(rows.wrong, self._baseline())
+
+    def _baseline(self) -> float:
+        """Return the error of the version before: on its newest labels, or on its reference."""
+        if len(self._previous_wrong) < _FEW:
+            return self._previous_error
+        return float(self._previous_wrong.mean())
+
+    def _labels_missing(self) -> bool:
+        return self._newest_row - self._newest_labelled > self._settings.label_lag_rows
+
+    def _reports(self) -> tuple[SignalReport, ...]:
+        return tuple(s.report() for s in (self._input, self._output, self._performance))
+
+
+def _push(window: NDArray[Any], values: NDArray[Any], size: int) -> NDArray[Any]:
+    return np.concatenate([window, values])[-size:]
+
+
+def _quantiles(values: NDArray[Any]) -> dict[str, float] | None:
+    """Return median, 90 % and 99 % quantiles of the newest labels, or None if there are none."""
+    if not len(values):
+        return None
+    return dict(
+        zip(("p50", "p90", "p99"), np.quantile(values, [0.5, 0.9, 0.99]).tolist(), strict=True)
+    )
+
+
+def _plain(report: SignalReport) -> dict[str, Any]:
+    return asdict(report) | {"level": report.level.name.lower()}

@@ -1,0 +1,75 @@
+"""The ``monitor`` section of the configuration."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from undrift.section import Section
+
+
+class MonitorSettings(Section):
+    """How often the monitor may be wrong, and how long it waits for labels.
+
+    Rows are predictions; every length of time is counted in them, so that a replay of a
+    recorded stream decides exactly as the live run did.
+
+    Example:
+        >>> MonitorSettings(rows_per_false_drift=10_000).warnings_per_drift
+        20
+    """
+
+    rows_per_false_drift: int = Field(100_000, ge=100)
+    """The false-alarm budget of the whole ensemble: at most one false drift in this many
+    predictions, on average."""
+
+    warnings_per_drift: int = Field(20, ge=1)
+    """A false warning may come this many times as often as a false drift."""
+
+    label_lag_rows: int = Field(10_000, ge=1)
+    """Labels count as missing while the newest labelled prediction is further back than this."""
+
+    join_window_rows: int = Field(100_000, ge=100)
+    """Predictions that wait for their label, and predictions that a label waits for its own; what
+    is older is counted as late or expired."""
+
+    escalate_without_labels: bool = False
+    """Let label-free evidence become drift while labels are missing and the estimated loss of
+    accuracy exceeds ``accuracy_tolerance``."""
+
+    accuracy_tolerance: float = Field(0.05, gt=0, lt=1)
+    """Estimated loss of accuracy, as a fraction, that escalation needs."""
+
+    accuracy_window: int = Field(500, ge=30)
+    """Newest labels from which accuracy, label lag and the baseline of a probation are taken."""
+
+    min_reference_rows: int = Field(50, ge=20)
+    """Reference rows of the recent regime that a version needs before it can be watched."""
+
+    probation_labels: int = Field(300, ge=1)
+    """Labels that a promoted version must get through before it is kept for good."""
+
+    probation_alpha: float = Field(0.05, gt=0, lt=1)
+    """Chance that a promoted version that is no worse than allowed fails its probation."""
+
+    probation_tolerance: float = Field(0.05, ge=0, lt=1)
+    """Error above that of the version it replaced that a promoted version is allowed."""
+
+    commit_rows: int = Field(512, ge=1)
+    """Predictions that are made durable at once, at most."""
+
+    commit_ms: float = Field(100.0, gt=0)
+    """Longest time that predictions and labels wait to be made durable, in milliseconds."""
+
+    seed: int = 0
+    """Seed of the random features, of the split of the reference, and of the breaking of ties."""
+
+    @model_validator(mode="after")
+    def _window_covers_lag(self) -> Self:
+        if self.join_window_rows < self.label_lag_rows:
+            raise ValueError(
+                f"join_window_rows ({self.join_window_rows}) must be at least label_lag_rows "
+                f"({self.label_lag_rows}): a label within the lag must still find its prediction"
+            )
+        return self
