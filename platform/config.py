@@ -221,7 +221,7 @@ def _problems(error: ValidationError) -> Iterable[str]:
         expected = _expected(problem, field)
         if problem["type"] == "missing":
             yield f"{where}: missing; expected {expected}"
-        elif field and _is_section(field.annotation) and isinstance(problem["input"], dict):
+        elif _section_of(field) and isinstance(problem["input"], dict):
             yield f"{where}: {expected}"  # a rule between keys of one section
         else:
             yield f"{where}: got {_shown(problem['input'])}, expected {expected}"
@@ -249,9 +249,9 @@ def _locate(loc: Sequence[str | int]) -> tuple[list[str], type[Section], FieldIn
     keys: list[str] = []
     field: FieldInfo | None = None
     for part in loc:
-        if field is None or _is_section(field.annotation):
-            if field is not None and _is_section(field.annotation):
-                section = field.annotation
+        inner = _section_of(field)
+        if field is None or inner:
+            section = inner or section
             keys.append(str(part))
             field = section.model_fields.get(str(part))
         elif isinstance(part, int):
@@ -259,8 +259,9 @@ def _locate(loc: Sequence[str | int]) -> tuple[list[str], type[Section], FieldIn
     return keys, section, field
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
+def _section_of(field: FieldInfo | None) -> type[Section] | None:
+    kind = field.annotation if field else None
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
 def _names(section: type[Section]) -> str:
