@@ -1,0 +1,111 @@
+"""What every kind of durable state shares: its directory, atomic files, and errors for a person."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from deltalake.exceptions import DeltaError
+from pyarrow import ArrowException
+from safetensors import SafetensorError
+
+from undrift.errors import StoreError
+
+FORMAT = 1
+FORMAT_FILE = "store.json"
+
+
+@contextmanager
+def explained(action: str, path: Path) -> Iterator[None]:
+    """Turn a failure of the disk, of Delta Lake, Arrow or safetensors into a `StoreError`.
+
+    Args:
+        action: What was tried, as in "cannot ... <path>".
+        path: The file or directory that it was tried on.
+    """
+    try:
+        yield
+    except (OSError, DeltaError, ArrowException, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise StoreError(f"cannot {action} {path}: {reason}") from error
+
+
+def open_root(root: str | Path) -> Path:
+    """Return the state directory, created if missing.
+
+    Raises:
+        StoreError: It cannot be created or written, or a newer release wrote it.
+    """
+    path = Path(root)
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"state must be a directory, but {path} is a file; name another place")
+    marker = path / FORMAT_FILE
+    if not marker.exists():
+        with explained("create the state directory", path):
+            path.mkdir(parents=True, exist_ok=True)
+            write_file(marker, json.dumps({"format": FORMAT}).encode())
+    found = read_json(marker).get("format")
+    if not isinstance(found, int):
+        raise StoreError(f"{marker} is damaged: it must hold a format number, found {found!r}")
+    if found > FORMAT:
+        raise StoreError(
+            f"{path} was written by a newer release (format {found}, this one reads {FORMAT}): "
+            "upgrade undrift or use another state directory"
+        )
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in ``path``.
+
+    Raises:
+        StoreError: The file is missing or damaged.
+    """
+    with explained("read", path):
+        text = path.read_bytes()
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: it is not JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise StoreError(f"{path} is damaged: it must hold a JSON object")
+    return data
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write ``data`` so that a crash at any moment leaves the old file or the new one."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until the file or directory ``path`` is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``; it frees itself when its process dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,352 @@
+"""The state directory: predictions, labels, model versions and checkpoints of the monitor.
+
+<root>/store.json                 format number
+<root>/tables/predictions|labels  Delta Lake, see `undrift.tables`; `undrift.journal` adds events
+<root>/versions/<n>/              see `undrift.versions`
+<root>/blobs/<name>.npz           checkpoints
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import torch
+from numpy.typing import NDArray
+
+from undrift.durable import explained, open_root, write_file
+from undrift.errors import StoreError
+from undrift.records import FloatArray, Labels, Predictions, Reference
+from undrift.tables import Table
+from undrift.versions import Manifest, Versions
+
+__all__ = ["Manifest", "Store"]
+
+_VECTORS = ("x", "embedding", "output")
+_SHAPE = "shape"
+_META = "meta"
+_ARRAY = "array."
+_TICKS_AT_ONCE = 256
+
+
+class Store:
+    """Durable state of one platform.
+
+    One process appends to the tables; any process may read, add versions, or compact.
+
+    Args:
+        root: The state directory; created if missing.
+
+    Raises:
+        StoreError: The directory cannot be used, or a newer release wrote it.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = open_root(root)
+        self._predictions = Table(self._root / "tables" / "predictions", indexed=("seq", "row"))
+        self._labels = Table(self._root / "tables" / "labels")
+        self._versions = Versions(self._root / "versions")
+
+    def append_predictions(self, seq: int, rows: Predictions) -> int:
+        """Commit the predictions of tick ``seq``; a repeated or empty append changes nothing.
+
+        Args:
+            seq: Number of the tick, at least 0 and growing.
+            rows: Numbered rows.
+
+        Returns:
+            Version of the table: the last tick that it includes.
+
+        Raises:
+            StoreError: The disk refuses, or the shapes are not those of the stored rows.
+        """
+        self._check_shapes(rows)
+        columns: dict[str, tuple[pa.Field, pa.Array]] = {}
+        for name in ("row", "at", "version"):
+            array = pa.array(getattr(rows, name))
+            columns[name] = pa.field(name, array.type), array
+        for name in _VECTORS:
+            columns[name] = _to_lists(name, getattr(rows, name))
+        return self._predictions.append(seq, _tick(seq, rows.ids, columns))
+
+    def append_labels(self, seq: int, rows: Labels) -> int:
+        """Commit the labels of tick ``seq``; otherwise as `append_predictions`."""
+        label, at = pa.array(rows.label), pa.array(rows.at)
+        columns = {
+            "label": (pa.field("label", label.type), label),
+            "at": (pa.field("at", at.type), at),
+        }
+        return self._labels.append(seq, _tick(seq, rows.ids, columns))
+
+    def predictions(
+        self, since_row: int = 0, until_row: int | None = None, version: int | None = None
+    ) -> Predictions:
+        """Return predictions in the order of their rows.
+
+        Args:
+            since_row: First row.
+            until_row: Row after the last one, None for all.
+            version: Version of the table, None for the newest.
+
+        Raises:
+            StoreError: The table is damaged.
+        """
+        where = ds.field("row") >= since_row
+        if until_row is not None:
+            where &= ds.field("row") < until_row
+        return self._to_predictions(self._predictions.read(where & _until(version)))
+
+    def labels(self, version: int | None = None) -> Labels:
+        """Return all labels in order of arrival, those of ``version`` of the table if given.
+
+        Raises:
+            StoreError: The table is damaged.
+        """
+        return _to_labels(self._labels.read(_until(version)))
+
+    def ticks(self, after_seq: int) -> Iterator[tuple[int, Predictions | None, Labels | None]]:
+        """Yield the ticks after ``after_seq`` in order, to replay what was committed.
+
+        The two halves of a tick are two transactions, so the last tick before a crash may have
+        only one of them.
+
+        Raises:
+            StoreError: A table is damaged.
+        """
+        tables = (self._predictions, self._labels)
+        found = [t.read(ds.field("seq") > after_seq, columns=["seq"]) for t in tables]
+        seqs = sorted(
+            {seq for t in found if t is not None for seq in t["seq"].unique().to_pylist()}
+        )
+        for start in range(0, len(seqs), _TICKS_AT_ONCE):
+            chunk = seqs[start : start + _TICKS_AT_ONCE]
+            inside = (ds.field("seq") >= chunk[0]) & (ds.field("seq") <= chunk[-1])
+            predictions, labels = (_by_seq(t.read(inside)) for t in tables)
+            for seq in chunk:
+                yield (
+                    seq,
+                    self._to_predictions(predictions[seq]) if seq in predictions else None,
+                    _to_labels(labels[seq]) if seq in labels else None,
+                )
+
+    def table_versions(self) -> dict[str, int]:
+        """Return the version of each table: the last tick that it includes, -1 for none."""
+        return {"predictions": self._predictions.version(), "labels": self._labels.version()}
+
+    def compact(self) -> None:
+        """Join small files of the tables; appends also do so now and then.
+
+        Joined files stay for a day, for readers that still use them. Every version of a table
+        stays readable for good.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
+        self._predictions.compact()
+        self._labels.compact()
+
+    def add_version(
+        self,
+        state_dict: Mapping[str, torch.Tensor],
+        *,
+        parent: int | None,
+        reference: Reference,
+        metrics: dict[str, Any],
+        plan: dict[str, Any] | None,
+        run_id: str = "",
+    ) -> Manifest:
+        """Store a model version: all of it, or after a crash nothing.
+
+        Args:
+            state_dict: The weights.
+            parent: Version that it was trained from.
+            reference: Its reference sample.
+            metrics: Plain JSON values.
+            plan: Retraining plan as plain JSON values. Its ``table_versions``, else the present
+                ones, become the manifest's ``tables``.
+            run_id: Run that made it; a second call for the same run returns the first manifest.
+
+        Raises:
+            StoreError: The disk refuses, or a stored manifest is damaged.
+        """
+        draft = Manifest(
+            version=0,
+            hash="",
+            parent=parent,
+            created_at=time.time(),
+            run_id=run_id,
+            metrics=metrics,
+            plan=plan,
+            tables=(plan or {}).get("table_versions") or self.table_versions(),
+        )
+        return self._versions.add(state_dict, reference, draft)
+
+    def versions(self) -> list[Manifest]:
+        """Return the manifests of all model versions, oldest first."""
+        return self._versions.all()
+
+    def manifest(self, version: int) -> Manifest:
+        """Return the manifest of a model version.
+
+        Raises:
+            StoreError: There is no such version, or it is damaged.
+        """
+        return self._versions.manifest(version)
+
+    def state_dict(self, version: int) -> dict[str, torch.Tensor]:
+        """Return the weights of a model version on the CPU, their hash verified.
+
+        Raises:
+            StoreError: There is no such version, or it is damaged.
+        """
+        return self._versions.state_dict(version)
+
+    def weights_path(self, version: int) -> Path:
+        """Return the path of the weights of a model version, which are not verified.
+
+        Raises:
+            StoreError: There is no such version, or the file is missing.
+        """
+        return self._versions.weights_path(version)
+
+    def reference(self, version: int) -> Reference:
+        """Return the reference sample of a model version.
+
+        Raises:
+            StoreError: There is no such version, or it is damaged.
+        """
+        return self._versions.reference(version)
+
+    def save_blob(
+        self, name: str, arrays: Mapping[str, NDArray[Any]], meta: dict[str, Any]
+    ) -> None:
+        """Replace the blob ``name``; a crash leaves the old one or the new one.
+
+        Args:
+            name: Letters, digits, ``.``, ``_`` and ``-``.
+            arrays: Arrays of any dtype but object.
+            meta: Plain JSON values.
+
+        Raises:
+            StoreError: The name is unusable, or the disk refuses.
+        """
+        path = self._blob(name)
+        buffer = io.BytesIO()
+        packed = {_ARRAY + key: value for key, value in arrays.items()}
+        np.savez(buffer, allow_pickle=False, **packed, **{_META: np.array(json.dumps(meta))})
+        with explained("save", path):
+            path.parent.mkdir(exist_ok=True)
+            write_file(path, buffer.getvalue())
+
+    def load_blob(self, name: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """Return arrays and meta of the blob ``name``, None if it was never saved.
+
+        Raises:
+            StoreError: The blob is damaged.
+        """
+        path = self._blob(name)
+        if not path.exists():
+            return None
+        with explained("load", path):
+            try:
+                with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+                    meta = json.loads(str(stored[_META]))
+                    arrays = {k.removeprefix(_ARRAY): stored[k] for k in stored if k != _META}
+            except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                raise StoreError(f"{path} is damaged: {error}; delete it to rebuild") from error
+        return arrays, meta
+
+    def _blob(self, name: str) -> Path:
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+            raise StoreError(f"blob name {name!r} must be letters, digits, '.', '_' and '-'")
+        return self._root / "blobs" / f"{name}.npz"
+
+    def _shapes(self) -> dict[str, list[int]]:
+        fields = self._predictions.fields()
+        return {name: json.loads(fields[name][_SHAPE]) for name in _VECTORS if fields}
+
+    def _check_shapes(self, rows: Predictions) -> None:
+        for name, stored in self._shapes().items():
+            shape = list(getattr(rows, name).shape[1:])
+            if shape != stored:
+                raise StoreError(
+                    f"{self._root} holds predictions with {name} of shape {stored}, not {shape}; "
+                    "use another state directory for another model"
+                )
+
+    def _to_predictions(self, table: pa.Table | None) -> Predictions:
+        if table is None:
+            none = np.empty((0, 0), dtype=np.float32)
+            ints, floats = np.empty(0, dtype=np.int64), np.empty(0)
+            return Predictions((), ints, floats, ints, none, none, none)
+        order = np.argsort(_numpy(table, "row"), kind="stable")
+        shapes = self._shapes()
+        return Predictions(
+            _ids(table, order),
+            *(_numpy(table, name)[order] for name in ("row", "at", "version")),
+            *(_from_lists(table, name, shapes[name])[order] for name in _VECTORS),
+        )
+
+
+def _tick(
+    seq: int, ids: tuple[str, ...], columns: dict[str, tuple[pa.Field, pa.Array]]
+) -> pa.Table:
+    head = [pa.field("seq", pa.int64()), pa.field("id", pa.string())]
+    arrays = [pa.array(np.full(len(ids), seq, dtype=np.int64)), pa.array(ids, pa.string())]
+    schema = pa.schema(head + [field for field, _ in columns.values()])
+    return pa.Table.from_arrays(arrays + [array for _, array in columns.values()], schema=schema)
+
+
+def _until(version: int | None) -> ds.Expression:
+    return ds.scalar(True) if version is None else ds.field("seq") <= version
+
+
+def _to_lists(name: str, values: FloatArray) -> tuple[pa.Field, pa.Array]:
+    n, *shape = values.shape
+    offsets = np.arange(n + 1, dtype=np.int32) * int(np.prod(shape, dtype=np.int64))
+    flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
+    array = pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat))
+    return pa.field(name, array.type, metadata={_SHAPE: json.dumps(shape)}), array
+
+
+def _from_lists(table: pa.Table, name: str, shape: list[int]) -> FloatArray:
+    chunks = [chunk.flatten().to_numpy() for chunk in table[name].chunks]
+    flat: FloatArray = np.concatenate(chunks) if chunks else np.empty(0, dtype=np.float32)
+    return flat.reshape(len(table), *shape)
+
+
+def _numpy(table: pa.Table, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = table[name].to_numpy()
+    return values
+
+
+def _ids(table: pa.Table, order: NDArray[np.intp]) -> tuple[str, ...]:
+    return tuple(table["id"].to_numpy()[order].tolist())
+
+
+def _to_labels(table: pa.Table | None) -> Labels:
+    if table is None:
+        return Labels((), np.empty(0, dtype=np.int64), np.empty(0))
+    order = np.argsort(_numpy(table, "seq"), kind="stable")
+    return Labels(_ids(table, order), _numpy(table, "label")[order], _numpy(table, "at")[order])
+
+
+def _by_seq(table: pa.Table | None) -> dict[int, pa.Table]:
+    if table is None or not len(table):
+        return {}
+    ordered = table.take(np.argsort(_numpy(table, "seq"), kind="stable"))
+    seqs, starts = np.unique(_numpy(ordered, "seq"), return_index=True)
+    ends = np.append(starts[1:], len(ordered))
+    return {
+        int(seq): ordered.slice(start, end - start)
+        for seq, start, end in zip(seqs, starts, ends, strict=True)
+    }
