@@ -55,6 +55,7 @@ class Store:
         self._predictions = Table(self._root / "tables" / "predictions", indexed=("seq", "row"))
         self._labels = Table(self._root / "tables" / "labels")
         self._versions = Versions(self._root / "versions")
+        self._shapes: dict[str, list[int]] = {}  # of one row; fixed by the first append
 
     def append_predictions(self, seq: int, rows: Predictions) -> int:
         """Commit the predictions of tick ``seq``; a repeated or empty append changes nothing.
@@ -270,12 +271,14 @@ class Store:
             raise StoreError(f"blob name {name!r} must be letters, digits, '.', '_' and '-'")
         return self._root / "blobs" / f"{name}.npz"
 
-    def _shapes(self) -> dict[str, list[int]]:
-        fields = self._predictions.fields()
-        return {name: json.loads(fields[name][_SHAPE]) for name in _VECTORS if fields}
+    def _known_shapes(self) -> dict[str, list[int]]:
+        if not self._shapes:
+            fields = self._predictions.fields()
+            self._shapes = {name: json.loads(fields[name][_SHAPE]) for name in _VECTORS if fields}
+        return self._shapes
 
     def _check_shapes(self, rows: Predictions) -> None:
-        for name, stored in self._shapes().items():
+        for name, stored in self._known_shapes().items():
             shape = list(getattr(rows, name).shape[1:])
             if shape != stored:
                 raise StoreError(
@@ -289,7 +292,7 @@ class Store:
             ints, floats = np.empty(0, dtype=np.int64), np.empty(0)
             return Predictions((), ints, floats, ints, none, none, none)
         order = np.argsort(_numpy(table, "row"), kind="stable")
-        shapes = self._shapes()
+        shapes = self._known_shapes()
         return Predictions(
             _ids(table, order),
             *(_numpy(table, name)[order] for name in ("row", "at", "version")),

@@ -65,7 +65,7 @@ class Table:
 
     def fields(self) -> dict[str, dict[str, str]]:
         """Return the metadata of each column, empty before the first append."""
-        table = self._writer or self._open()
+        table = self._open()
         return {} if table is None else {f.name: dict(f.metadata) for f in table.schema().fields}
 
     def append(self, seq: int, rows: pa.Table) -> int:
