@@ -23,8 +23,9 @@ class EDetector(Stateful):
     least A without any further assumption: a false-alarm budget is itself the limit. The reported
     statistic and limits are log10(1 + M).
 
-    A level falls again only when M is below a tenth of its limit, and each R is capped at a
-    hundred times the drift limit, which keeps the guarantee and bounds the time of recovery.
+    A level falls again only when M is below a tenth of its limit. What had come together by then
+    is forgotten when the warning level falls, lest it make the next alarm cheap, and each R is
+    capped at a hundred times the drift limit, lest recovery take forever; both only lower M.
 
     The change point is the start s that maximises the likelihood prod_{i=s..t} L_i of the best
     alternative, that is, the last reset of its CUSUM.
@@ -51,7 +52,7 @@ class EDetector(Stateful):
     HIGHEST: ClassVar[float] = float(np.exp(4.0))
     SAVED = (
         "_weights", "_limits", "_ceiling", "_count", "_product", "_total", "_low", "_start",
-        "_level", "_since", "_statistic",
+        "_level", "_fallen", "_since", "_statistic",
     )  # fmt: skip
 
     def __init__(self, weights: NDArray[np.float64], warning_at: float, drift_at: float) -> None:
@@ -67,6 +68,7 @@ class EDetector(Stateful):
         self._low = np.full(k, np.inf)
         self._start = np.full(k, -1, dtype=np.int64)
         self._level = 0
+        self._fallen = False
         self._since = -1
         self._statistic = 0.0
 
@@ -113,11 +115,20 @@ class EDetector(Stateful):
         self._product, self._total = product[-1], total[-1]
         self._count += len(rows)
         self._statistic = float(path[-1])
+        self._walk(path, rows)
         if self._count % self.BLOCK == 0:
+            self._end_block()
+
+    def _end_block(self) -> None:
+        if self._fallen and self._level == 0:
+            self._total = np.zeros_like(self._total)
+            self._low = np.full_like(self._low, np.inf)
+        else:
             cusum = np.minimum(self._product / self._low, self._ceiling)
             self._total = np.minimum(self._product * self._total, self._ceiling)
-            self._product, self._low = np.ones_like(self._product), 1.0 / cusum
-        self._walk(path, rows)
+            self._low = 1.0 / cusum
+        self._product = np.ones_like(self._product)
+        self._fallen = False
 
     def _walk(self, path: NDArray[np.float64], rows: IntArray) -> None:
         """Follow the statistic through the levels, row by row, in as few steps as it crosses."""
@@ -134,4 +145,5 @@ class EDetector(Stateful):
                 self._level = 2 if path[at] >= drift else 1
             else:
                 self._level = 0 if path[at] < warning - 1.0 else 1
+                self._fallen = self._level == 0
             self._since = int(rows[at])

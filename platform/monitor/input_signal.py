@@ -136,19 +136,18 @@ class InputSignal(Signal[Predictions]):
         self._detector = EDetector(np.ones(12), *limits(self._settings))
 
     def _clip(self, data: FloatArray) -> FloatArray:
-        scaled: FloatArray = (data - self._centre) / self._scale
-        return np.clip(scaled, -self.CLIP, self.CLIP)
+        scaled: FloatArray = ((data - self._centre) / self._scale).astype(np.float32, copy=False)
+        return scaled.clip(-self.CLIP, self.CLIP)
 
     def _features(self, data: FloatArray) -> FloatArray:
         parts = self._clip(data) @ self._axes
         waves = np.cos(parts @ self._omega + self._phase)
-        features: FloatArray = np.hstack([parts, waves]) / self._deviation
-        return features
+        return (np.hstack([parts, waves]) / self._deviation).astype(np.float32, copy=False)
 
 
 def _scale(robust: FloatArray, data: FloatArray) -> FloatArray:
     """Return (d,) scales: interquartile, else standard deviation, else that of other columns."""
-    scale = np.where(robust > 0, robust, data.std(axis=0))
+    scale = np.where(robust > 0, robust, data.std(axis=0, dtype=np.float64))
     varying = scale[scale > 0]
     usual = np.median(varying) if len(varying) else 1.0
     return np.where(scale > 0, scale, usual).astype(np.float32)

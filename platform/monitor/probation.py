@@ -104,7 +104,7 @@ class Probation(Stateful):
         if status == "none":
             return ProbationReport("none", "no probation")
         error = self._errors / self._labels if self._labels else 0.0
-        allowed = self._baseline + self._settings.probation_tolerance
+        allowed = min(self._baseline + self._settings.probation_tolerance, 1.0)
         detail = (
             f"{status} after {self._labels} of {self._settings.probation_labels} labels: "
             f"error {error:.3f}, at most {allowed:.3f} allowed"
