@@ -15,11 +15,12 @@ _PER_STD = 3.0  # quadrature points per smallest deviation: errors far below the
 def _normal_cdf(z: Probabilities) -> Probabilities:
     """Normal distribution function, absolute error below 1e-7 (Abramowitz & Stegun 26.2.17)."""
     t = 1.0 / (1.0 + 0.2316419 * np.abs(z))
-    poly = 1.330274429
+    poly = np.full_like(t, 1.330274429)
     for coefficient in (-1.821255978, 1.781477937, -0.356563782, 0.319381530):
         poly = coefficient + t * poly
     tail = np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi) * t * poly
-    return np.where(z >= 0.0, 1.0 - tail, tail)
+    cdf: Probabilities = np.where(z >= 0.0, 1.0 - tail, tail)
+    return cdf
 
 
 class DiscountedThompson(Policy):
@@ -85,7 +86,8 @@ class DiscountedThompson(Policy):
         beaten = np.log(np.maximum(_normal_cdf(z), 1e-300))
         best = (density * np.exp(beaten.sum(axis=0) - beaten)).sum(axis=1)
         best /= best.sum()
-        return (1.0 - self._floor) * best + self._floor / self.n_arms
+        mixed: Probabilities = (1.0 - self._floor) * best + self._floor / self.n_arms
+        return mixed
 
     def _learn(self, arm: int, reward: float, probability: float) -> None:  # noqa: ARG002
         self._count *= self._discount

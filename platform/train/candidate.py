@@ -1,0 +1,95 @@
+"""From trained weights to a candidate: its verdict, and the reference it will be watched by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from undrift.model import load_weights
+from undrift.records import Reference
+from undrift.train.gate import Comparison, GateReport, judge
+from undrift.train.plan import RetrainPlan
+from undrift.train.pool import REFERENCE_ROW, Chosen, Pool
+from undrift.train.retrain import TrainResult
+from undrift.train.scoring import score
+from undrift.train.settings import TrainSettings
+
+_OLDER_ROWS = 1000  # rows of older regimes kept in a reference
+
+
+def judge_candidate(
+    model: nn.Module,
+    base_state: Mapping[str, torch.Tensor],
+    result: TrainResult,
+    pool: Pool,
+    plan: RetrainPlan,
+    *,
+    settings: TrainSettings,
+    device: torch.device | str = "cpu",
+) -> tuple[GateReport, Reference]:
+    """Judge what a retraining made against its base version, and make the reference to watch it by.
+
+    Args:
+        model: A model of the right architecture; it ends with the candidate's weights.
+        base_state: Weights of the base version.
+        result: What `retrain` returned.
+        pool: The pool that it was given.
+        plan: The plan that it was given.
+        settings: The gate's tolerances.
+        device: Where to run the two versions.
+
+    Returns:
+        The verdict, and the reference of the new version.
+    """
+    model.to(device)
+    rows = (result.chosen.validation, result.chosen.retention)
+    load_weights(model, base_state)
+    old = [score(model, pool.x[i], device=device)[0] for i in rows]
+    load_weights(model, result.state_dict)
+    new = [score(model, pool.x[i], device=device)[0] for i in rows]
+    validation, retention = (
+        Comparison(o, n, pool.y[i]) for o, n, i in zip(old, new, rows, strict=True)
+    )
+    verdict = judge(validation, retention, plan.kind, settings)
+    return verdict, build_reference(model, pool, result.chosen, seed=plan.seed, device=device)
+
+
+def build_reference(
+    model: nn.Module,
+    pool: Pool,
+    chosen: Chosen,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Reference:
+    """Return the reference of a new version, as the new model sees it.
+
+    Its recent rows are the held-out rows of the new regime, on which the signals may be
+    calibrated, since they were not trained on. The others come from older regimes: the rows of
+    the old reference, and the held-out rows among the pool's older ones, at most 1,000 in all.
+    Of those, half may have been trained on and may be again (see `held_out`); they are there to
+    measure importance on and to test retention with, not to calibrate by.
+
+    Args:
+        model: The new version, on ``device``.
+        pool: The pool that it was trained from.
+        chosen: The rows that were used.
+        seed: Seed of the subsampling.
+        device: Where to run the model.
+    """
+    older = np.union1d(np.flatnonzero(pool.row == REFERENCE_ROW), chosen.retention)
+    older = np.setdiff1d(older, chosen.validation)
+    if len(older) > _OLDER_ROWS:
+        older = np.sort(np.random.default_rng(seed).choice(older, _OLDER_ROWS, replace=False))
+    index = np.concatenate([older, chosen.validation])
+    output, embedding = score(model, pool.x[index], device=device)
+    return Reference(
+        x=pool.x[index],
+        y=pool.y[index],
+        embedding=embedding,
+        output=output,
+        recent=np.repeat([False, True], [len(older), len(chosen.validation)]),
+    )

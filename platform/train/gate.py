@@ -1,0 +1,130 @@
+"""Whether a candidate may replace the model that serves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undrift.events import DriftKind
+from undrift.records import FloatArray, IntArray
+from undrift.train.settings import TrainSettings
+
+_SIGNIFICANCE = 0.1  # one-sided; a candidate promoted by luck still has to pass its probation
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two versions say about the same held-out rows.
+
+    Attributes:
+        old: (n, c) class probabilities of the version that serves.
+        new: (n, c) class probabilities of the candidate.
+        y: (n,) class index.
+    """
+
+    old: FloatArray
+    new: FloatArray
+    y: IntArray
+
+    def accuracies(self) -> tuple[float, float]:
+        """Return the accuracy of the old and of the new version; NaN without rows."""
+        if not len(self.y):
+            return math.nan, math.nan
+        return _accuracy(self.old, self.y), _accuracy(self.new, self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """The verdict on a candidate.
+
+    Attributes:
+        accepted: True if it may replace the version that serves.
+        reason: One sentence for a person.
+        metrics: The figures behind it.
+    """
+
+    accepted: bool
+    reason: str
+    metrics: dict[str, float]
+
+
+def judge(
+    validation: Comparison, retention: Comparison, kind: DriftKind, settings: TrainSettings
+) -> GateReport:
+    """Judge a candidate on held-out rows.
+
+    On recent rows it must gain accuracy, and its Brier score must be better beyond chance (a
+    paired one-sided test at 10 %), which a few lucky rows or wild probabilities cannot pass.
+    On older regimes it may lose no more than the tolerance; where the labels of the old inputs
+    changed as well as the inputs, no more than it gains; where only the labels changed, the old
+    labels are wrong and what it says about them is reported, not judged.
+
+    Args:
+        validation: Recent rows, at least one.
+        retention: Rows of older regimes; may be empty.
+        kind: What has drifted.
+        settings: The tolerances.
+    """
+    old_accuracy, new_accuracy = validation.accuracies()
+    old_kept, new_kept = retention.accuracies()
+    chance = _chance_of_no_gain(validation)
+    metrics = {
+        "validation_rows": float(len(validation.y)),
+        "validation_accuracy_old": old_accuracy,
+        "validation_accuracy_new": new_accuracy,
+        "validation_brier_p": chance,
+    }
+    if len(retention.y):
+        metrics |= {
+            "retention_rows": float(len(retention.y)),
+            "retention_accuracy_old": old_kept,
+            "retention_accuracy_new": new_kept,
+        }
+    gain, loss = new_accuracy - old_accuracy, old_kept - new_kept
+    moved = f"accuracy on {len(validation.y)} recent rows {old_accuracy:.3f} -> {new_accuracy:.3f}"
+    kept = f"on {len(retention.y)} older rows {old_kept:.3f} -> {new_kept:.3f}"
+    allowed = _allowed_loss(kind, gain, settings)
+    if not (np.isfinite(validation.new).all() and np.isfinite(retention.new).all()):
+        return GateReport(False, "the candidate's outputs are not all finite", metrics)
+    if gain < settings.min_improvement:
+        wanted = f"less than train.min_improvement {settings.min_improvement:g} gained"
+        return GateReport(False, f"{moved}: {wanted}", metrics)
+    if not chance <= _SIGNIFICANCE:
+        return GateReport(False, f"{moved}: not beyond chance (p = {chance:.2f})", metrics)
+    if len(retention.y) and loss > allowed:
+        return GateReport(False, f"{moved}, but {kept}: forgets more than {allowed:.3f}", metrics)
+    return GateReport(True, f"{moved}; {kept}" if len(retention.y) else moved, metrics)
+
+
+def _allowed_loss(kind: DriftKind, gain: float, settings: TrainSettings) -> float:
+    if kind is DriftKind.CONCEPT:
+        return math.inf
+    if kind is DriftKind.BOTH:
+        return max(settings.max_retention_loss, gain)
+    return settings.max_retention_loss
+
+
+def _accuracy(output: FloatArray, y: IntArray) -> float:
+    return float((output.argmax(axis=1) == y).mean())
+
+
+def _brier(output: FloatArray, y: IntArray) -> NDArray[np.float64]:
+    one_hot = np.eye(output.shape[1])[y]
+    score: NDArray[np.float64] = 0.5 * ((output - one_hot) ** 2).sum(axis=1)
+    return score
+
+
+def _chance_of_no_gain(rows: Comparison) -> float:
+    """Return the one-sided p-value of a paired z test on the two versions' Brier scores."""
+    gains = _brier(rows.old, rows.y) - _brier(rows.new, rows.y)
+    n = len(gains)
+    if n < 2:
+        return 1.0
+    deviation = float(gains.std(ddof=1))
+    if deviation == 0.0:
+        return 0.0 if gains.mean() > 0.0 else 1.0
+    z = float(gains.mean()) / (deviation / math.sqrt(n))
+    return 0.5 * math.erfc(z / math.sqrt(2.0))

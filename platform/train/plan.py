@@ -1,0 +1,63 @@
+"""What one retraining is to do: data that reproduces it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from undrift.errors import TrainingError
+from undrift.events import DriftKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainPlan:
+    """One retraining, complete: the same plan on the same store gives the same batches.
+
+    Attributes:
+        run_id: Name of the run.
+        base_version: Version that it starts from.
+        method: A key of METHODS.
+        steps: Gradient steps.
+        seed: Seed of every draw.
+        kind: What has drifted; decides the data and what is protected.
+        regime_start: First row of the regime to train for.
+        until_row: Rows from here on did not exist for this run.
+        table_versions: Version of the tables ``predictions`` and ``labels`` that it reads.
+        workers: Training processes.
+
+    Example:
+        >>> plan = RetrainPlan(run_id="r1", base_version=1, method="bandit", steps=100, seed=7,
+        ...                    kind=DriftKind.CONCEPT, regime_start=5000, until_row=5600)
+        >>> RetrainPlan.from_dict(plan.to_dict()) == plan
+        True
+    """
+
+    run_id: str
+    base_version: int
+    method: str
+    steps: int
+    seed: int
+    kind: DriftKind
+    regime_start: int
+    until_row: int
+    table_versions: dict[str, int] | None = None
+    workers: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        return {**asdict(self), "kind": self.kind.value}
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> RetrainPlan:
+        """Return the plan that ``data`` describes.
+
+        Raises:
+            TrainingError: A field is missing or unknown, as in a plan from another release.
+        """
+        try:
+            return RetrainPlan(**{**data, "kind": DriftKind(data["kind"])})
+        except (KeyError, TypeError, ValueError) as error:
+            known = ", ".join(f.name for f in fields(RetrainPlan))
+            raise TrainingError(
+                f"not a retraining plan ({error}); its fields are {known}"
+            ) from error

@@ -1,0 +1,48 @@
+"""How to retrain: the `train` section of the configuration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from undrift.section import Section
+
+MethodName = Literal["bandit", "full", "finetune", "random"]
+
+
+class TrainSettings(Section):
+    """How to retrain, and when a candidate is good enough."""
+
+    method: MethodName = "bandit"
+    """bandit: selected samples and blocks, with protection of what the model knows; full: many
+    passes over everything labelled; finetune: the new regime only; random: bandit's budget, spent
+    on samples taken at random."""
+    workers: int = Field(default=1, ge=1)
+    """Training processes; their gradients are averaged."""
+    use_gpu: bool | Literal["auto"] = "auto"
+    """Train on GPUs; auto: where there is one."""
+    steps: int = Field(default=600, ge=1)
+    """Gradient steps of one retraining."""
+    batch_size: int = Field(default=64, ge=2)
+    """Rows of one gradient step, over all workers; a retraining needs as many new labels."""
+    learning_rate: float = Field(default=2e-3, gt=0.0, le=1.0)
+    """Peak learning rate of AdamW; it falls to zero over the run."""
+    synapse_strength: float = Field(default=0.1, ge=0.0)
+    """Weight of the penalty on moving important parameters; 0 turns it off."""
+    neuron_strength: float = Field(default=0.1, ge=0.0)
+    """Weight of the penalty on moving important activations; 0 turns it off."""
+    retention_share: float = Field(default=0.25, ge=0.0, lt=1.0)
+    """How much older regimes count beside the newest when a sample's use is measured."""
+    max_pool_rows: int = Field(default=20_000, ge=100)
+    """Labelled rows considered for one retraining; the newest are kept."""
+    min_improvement: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Accuracy that a candidate must gain on recent held-out rows, as a fraction."""
+    max_retention_loss: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Accuracy that a candidate may lose on older regimes that are still valid, as a fraction."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads of one worker."""
+    nice: int = Field(default=10, ge=0, le=19)
+    """CPU niceness of the workers, so that serving goes first."""
+    idle_s: float = Field(default=600.0, gt=0.0)
+    """Seconds that workers started by a warning wait for the alarm."""

@@ -1,0 +1,67 @@
+"""Strata of a pool: time segment by class, the arms of the sample bandit."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undrift.records import IntArray
+
+_SEGMENT_ROWS = 256
+_MAX_SEGMENTS = 3
+_MIN_ROWS = 16
+_MAX_ARMS = 64
+
+
+def stratify(
+    row: IntArray, y: IntArray, recent: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], tuple[str, ...]]:
+    """Split rows into at most 64 strata by time segment and class.
+
+    Reference rows (row -1), rows before the regime and rows of the regime never share a
+    segment. Classes with fewer than 16 rows in a segment are merged there; with many classes,
+    each stratum holds several.
+
+    Args:
+        row: (n,) row numbers, -1 for reference rows.
+        y: (n,) class index.
+        recent: (n,) True for rows of the regime.
+
+    Returns:
+        The stratum (n,) of each row and the names of the strata.
+
+    Example:
+        >>> row, y = np.arange(40), np.repeat([0, 1], 20)
+        >>> stratify(row, y, np.ones(40, dtype=bool))[1]
+        ('rows 0-39 class 0', 'rows 0-39 class 1')
+    """
+    segments: list[tuple[str, NDArray[np.intp]]] = []
+    reference = row < 0
+    if reference.any():
+        segments.append(("reference", np.flatnonzero(reference)))
+    for part in (~reference & ~recent, ~reference & recent):
+        segments += _in_time(row, np.flatnonzero(part))
+    per_segment = max(1, _MAX_ARMS // max(1, len(segments)))
+    stratum = np.zeros(len(row), dtype=np.intp)
+    names: list[str] = []
+    for title, members in segments:
+        group = y[members] % per_segment
+        sizes = np.bincount(group)
+        group[np.isin(group, np.flatnonzero(sizes < _MIN_ROWS))] = -1
+        for value in np.unique(group):
+            inside = members[group == value]
+            stratum[inside] = len(names)
+            classes = np.unique(y[inside])
+            label = f"class {classes[0]}" if len(classes) == 1 else f"{len(classes)} classes"
+            names.append(f"{title} {label}")
+    return stratum, tuple(names)
+
+
+def _in_time(row: IntArray, members: NDArray[np.intp]) -> list[tuple[str, NDArray[np.intp]]]:
+    if not len(members):
+        return []
+    count = int(np.clip(len(members) // _SEGMENT_ROWS, 1, _MAX_SEGMENTS))
+    ordered = members[np.argsort(row[members], kind="stable")]
+    return [
+        (f"rows {row[part[0]]}-{row[part[-1]]}", part) for part in np.array_split(ordered, count)
+    ]
