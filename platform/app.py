@@ -19,7 +19,7 @@ import numpy as np
 from undrift import cluster
 from undrift.client import Client
 from undrift.config import Config
-from undrift.errors import ConfigError, ModelError, PlatformError, UndriftError
+from undrift.errors import ConfigError, PlatformError, UndriftError
 from undrift.records import Reference
 from undrift.runfile import RunFile
 
@@ -66,9 +66,7 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
     runfile = RunFile(config.state)
     runfile.claim()
     previous = signal.getsignal(signal.SIGTERM)
-    in_main = threading.current_thread() is threading.main_thread()
-    if in_main:
-        signal.signal(signal.SIGTERM, _interrupt)
+    _on_sigterm(_interrupt)
     try:
         cluster.check_port(config.serve.host, config.serve.port)
         say("checking model, weights and reference")
@@ -76,6 +74,7 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
         say("starting Ray")
         folder, note = cluster.start(config.serve)
         try:
+            _on_sigterm(_interrupt)  # Ray has put its own in place
             say("starting monitor, controller and replicas")
             handle = _place(config, runfile.token(create=True))
             handle.notes += [note] if note else []
@@ -88,8 +87,12 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
             cluster.stop(folder)
     finally:
         runfile.release()
-        if in_main:
-            signal.signal(signal.SIGTERM, previous)
+        _on_sigterm(previous)
+
+
+def _on_sigterm(handler: Any) -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _interrupt(*_: Any) -> None:
@@ -104,70 +107,39 @@ def prepare_state(config: Config) -> None:
         ModelError: The factory fails, or the weights do not fit.
         StoreError: The state folder cannot be used.
     """
-    from undrift.model import check_state_dict, find_head, load_factory, load_safetensors, probe
+    from undrift.inputs import load_inputs
+    from undrift.model import check_state_dict, load_weights
     from undrift.store import Store
     from undrift.train.scoring import score
 
-    section = config.model
-    model = load_factory(section.factory, config.folder)()
-    find_head(model, section.embedding)
-    classes = probe(model, section.input_shape)
-    if classes != section.class_count:
-        raise ModelError(
-            f"model.classes: the config says {section.class_count}, "
-            f"{section.factory} returns {classes} logits"
+    inputs = load_inputs(config)
+    if len(inputs.y) < config.monitor.min_reference_rows:
+        raise ConfigError(
+            f"reference: {config.reference} has {len(inputs.y)} rows; "
+            f"monitor.min_reference_rows asks for {config.monitor.min_reference_rows}"
         )
-    state = load_safetensors(section.weights)
-    check_state_dict(model, state)
-    x, y = _load_reference(config)
+    model = inputs.factory()
     store = Store(config.state)
-    if store.versions():
-        check_state_dict(model, store.state_dict(store.versions()[-1].version))
+    versions = store.versions()
+    if versions:
+        check_state_dict(model, store.state_dict(versions[-1].version))
         return
-    model.load_state_dict(state)
-    output, embedding = score(model, x, head=section.embedding)
-    accuracy = float((output.argmax(1) == y).mean())
-    reference = Reference(x, y, embedding, output, np.ones(len(y), np.bool_))
+    load_weights(model, inputs.weights)
+    output, embedding = score(model, inputs.x, head=config.model.embedding)
+    right = output.argmax(1) == inputs.y
     store.add_version(
-        state,
+        inputs.weights,
         parent=None,
-        reference=reference,
-        metrics={"reference_accuracy": accuracy, "reference_rows": len(y)},
+        reference=Reference(inputs.x, inputs.y, embedding, output, np.ones_like(right)),
+        metrics={"reference_accuracy": float(right.mean()), "reference_rows": len(right)},
         plan=None,
         run_id=FIRST_RUN,
     )
 
 
-def _load_reference(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    path, shape = config.reference, tuple(config.model.input_shape)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            x, y = arrays["x"].astype(np.float32), arrays["y"].astype(np.int64)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"reference: {path} must be an .npz with arrays x and y: {error}") from None
-    if x.shape[1:] != shape or y.shape != (len(x),):
-        raise ConfigError(
-            f"reference: {path} has x {x.shape} and y {y.shape}; "
-            f"expected x (n, {', '.join(map(str, shape))}) and y (n,)"
-        )
-    if not np.isfinite(x).all():
-        raise ConfigError(f"reference: {path} has values in x that are not finite")
-    if len(y) == 0 or y.min() < 0 or y.max() >= config.model.class_count:
-        raise ConfigError(
-            f"reference: {path} must have labels from 0 to {config.model.class_count - 1}"
-        )
-    if len(y) < config.monitor.min_reference_rows:
-        raise ConfigError(
-            f"reference: {path} has {len(y)} rows; monitor.min_reference_rows asks for "
-            f"{config.monitor.min_reference_rows}"
-        )
-    return x, y
-
-
 def _place(config: Config, token: str) -> Handle:
     """Create the actors and the Serve application."""
     import ray
-    from ray import serve
     from ray.serve.config import BackpressureConfig
 
     from undrift.controller import ControllerActor
@@ -208,10 +180,21 @@ def _place(config: Config, token: str) -> Handle:
     application = deployment.bind(
         ReplicaConfig(config, folder, token, loopback_only=True), controller, monitor
     )
-    serve.run(application, name=f"undrift-{name}", route_prefix="/", blocking=False)
+    _run_application(application, f"undrift-{name}")
     host = config.serve.host if loopback else "127.0.0.1"
     actors = {"controller": controller, "monitor": monitor, "trainer": trainer}
     return Handle(f"http://{host}:{config.serve.port}", token, actors)
+
+
+def _run_application(application: Any, name: str) -> None:
+    from ray import serve
+
+    try:
+        serve.run(application, name=name, route_prefix="/", blocking=False)
+    except RuntimeError as error:
+        deployments = serve.status().applications[name].deployments.values()
+        told = " ".join(d.message for d in deployments).strip().splitlines()
+        raise PlatformError(f"the replicas did not start: {told[-1] if told else error}") from error
 
 
 def _await_ready(handle: Handle, config: Config) -> None:
@@ -229,8 +212,21 @@ def _await_ready(handle: Handle, config: Config) -> None:
             problem = f"{len(loaded)} of {config.serve.replicas} replicas have the live version"
         except UndriftError as error:
             problem = str(error)
+        _check_alive(handle)
         time.sleep(0.1)
     raise PlatformError(f"the platform was not ready within {READY_TIMEOUT_S:g} s: {problem}")
+
+
+def _check_alive(handle: Handle) -> None:
+    """Raise PlatformError if an actor could not be created; it would never become ready."""
+    import ray
+
+    for role, actor in handle.actors.items():
+        try:
+            ray.get(actor.__ray_ready__.remote(), timeout=READY_TIMEOUT_S)
+        except ray.exceptions.ActorDiedError as error:
+            cause = str(error).strip().splitlines()[-1]
+            raise PlatformError(f"the {role} did not start: {cause}") from error
 
 
 def _settle(handle: Handle) -> None:
@@ -239,4 +235,3 @@ def _settle(handle: Handle) -> None:
 
     calls = [handle.actors["monitor"].drain.remote(), handle.actors["trainer"].stop.remote()]
     ray.wait(calls, num_returns=len(calls), timeout=10)
-

@@ -36,8 +36,8 @@ from undrift.events import (
     Scored,
     Stage,
     Swap,
-    Swapped,
     SwapFailed,
+    Swapped,
     Tick,
     Train,
     Trained,
@@ -91,21 +91,27 @@ class ControllerActor:
             state = outcome.state
         return state
 
+    def _target(self, version: int) -> Target:
+        path = str(self._store.weights_path(version))
+        return Target(version, self._store.manifest(version).hash, path)
+
     # ------------------------------------------------------------------ replicas
 
-    def register(self, replica_id: str) -> int:
-        """Admit a starting replica; returns the version that it must load."""
+    def register(self, replica_id: str) -> None:
+        """Admit a starting replica: swaps wait for it from now on."""
         self._swaps.register(replica_id, time.time())
-        return self._swaps.live_version
 
     async def poll(
-        self, replica_id: str, status: ReplicaStatus, metrics: dict[str, Any]
+        self, replica_id: str, status: ReplicaStatus, metrics: Snapshot
     ) -> Command | None:
         """Long poll of one replica: its status in, a command or nothing out."""
         self._metrics[replica_id] = metrics
         deadline = time.time() + POLL_S
         while True:
+            decided = self._swaps.live
             command = self._swaps.poll(replica_id, status, time.time())
+            if self._swaps.live != decided:
+                self._wake_replicas()
             self._settle_swap()
             if command is not None or time.time() >= deadline:
                 return command

@@ -202,12 +202,12 @@ def _refinement_due(state: State, evidence: Evidence, at: float) -> bool:
 
 def _retry(state: State, event: Event, *before: Instruction) -> Step:
     """Drift: begin to retrain as soon as mode, cooldown and back-off allow it."""
+    if state.settings.mode == "off" or event.at < state.not_before:
+        waiting = "" if before else "drift is known; waiting for cooldown, back-off or an operator"
+        return Step(state, before, waiting)
     if isinstance(event, Scored) and event.evidence.level == Level.DRIFT:
         state = replace(state, evidence=event.evidence)
-    if state.settings.mode != "off" and event.at >= state.not_before:
-        return _train(state, event.at, "drift", *before)
-    waiting = "" if before else "drift is known; waiting for cooldown, back-off or an operator"
-    return Step(state, before, waiting)
+    return _train(state, event.at, "drift", *before)
 
 
 def _retrain(state: State, event: Event) -> Step:

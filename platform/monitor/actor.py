@@ -22,7 +22,6 @@ CHECKPOINT = "monitor"
 COMMIT_S = 0.2
 COMMIT_ROWS = 4_096
 CHECKPOINT_TICKS = 100
-COMPACT_TICKS = 2_000
 
 
 class MonitorActor:
@@ -160,8 +159,6 @@ class MonitorActor:
         self._monitor.fold(rows, labels)
         if seq % CHECKPOINT_TICKS == 0:
             self._checkpoint()
-        if seq % COMPACT_TICKS == 0:
-            self._store.compact()
 
     def _checkpoint(self) -> None:
         arrays, meta = self._monitor.state()

@@ -28,7 +28,8 @@ class EDetector(Stateful):
     capped at a hundred times the drift limit, lest recovery take forever; both only lower M.
 
     The change point is the start s that maximises the likelihood prod_{i=s..t} L_i of the best
-    alternative, that is, the last reset of its CUSUM.
+    alternative, that is, the last reset of its CUSUM; it is never later than the row at which the
+    present level was reached.
 
     Args:
         weights: (k,) mixture weights, positive; they are normalised to sum to one.
@@ -101,7 +102,7 @@ class EDetector(Stateful):
 
     def _change_row(self) -> int:
         best = np.argmax(self._weights * self._product / self._low)
-        return int(self._start[best])
+        return min(int(self._start[best]), self._since)
 
     def _advance(self, values: FloatMatrix, rows: IntArray) -> None:
         product = np.cumprod(np.vstack([self._product, values]), axis=0)

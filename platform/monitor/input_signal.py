@@ -43,6 +43,7 @@ class InputSignal(Signal[Predictions]):
     HELD: ClassVar[int] = 512  # reference rows that scores are ranked against
     CLIP: ClassVar[float] = 5.0  # robust standard deviations
     MEMORY: ClassVar[FloatArray] = np.array([[0.2], [0.03]], dtype=np.float32)
+    BETS: ClassVar[int] = 6 * len(MEMORY)
     SAVED = (
         "_raw", "_centre", "_scale", "_axes", "_omega", "_phase", "_mean", "_deviation",
         "_held", "_running", "_block", "_count",
@@ -82,7 +83,7 @@ class InputSignal(Signal[Predictions]):
             if end == self.BLOCK:
                 self._running += self.MEMORY * (features.mean(axis=0) - self._running)
             done = stop
-        values = rising(ranks.reshape(-1), len(self._held)).reshape(len(data), -1)
+        values = rising(ranks.reshape(-1), len(self._held)).reshape(len(data), self.BETS)
         self._detector.update(values, batch.row)
 
     def report(self) -> SignalReport:
@@ -91,7 +92,8 @@ class InputSignal(Signal[Predictions]):
 
     def _columns(self, x: FloatArray, embedding: FloatArray) -> FloatArray:
         source = x if self._raw else embedding
-        return source.reshape(len(source), -1).astype(np.float32, copy=False)
+        width = int(np.prod(source.shape[1:]))
+        return source.reshape(len(source), width).astype(np.float32, copy=False)
 
     def _ranks(self, features: FloatArray, part: slice, rows: IntArray) -> NDArray[np.float64]:
         """Return (n, 2) ranks of the rows in ``part`` of the block, along each witness."""
@@ -133,7 +135,7 @@ class InputSignal(Signal[Predictions]):
         self._running = np.repeat(self._mean[None], len(self.MEMORY), axis=0)
         self._block = np.zeros((self.BLOCK, held.shape[1]), dtype=np.float32)
         self._count = 0
-        self._detector = EDetector(np.ones(12), *limits(self._settings))
+        self._detector = EDetector(np.ones(self.BETS), *limits(self._settings))
 
     def _clip(self, data: FloatArray) -> FloatArray:
         scaled: FloatArray = ((data - self._centre) / self._scale).astype(np.float32, copy=False)

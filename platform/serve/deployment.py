@@ -2,12 +2,12 @@
 
 HTTP requests reach the replica straight from the load balancer. Everything about an answer is
 decided here: nothing on the way to it waits for the monitor or the controller.
+
+Ray Serve copies the routes into the replica by value, with what they refer to and no more. So
+annotations are evaluated here, not postponed, and helpers are defined before the routes.
 """
 
-from __future__ import annotations
-
 import asyncio
-import contextlib
 import hmac
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +25,13 @@ from ray.exceptions import RayActorError, RayTaskError
 from starlette.exceptions import HTTPException
 
 from undrift.config import Config
-from undrift.errors import RequestError, StoreError, UndriftError
+from undrift.errors import RequestError, StoreError
 from undrift.model import load_factory
-from undrift.records import Predictions
+from undrift.records import FloatArray, Predictions
 from undrift.serve.body import parse_json
 from undrift.serve.feedback import parse_feedback
-from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics, exposition
+from undrift.serve.follower import Follower, deliver
+from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics, Snapshot, exposition
 from undrift.serve.protocol import (
     InferRequest,
     ModelSpec,
@@ -41,7 +42,6 @@ from undrift.serve.protocol import (
     server_metadata,
 )
 from undrift.serve.slots import Answer, DoubleBuffer
-from undrift.serve.swap import Abort, Command, Commit, Load, Prepare, ReplicaStatus
 from undrift.serve.tap import Tap
 from undrift.store import Store
 
@@ -67,6 +67,33 @@ async def _no_route(request: Request, error: HTTPException) -> Response:
     return Response(encode_error(text), error.status_code, media_type=JSON)
 
 
+async def _read(request: Request, limit: int) -> bytes:
+    """Return the body; RequestError 413 as soon as it is known to be too large."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise RequestError(f"the body has {announced} bytes; at most {limit} are accepted", 413)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise RequestError(f"the body has more than {limit} bytes", 413)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _pin_internal_port() -> None:
+    """Bind the replica's gRPC port, for which Ray has no setting, to loopback."""
+    original = serve_replica.add_port_to_grpc_server
+    if getattr(original, "loopback", False):
+        return
+
+    def pinned(server: Any, address: str) -> Any:
+        return original(server, address.replace("[::]", "127.0.0.1"))
+
+    pinned.loopback = True  # type: ignore[attr-defined]
+    serve_replica.add_port_to_grpc_server = pinned
+
+
 @dataclass(frozen=True)
 class ReplicaConfig:
     """What a replica needs to know besides the handles."""
@@ -88,7 +115,6 @@ class ModelReplica:
         config = given.config
         self._settings, self._token = config.serve, given.token
         self._controller, self._monitor = controller, monitor
-        self._store = Store(config.state)
         names = config.model.classes
         self._spec = ModelSpec(
             name=config.model.name,
@@ -98,25 +124,36 @@ class ModelReplica:
         )
         factory = load_factory(config.model.factory, given.search_path)
         self._models = DoubleBuffer(factory, config.model.embedding)
-        self._probe = np.zeros((2, *self._spec.input_shape), np.float32)
         self._compute = ThreadPoolExecutor(1, "forward")
         self._metrics = ReplicaMetrics(config.model.name)
         self._tap = Tap(config.serve.tap)
-        self._tap_settings = config.serve.tap
         self._counted = (0, 0)
-        self._swap_id, self._error = "", ""
-        self._load_failures = 0
         self._forward.set_max_batch_size(config.serve.max_batch_size)
         self._forward.set_batch_wait_timeout_s(config.serve.batch_wait_ms / 1000)
-        self._id = serve.get_replica_context().replica_id.unique_id
+        self._follower = Follower(
+            replica_id=serve.get_replica_context().replica_id.unique_id,
+            controller=controller,
+            models=self._models,
+            store=Store(config.state),
+            probe=np.zeros((2, *self._spec.input_shape), np.float32),
+        )
         loop = asyncio.get_running_loop()
-        self._following = loop.create_task(self._follow())
-        self._tapping = loop.create_task(self._deliver_tap())
+        self._background = (
+            loop.create_task(self._follower.run(self._report)),
+            loop.create_task(deliver(self._tap, config.serve.tap, monitor)),
+        )
 
     async def check_health(self) -> None:
         """Fail, so that Serve starts another, when this replica cannot load the live version."""
-        if self._load_failures >= 3:
-            raise StoreError(f"replica cannot load the live version: {self._error}")
+        if self._follower.failures >= 3:
+            raise StoreError(f"replica cannot load the live version: {self._follower.error}")
+
+    def _report(self) -> Snapshot:
+        """Return the metrics so far, the tap's counts among them."""
+        offered, dropped = self._tap.rows_offered, self._tap.rows_dropped
+        self._metrics.tap(offered - self._counted[0], dropped - self._counted[1])
+        self._counted = (offered, dropped)
+        return self._metrics.snapshot()
 
     # ------------------------------------------------------------------ inference
 
@@ -162,23 +199,27 @@ class ModelReplica:
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(self._compute, self._models.predict, x)
         self._metrics.batch(len(x))
-        n = len(x)
-        self._tap.offer(
-            Predictions(
-                ids=tuple(i for r in requests for i in r.row_ids),
-                row=np.zeros(n, np.int64),
-                at=np.full(n, time.time()),
-                version=np.full(n, answer.version, np.int64),
-                x=x,
-                embedding=answer.embedding,
-                output=answer.output,
-            )
-        )
+        self._offer(requests, x, answer)
         if one:
             return [answer]
         ends = np.cumsum([len(r.x) for r in requests])[:-1]
         outputs = np.split(answer.output, ends)
         return [Answer(o, answer.embedding[:0], answer.version, answer.hash) for o in outputs]
+
+    def _offer(self, requests: list[InferRequest], x: FloatArray, answer: Answer) -> None:
+        """Put the rows that were answered on the tap; rows without a finite answer were not."""
+        rows = Predictions(
+            ids=tuple(i for r in requests for i in r.row_ids),
+            row=np.zeros(len(x), np.int64),
+            at=np.full(len(x), time.time()),
+            version=np.full(len(x), answer.version, np.int64),
+            x=x,
+            embedding=answer.embedding,
+            output=answer.output,
+        )
+        finite = np.isfinite(answer.output).all(axis=1)
+        if finite.any():
+            self._tap.offer(rows if finite.all() else rows.take(finite))
 
     # ------------------------------------------------------------------ feedback
 
@@ -295,102 +336,3 @@ class ModelReplica:
             raise RequestError(f"{otherwise}: {cause}", 503) from error
         except (RayActorError, TimeoutError) as error:
             raise RequestError(f"{otherwise}; try again", 503) from error
-
-    # ------------------------------------------------------------------ background
-
-    async def _follow(self) -> None:
-        """Register, then do what the controller says, for ever."""
-        registered = False
-        while True:
-            try:
-                if not registered:
-                    await self._controller.register.remote(self._id)
-                    registered = True
-                self._count_tap()
-                command = await self._controller.poll.remote(
-                    self._id, self._status(), self._metrics.snapshot()
-                )
-            except RayActorError:  # the controller restarts; the live version answers on
-                registered = False
-                await asyncio.sleep(0.2)
-                continue
-            if command is not None:
-                await self._obey(command)
-
-    def _status(self) -> ReplicaStatus:
-        prepared = self._models.prepared
-        return ReplicaStatus(self._models.version, self._swap_id, prepared, self._error)
-
-    async def _obey(self, command: Command) -> None:
-        loop, models = asyncio.get_running_loop(), self._models
-        self._error = ""
-        try:
-            if isinstance(command, Prepare | Load):
-                target = command.target
-                self._swap_id = command.swap_id if isinstance(command, Prepare) else ""
-                state = await asyncio.to_thread(self._store.state_dict, target.version)
-                act = models.prepare if isinstance(command, Prepare) else models.load
-                await asyncio.to_thread(act, target.version, target.hash, state, self._probe)
-                self._load_failures = 0
-            elif isinstance(command, Commit):
-                await loop.run_in_executor(self._compute, models.commit, models.prepared)
-                self._swap_id = ""
-            elif isinstance(command, Abort):
-                models.abort()
-                self._swap_id = ""
-        except UndriftError as error:
-            self._error = str(error)
-            self._load_failures += isinstance(command, Load)
-            if isinstance(command, Load):
-                await asyncio.sleep(0.5)
-
-    async def _deliver_tap(self) -> None:
-        """Hand rows to the monitor; never more than a few calls under way."""
-        waiting: set[asyncio.Task[None]] = set()
-        while True:
-            await asyncio.sleep(self._tap_settings.flush_ms / 1000)
-            while len(waiting) < TAP_IN_FLIGHT:
-                rows = self._tap.take(self._tap_settings.flush_rows)
-                if rows is None:
-                    break
-                task = asyncio.get_running_loop().create_task(self._hand_over(rows))
-                waiting.add(task)
-                task.add_done_callback(waiting.discard)
-
-    async def _hand_over(self, rows: Predictions) -> None:
-        try:
-            await asyncio.wait_for(self._monitor.ingest.remote(rows), MONITOR_TIMEOUT_S)
-        except (RayActorError, RayTaskError, TimeoutError):
-            self._tap.mark_lost(len(rows))
-
-    def _count_tap(self) -> None:
-        now = (self._tap.rows_offered, self._tap.rows_dropped)
-        self._metrics.tap(now[0] - self._counted[0], now[1] - self._counted[1])
-        self._counted = now
-
-
-async def _read(request: Request, limit: int) -> bytes:
-    """Return the body; RequestError 413 as soon as it is known to be too large."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise RequestError(f"the body has {announced} bytes; at most {limit} are accepted", 413)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise RequestError(f"the body has more than {limit} bytes", 413)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _pin_internal_port() -> None:
-    """Bind the replica's gRPC port, for which Ray has no setting, to loopback."""
-    original = serve_replica.add_port_to_grpc_server
-    if getattr(original, "loopback", False):
-        return
-
-    def pinned(server: Any, address: str) -> Any:
-        return original(server, address.replace("[::]", "127.0.0.1"))
-
-    pinned.loopback = True  # type: ignore[attr-defined]
-    serve_replica.add_port_to_grpc_server = pinned

@@ -16,13 +16,14 @@ import torch
 from ray.actor import ActorHandle
 
 from undrift.config import ModelSection
-from undrift.errors import UndriftError
+from undrift.errors import TrainingError, UndriftError
 from undrift.model import load_factory
 from undrift.store import Store
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.plan import RetrainPlan
+from undrift.train.pool import Pool
+from undrift.train.retrain import Progress, retrain
 from undrift.train.settings import TrainSettings
-
 
 POOL_SPAN = 4  # predictions read for each labelled row that a pool may hold
 

@@ -1,0 +1,128 @@
+"""The replica's two background tasks: doing what the controller says, and emptying the tap."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+
+from undrift.errors import UndriftError
+from undrift.records import FloatArray, Predictions
+from undrift.serve.metrics import Snapshot
+from undrift.serve.settings import TapSettings
+from undrift.serve.slots import DoubleBuffer
+from undrift.serve.swap import Command, Commit, Load, Prepare, ReplicaStatus
+from undrift.serve.tap import Tap
+from undrift.store import Store
+
+DELIVERY_TIMEOUT_S = 15.0
+CALLS_IN_FLIGHT = 4
+
+
+class Follower:
+    """Long-polls the controller and carries out its swap commands.
+
+    Args:
+        replica_id: Name of this replica, new after each restart.
+        controller: The controller actor.
+        models: The live model and the one prepared beside it.
+        store: Where weights come from.
+        probe: (n, *input_shape) rows to warm a new version up with.
+
+    Attributes:
+        failures: Loads of the live version that failed in a row.
+        error: Why the last load failed; empty if it did not.
+    """
+
+    def __init__(
+        self,
+        replica_id: str,
+        controller: ActorHandle,
+        models: DoubleBuffer,
+        store: Store,
+        probe: FloatArray,
+    ) -> None:
+        self._id, self._controller = replica_id, controller
+        self._models, self._store, self._probe = models, store, probe
+        self._swap_id = ""
+        self._loading: asyncio.Task[None] | None = None
+        self.failures = 0
+        self.error = ""
+
+    async def run(self, report: Callable[[], Snapshot]) -> None:
+        """Register, then follow for ever; without a controller the live version answers on.
+
+        Args:
+            report: Returns the metrics to send along.
+        """
+        registered = False
+        while True:
+            try:
+                if not registered:
+                    await self._controller.register.remote(self._id)
+                    registered = True
+                command = await self._controller.poll.remote(self._id, self._status(), report())
+            except (RayActorError, RayTaskError):
+                registered = False
+                await asyncio.sleep(0.2)
+                continue
+            if command is not None:
+                await self._obey(command)
+
+    def _status(self) -> ReplicaStatus:
+        models = self._models
+        return ReplicaStatus(models.version, self._swap_id, models.prepared, self.error)
+
+    async def _obey(self, command: Command) -> None:
+        """Carry out a command; loading goes on beside the polls, which keep the lease alive."""
+        if isinstance(command, Prepare | Load):
+            if self._loading is not None and not self._loading.done():
+                await asyncio.sleep(0.1)
+                return
+            self.error = ""
+            self._swap_id = command.swap_id if isinstance(command, Prepare) else ""
+            self._loading = asyncio.get_running_loop().create_task(self._load(command))
+            await asyncio.wait([self._loading], timeout=0.5)
+        elif isinstance(command, Commit):
+            version = self._models.prepared
+            if version is not None:
+                await asyncio.to_thread(self._models.commit, version)
+            self._swap_id = ""
+        else:
+            self._models.abort()
+            self._swap_id, self.error = "", ""
+
+    async def _load(self, command: Prepare | Load) -> None:
+        target = command.target
+        act = self._models.prepare if isinstance(command, Prepare) else self._models.load
+        try:
+            state = await asyncio.to_thread(self._store.state_dict, target.version)
+            await asyncio.to_thread(act, target.version, target.hash, state, self._probe)
+            self.failures = 0
+        except UndriftError as error:
+            self.error = str(error)
+            self.failures += isinstance(command, Load)
+            await asyncio.sleep(0.5)
+
+
+async def deliver(tap: Tap, settings: TapSettings, monitor: ActorHandle) -> None:
+    """Hand rows to the monitor for ever, with few calls under way; what fails counts as dropped."""
+    waiting: set[asyncio.Task[None]] = set()
+
+    async def hand_over(rows: Predictions) -> None:
+        try:
+            await asyncio.wait_for(monitor.ingest.remote(rows), DELIVERY_TIMEOUT_S)
+        except (RayActorError, RayTaskError, TimeoutError):
+            tap.mark_lost(len(rows))
+
+    while True:
+        await asyncio.sleep(settings.flush_ms / 1000)
+        while len(waiting) < CALLS_IN_FLIGHT:
+            rows = tap.take(settings.flush_rows)
+            if rows is None:
+                break
+            task = asyncio.get_running_loop().create_task(hand_over(rows))
+            waiting.add(task)
+            task.add_done_callback(waiting.discard)

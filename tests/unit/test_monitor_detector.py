@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from undrift.events import Level
+from undrift.monitor.bets import (
+    error_alternatives,
+    likelihood_ratio,
+    rank,
+    rising,
+    row_uniform,
+    upper_rate,
+)
+from undrift.monitor.detector import EDetector
+
+
+def direct(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The recursion as it is written in the paper."""
+    r = np.zeros(values.shape[1])
+    path = []
+    for row in values:
+        r = (r + 1.0) * row
+        path.append(np.log10(1.0 + weights @ r))
+    return np.array(path)
+
+
+def test_statistic_is_the_shiryaev_roberts_recursion() -> None:
+    values = np.exp(np.random.default_rng(0).normal(-0.05, 0.3, size=(300, 3)))
+    weights = np.array([0.5, 0.3, 0.2])
+    detector = EDetector(weights, 1e6, 1e9)
+    expected = direct(values, weights)
+    for t in range(300):
+        detector.update(values[t : t + 1], np.array([t]))
+        assert detector.report("x").statistic == pytest.approx(expected[t], rel=1e-9)
+
+
+def test_change_point_is_the_last_reset_of_the_cusum() -> None:
+    down, up = np.full((130, 1), 0.8), np.full((30, 1), 1.5)
+    detector = EDetector(np.ones(1), 50, 1_000)
+    detector.update(np.vstack([down, up]), np.arange(1_000, 1_160))
+    report = detector.report("x")
+    assert report.level is Level.DRIFT
+    assert report.change_row == 1_130
+    path = direct(np.vstack([down, up]), np.ones(1))
+    assert report.since_row == 1_000 + int(np.argmax(path >= np.log10(1_001)))
+
+
+def test_level_falls_below_a_tenth_of_its_limit_and_then_starts_afresh() -> None:
+    detector = EDetector(np.ones(1), 100, 1_000)
+    levels = []
+    for t, value in enumerate([2.0] * 9 + [0.5] * 8 + [1.0] * 47):
+        detector.update(np.array([[value]]), np.array([t]))
+        levels.append(detector.report("x").level)
+    assert levels[8] is Level.DRIFT  # 2 + 4 + ... + 512 = 1022
+    assert levels[9:14] == [Level.DRIFT] * 3 + [Level.WARNING] * 2
+    assert levels[16] is Level.NONE
+    assert detector.report("x").statistic > 1.6  # 47 rows on top of what was left
+    detector.update(np.ones((1, 1)), np.array([64]))
+    assert detector.report("x").statistic == pytest.approx(np.log10(2))
+
+
+def test_long_change_does_not_make_recovery_long() -> None:
+    detector = EDetector(np.ones(1), 100, 1_000)
+    detector.update(np.full((6_400, 1), 1.5), np.arange(6_400))
+    assert detector.report("x").level is Level.DRIFT
+    detector.update(np.full((128, 1), 0.8), np.arange(6_400, 6_528))
+    assert detector.report("x").level is Level.NONE
+
+
+def test_mean_time_between_false_alarms_is_at_least_the_limit() -> None:
+    rng = np.random.default_rng(1)
+    alternatives = error_alternatives(0.2)
+    limit, horizon, alarms = 500, 4_000, []
+    for _ in range(60):
+        detector = EDetector(np.ones(len(alternatives)), limit, limit)
+        values = likelihood_ratio(rng.random(horizon) < 0.2, 0.2, alternatives)
+        for block in np.array_split(np.arange(horizon), 40):
+            detector.update(values[block], block)
+            if detector.report("x").level > Level.NONE:
+                break
+        alarms.append(detector.report("x").since_row or horizon)
+    assert np.mean(alarms) >= limit
+
+
+def test_abrupt_change_is_found_soon_with_no_false_alarm_before() -> None:
+    delays = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        rate = upper_rate(int((rng.random(1_000) < 0.1).sum()), 1_000)
+        errors = rng.random(2_500) < np.where(np.arange(2_500) < 2_000, 0.1, 0.5)
+        alternatives = error_alternatives(rate)
+        detector = EDetector(np.ones(len(alternatives)), 10_000, 10_000)
+        at = 0
+        while detector.report("x").level < Level.DRIFT:
+            part = np.arange(at, at + 50)
+            detector.update(likelihood_ratio(errors[part], rate, alternatives), part)
+            at += 50
+        delays.append((detector.report("x").since_row or 0) - 2_000)
+    assert np.mean(np.array(delays) >= 0) >= 0.95
+    assert 0 < np.median(delays) <= 34
+
+
+def test_bets_are_fair_against_uniform_ranks() -> None:
+    middle = (np.arange(100_000) + 0.5) / 100_000
+    mean = rising(middle, n_reference=10**12).mean(axis=0)
+    np.testing.assert_allclose(mean, 1.0, atol=1e-4)
+    assert (rising(middle, n_reference=100).mean(axis=0) < 0.99).all()
+    assert (rising(np.array([0.0, 1.0]), n_reference=100) > 0).all()
+
+
+def test_likelihood_ratio_expects_one_under_its_rate() -> None:
+    alternatives = error_alternatives(0.3)
+    both = likelihood_ratio(np.array([True, False]), 0.3, alternatives)
+    np.testing.assert_allclose(0.3 * both[0] + 0.7 * both[1], 1.0)
+    assert (np.diff(alternatives) > 0).all()
+    assert alternatives[0] > 0.3
+    assert alternatives[-1] < 1
+
+
+def test_rank_of_ties_is_spread_evenly() -> None:
+    uniform = row_uniform(np.arange(20_000), salt=3)
+    ranks = rank(np.zeros(100, dtype=np.float32), np.zeros(20_000, dtype=np.float32), uniform)
+    np.testing.assert_allclose(np.quantile(ranks, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.02)
+
+
+def test_rank_orders_values_between_reference_values() -> None:
+    ordered = np.array([1.0, 2.0, 3.0], dtype=np.float32)
+    values = np.array([0.0, 1.5, 9.0], dtype=np.float32)
+    np.testing.assert_allclose(rank(ordered, values, np.full(3, 0.5)), [0.125, 0.375, 0.875])
+
+
+def test_row_uniform_depends_on_row_and_salt_alone() -> None:
+    rows = np.arange(1_000)
+    assert (row_uniform(rows, 1)[500:] == row_uniform(rows[500:], 1)).all()
+    assert abs(np.corrcoef(row_uniform(rows, 1), row_uniform(rows, 2))[0, 1]) < 0.1
+    assert ((row_uniform(rows, 1) >= 0) & (row_uniform(rows, 1) < 1)).all()
