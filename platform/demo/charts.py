@@ -142,14 +142,11 @@ def legend() -> str:
 
 def phases(timeline: Sequence[Snapshot]) -> list[tuple[int, int, str]]:
     """Return stretches of rows in one phase: (start, stop, phase)."""
-    found = []
-    for phase, group in groupby(timeline, key=lambda s: s.phase):
-        found.append((next(group).row, phase))
-    end = timeline[-1].row if timeline else 0
-    stops = [start for start, _ in found[1:]] + [end]
-    return [
-        (start, stop, phase) for (start, phase), stop in zip(found, stops, strict=True) if phase
-    ]
+    if not timeline:
+        return []
+    starts = [(next(group).row, phase) for phase, group in groupby(timeline, lambda s: s.phase)]
+    stops = [*(row for row, _ in starts[1:]), timeline[-1].row]
+    return [(row, stop, phase) for (row, phase), stop in zip(starts, stops, strict=True) if phase]
 
 
 def _svg(parts: Iterable[str], height: float, label: str) -> str:

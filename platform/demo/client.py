@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -103,13 +104,14 @@ class Driver:
             base_url=self._base_url, limits=limits, timeout=self.settings.timeout_s
         ) as client:
             await self._look(client)
-            looking = asyncio.create_task(self._look_often(client))
+            done = asyncio.Event()
+            looking = asyncio.create_task(self._look_often(client, done))
             try:
                 await self._send_all(client)
             finally:
-                looking.cancel()
-                await asyncio.gather(looking, return_exceptions=True)
-            await self._look(client)
+                done.set()
+                await looking
+            await self._look_at_versions(client)
 
     async def _send_all(self, client: httpx.AsyncClient) -> None:
         size = self.settings.rows_per_request
@@ -238,9 +240,10 @@ class Driver:
         )
         return _Answer(response.status_code, _json(response))
 
-    async def _look_often(self, client: httpx.AsyncClient) -> None:
-        while True:
-            await asyncio.sleep(self.settings.poll_s)
+    async def _look_often(self, client: httpx.AsyncClient, done: asyncio.Event) -> None:
+        while not done.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), self.settings.poll_s)
             await self._look(client)
 
     async def _look(self, client: httpx.AsyncClient) -> None:
@@ -256,7 +259,16 @@ class Driver:
             record.polls_failed += 1
             return
         record.snapshots.append(seen)
-        record.versions = status.get("versions") or record.versions
+
+    async def _look_at_versions(self, client: httpx.AsyncClient) -> None:
+        try:
+            versions = _json(await client.get(f"{self._path}/versions"))
+        except httpx.HTTPError:
+            versions = None
+        if isinstance(versions, list):
+            self.recording.versions = versions
+        else:
+            self.recording.polls_failed += 1
 
 
 def _json(response: httpx.Response) -> Any:

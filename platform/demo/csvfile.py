@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -58,24 +59,28 @@ def csv_stream(path: Path, label: str | None = None, lag: int = 200, seed: int =
     absent = len(class_names) - len(np.unique(y[trained_on]))
     if absent:
         notes.append(f"{absent} of {len(class_names)} classes do not occur in the first fifth.")
-    live = Rows(x[first:], y[first:])
     return Stream(
-        name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip("-._")[:64] or "table",
+        name=_model_name(path),
         title=path.name,
         task=f"Predict {column!r}, one of {len(class_names)} classes, from {x.shape[1]} features.",
         input_shape=(x.shape[1],),
         class_names=class_names,
         train=Rows(x[trained_on], y[trained_on]),
         reference=Rows(x[held_out], y[held_out]),
-        live=live,
-        label_at=fixed_lag(live.y, lag),
+        live=Rows(x[first:], y[first:]),
+        label_at=fixed_lag(y[first:], lag),
         notes=(
             f"The first fifth, {first:,} rows, trains and calibrates the first model; the other "
-            f"{len(live):,} are streamed.",
+            f"{len(y) - first:,} are streamed.",
             f"Each label arrives {lag} rows after its prediction.",
             *notes,
         ),
     )
+
+
+def _model_name(path: Path) -> str:
+    """Return the name of the file as one that can stand in a URL."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip("-._")[:64] or "table"
 
 
 def _read(path: Path, label: str | None) -> tuple[pa.Table, bool]:
@@ -108,13 +113,15 @@ def _read(path: Path, label: str | None) -> tuple[pa.Table, bool]:
 
 
 def _bytes(path: Path) -> bytes:
-    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
     try:
-        with opener(path, "rb") as file:
-            data: bytes = file.read()
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+        elif path.suffix == ".xz":
+            data = lzma.decompress(data)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if not data.strip():
         raise ConfigError(f"{path}: the file is empty")
@@ -220,4 +227,4 @@ def _one_hot(column: pa.Array, first: int) -> NDArray[np.float64] | None:
     counts.sort(key=lambda c: (-c["counts"], c["values"]))
     kept = pa.array([c["values"] for c in counts[:MAX_CATEGORIES]])
     index = pc.fill_null(pc.index_in(texts, value_set=kept), len(kept)).to_numpy()
-    return np.eye(len(kept) + 1)[index][:, : len(kept)]
+    return np.eye(len(kept) + 1, len(kept))[np.asarray(index, dtype=np.intp)]

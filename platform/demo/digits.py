@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from undrift.demo.streams import Rows, Stream, fixed_lag
 from undrift.errors import ConfigError
-from undrift.records import FloatArray
+from undrift.records import FloatArray, IntArray
 
 CALM_FRAC, TILT_END_FRAC = 0.15, 0.75
 FULL_TILT_DEG, FINAL_TILT_DEG = 65.0, 70.0
@@ -30,16 +30,8 @@ def digits(rows: int = 10_000, lag: int = 200, seed: int = 0) -> Stream:
     """
     if rows < 500:
         raise ConfigError(f"the digits stream needs at least 500 rows, not {rows}")
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise ConfigError(
-            "the digits ship with scikit-learn, which is missing: pip install 'undrift[demo]'"
-        ) from None
+    images, y = _images()
     rng = np.random.default_rng(seed)
-    bunch = load_digits()
-    images = (bunch.images / 16.0).astype(np.float32)
-    y = bunch.target.astype(np.int64)
     order = rng.permutation(len(y))
     first, later = order[: len(y) // 2], order[len(y) // 2 :]
 
@@ -66,6 +58,17 @@ def digits(rows: int = 10_000, lag: int = 200, seed: int = 0) -> Stream:
         ),
         drift_row=int(CALM_FRAC * rows),
     )
+
+
+def _images() -> tuple[FloatArray, IntArray]:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise ConfigError(
+            "the digits ship with scikit-learn, which is missing: pip install 'undrift[demo]'"
+        ) from None
+    bunch = load_digits()
+    return (bunch.images / 16.0).astype(np.float32), bunch.target.astype(np.int64)
 
 
 def tilt(rows: int) -> np.ndarray:

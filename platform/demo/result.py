@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from undrift.demo.recording import Recording, Snapshot
 from undrift.demo.streams import NEVER, UNKNOWN, Stream
@@ -130,7 +130,7 @@ class DemoResult:
     spans: tuple[tuple[int, int, int], ...]
     timeline: tuple[Snapshot, ...]
     events: tuple[dict[str, Any], ...]
-    versions: tuple[dict[str, Any], ...] = field(default=())
+    versions: tuple[dict[str, Any], ...]
 
     def closed(self, min_gap_points: float = 0.0) -> tuple[bool, list[str]]:
         """Return whether the loop closed, and what is missing if it did not.
@@ -171,7 +171,6 @@ def summarise(
     recording: Recording,
     rows_per_s: float,
     how: Mapping[str, str] | None = None,
-    versions: list[dict[str, Any]] | None = None,
 ) -> DemoResult:
     """Turn a recording into a result.
 
@@ -180,14 +179,9 @@ def summarise(
         recording: What happened.
         rows_per_s: The pace asked for.
         how: How the run was made, for the report.
-        versions: Versions as the platform describes them, if the driver did not see them.
     """
     n, sent = len(stream), recording.sent
-    cut = np.linspace(0, n, 6).astype(int)
-    points = max(1, min(CURVE_POINTS, n // 20))
-    bins = np.linspace(0, n, points + 1).astype(int)
-    labelled = np.flatnonzero(stream.label_at < NEVER)
-    lag = stream.label_at[labelled] - labelled - 1
+    fifths = stretches(recording, 5)
     events = tuple({**e, "row": _row_at(recording, e["at"])} for e in recording.events)
     seconds = _seconds(recording)
     return DemoResult(
@@ -199,11 +193,11 @@ def summarise(
         rows=sent,
         stream_rows=n,
         drift_row=stream.drift_row,
-        label_lag_rows=float(np.median(lag)) if len(lag) else math.nan,
+        label_lag_rows=_lag(stream),
         overall=accuracy(recording, 0, n),
-        fifths=tuple(accuracy(recording, int(a), int(b)) for a, b in _pairs(cut)),
-        last_three_fifths=accuracy(recording, int(cut[2]), n),
-        curve=tuple(accuracy(recording, int(a), int(b)) for a, b in _pairs(bins)),
+        fifths=fifths,
+        last_three_fifths=accuracy(recording, fifths[2].start, n),
+        curve=stretches(recording, max(1, min(CURVE_POINTS, n // 20))),
         failed_requests=recording.failed,
         failures=tuple(recording.failures[:20]),
         reconnects=recording.reconnects,
@@ -220,7 +214,7 @@ def summarise(
         spans=_spans(recording),
         timeline=_thin(recording.snapshots),
         events=events,
-        versions=tuple(versions or recording.versions),
+        versions=tuple(recording.versions),
     )
 
 
@@ -235,6 +229,12 @@ def accuracy(recording: Recording, start: int, stop: int) -> Accuracy:
     ours = float((predicted == y)[judged].mean())
     frozen = float((recording.frozen[rows] == y)[judged].mean())
     return Accuracy(start, stop, count, ours, frozen)
+
+
+def stretches(recording: Recording, count: int) -> tuple[Accuracy, ...]:
+    """Return the accuracy over each of ``count`` equal stretches of the stream."""
+    cut = np.linspace(0, len(recording.y), count + 1).astype(int).tolist()
+    return tuple(accuracy(recording, a, b) for a, b in pairwise(cut))
 
 
 def mixed_answers(recording: Recording) -> int:
@@ -261,8 +261,10 @@ def mixed_answers(recording: Recording) -> int:
     return int(bad.sum())
 
 
-def _pairs(cut: NDArray[np.intp]) -> list[tuple[int, int]]:
-    return list(zip(cut[:-1].tolist(), cut[1:].tolist(), strict=True))
+def _lag(stream: Stream) -> float:
+    labelled = np.flatnonzero(stream.label_at < NEVER)
+    lag = stream.label_at[labelled] - labelled - 1
+    return float(np.median(lag)) if len(lag) else math.nan
 
 
 def _row_at(recording: Recording, at: float) -> int:

@@ -211,10 +211,10 @@ def meter(signal: SignalPoint, width: int) -> Text:
     """Draw a statistic as a bar: two thirds of it are the way to warning, the end is drift."""
     fill = fraction(signal)
     cells = round(fill * width)
-    text = Text("█" * cells, style=_STYLE.get(signal.level, "white"))
-    text.append("·" * (width - cells), style="bright_black")
     mark = round(2 / 3 * width)
-    text.stylize("reverse", mark - 1, mark)
+    cut = [c if i != mark else "│" for i, c in enumerate("█" * cells + "·" * (width - cells))]
+    text = Text("".join(cut), style=_STYLE.get(signal.level, "white"))
+    text.stylize("bright_black", cells)
     return text
 
 
