@@ -19,7 +19,7 @@ import numpy as np
 from undrift import cluster
 from undrift.client import Client
 from undrift.config import Config
-from undrift.errors import ConfigError, PlatformError, UndriftError
+from undrift.errors import PlatformError, UndriftError
 from undrift.records import Reference
 from undrift.runfile import RunFile
 
@@ -113,11 +113,6 @@ def prepare_state(config: Config) -> None:
     from undrift.train.scoring import score
 
     inputs = load_inputs(config)
-    if len(inputs.y) < config.monitor.min_reference_rows:
-        raise ConfigError(
-            f"reference: {config.reference} has {len(inputs.y)} rows; "
-            f"monitor.min_reference_rows asks for {config.monitor.min_reference_rows}"
-        )
     model = inputs.factory()
     store = Store(config.state)
     versions = store.versions()

@@ -8,6 +8,7 @@ the ticks committed since, and decides as if nothing had happened.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,16 +53,17 @@ class MonitorActor:
         saved = self._store.load_blob(CHECKPOINT)
         version = int(saved[1]["version"]) if saved else self._live_version
         monitor = Monitor(self._settings, self._store.reference(version), version)
-        tick, row = 0, 0
+        folded, row = 0, 0
         if saved:
             arrays, meta = saved
             monitor.load(arrays, meta["monitor"])
-            tick, row, self._run_id = int(meta["tick"]), int(meta["row"]), str(meta["run_id"])
-        for tick, predictions, labels in self._store.ticks(tick):
+            folded, row, self._run_id = int(meta["tick"]), int(meta["row"]), str(meta["run_id"])
+        for seq, predictions, labels in self._store.ticks(folded):
             monitor.fold(predictions, labels)
+            folded = seq
             if predictions is not None:
                 row = int(predictions.row[-1]) + 1
-        return monitor, tick, row
+        return monitor, folded, row
 
     def ingest(self, rows: Predictions) -> None:
         """Take rows from a replica's tap; they are durable after the next tick."""
@@ -119,10 +121,8 @@ class MonitorActor:
 
     async def _commit_forever(self) -> None:
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), COMMIT_S)
-            except TimeoutError:
-                pass
             self._full.clear()
             if self._predictions or self._labels:
                 async with self._door:

@@ -261,4 +261,3 @@ class TrainerActor:
         path.unlink()
         with contextlib.suppress(Exception):  # gone already, or from an earlier cluster
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
-
