@@ -201,13 +201,15 @@ def _refinement_due(state: State, evidence: Evidence, at: float) -> bool:
 
 
 def _retry(state: State, event: Event, *before: Instruction) -> Step:
-    """Drift: begin to retrain as soon as mode, cooldown and back-off allow it."""
-    if state.settings.mode == "off" or event.at < state.not_before:
-        waiting = "" if before else "drift is known; waiting for cooldown, back-off or an operator"
+    """Drift: begin to retrain as soon as mode, cooldown, back-off and labels allow it."""
+    assert isinstance(event, Scored)
+    evidence, settings = event.evidence, state.settings
+    enough = evidence.labels_missing or evidence.regime_rows >= settings.min_regime_rows
+    due = settings.mode != "off" and event.at >= state.not_before and enough
+    if not due or evidence.level != Level.DRIFT or evidence.version != state.live:
+        waiting = "" if before else "drift is known; waiting for labels, back-off or an operator"
         return Step(state, before, waiting)
-    if isinstance(event, Scored) and event.evidence.level == Level.DRIFT:
-        state = replace(state, evidence=event.evidence)
-    return _train(state, event.at, "drift", *before)
+    return _train(replace(state, evidence=evidence), event.at, "drift", *before)
 
 
 def _retrain(state: State, event: Event) -> Step:
@@ -368,7 +370,7 @@ _BUSY = Illegal("single flight: a run is in progress; pause or roll back first")
 TABLE: dict[Phase, dict[type[Event], Rule]] = {
     Phase.HEALTHY: {**_QUIET, Scored: _watch},
     Phase.WARNING: {**_QUIET, Scored: _watch},
-    Phase.DRIFT: {**_QUIET, Scored: _retry, Tick: _retry},
+    Phase.DRIFT: {**_QUIET, Scored: _retry},
     Phase.RETRAINING: {
         **_QUIET,
         Scored: Ignored("a retraining is in progress"),

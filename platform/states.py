@@ -17,6 +17,8 @@ class LifecycleSettings(Section):
 
     mode: Literal["off", "suggest", "auto"] = "auto"
     """off: only watch; suggest: retrain, then wait for an operator; auto: promote as well."""
+    min_regime_rows: int = Field(250, ge=1)
+    """Labelled rows of the new regime to wait for before it is retrained on."""
     cooldown_s: float = Field(300.0, ge=0)
     """Seconds between the end of one change of version and the next automatic retraining."""
     backoff_s: float = Field(60.0, ge=0)

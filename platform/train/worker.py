@@ -19,6 +19,7 @@ from undrift.config import ModelSection
 from undrift.errors import TrainingError, UndriftError
 from undrift.model import load_factory
 from undrift.store import Store
+from undrift.train.candidate import judge_candidate
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
@@ -113,7 +114,9 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
         device=device,
         progress=tell,
     )
-    verdict, renewed = judge_candidate(model, base, result, pool, reference, plan, settings, device)
+    verdict, renewed = judge_candidate(
+        model, base, result, pool, plan, settings=settings, device=device
+    )
     outcome = {
         "accepted": verdict.accepted,
         "reason": verdict.reason,

@@ -39,7 +39,7 @@ from undrift.states import LifecycleSettings, Phase, State
 SETTINGS = LifecycleSettings(cooldown_s=10, backoff_s=4, backoff_max_s=20)
 
 
-def scored(level: Level, *, at: float = 0.0, version: int = 1, regime_rows: int = 0) -> Scored:
+def scored(level: Level, *, at: float = 0.0, version: int = 1, regime_rows: int = 300) -> Scored:
     change = 700 if level else None
     signal = SignalReport("performance", level, 3.0, 1.0, 2.0, change, change)
     kind = DriftKind.CONCEPT if level else DriftKind.NONE
@@ -162,7 +162,7 @@ def test_suggest_mode_waits_for_the_operator_with_the_candidate() -> None:
 def test_off_mode_only_reports() -> None:
     settings = SETTINGS.model_copy(update={"mode": "off"})
     state, done = run(
-        initial(settings, 1), scored(Level.WARNING), scored(Level.DRIFT), Tick(at=9e9)
+        initial(settings, 1), scored(Level.WARNING), scored(Level.DRIFT), scored(Level.DRIFT)
     )
     assert state.phase == Phase.DRIFT
     assert not {Stage, Train} & set(kinds(done))
@@ -177,12 +177,20 @@ def test_rejected_candidates_back_off_exponentially_and_stay_in_drift() -> None:
         state, _ = run(state, verdict)
         assert state.phase == Phase.DRIFT
         waits.append(state.not_before - at)
-        early, done = run(state, Tick(at=state.not_before - 0.1))
+        early, done = run(state, scored(Level.DRIFT, at=state.not_before - 0.1))
         assert not done
         at = state.not_before
-        state, done = run(early, Tick(at=at))
+        state, done = run(early, scored(Level.DRIFT, at=at))
         assert kinds(done) == [Train]
     assert waits == [4, 8, 16, 20]
+
+
+def test_drift_waits_for_enough_labels_of_the_new_regime() -> None:
+    state, done = run(initial(SETTINGS, 1), scored(Level.DRIFT, regime_rows=249))
+    assert state.phase == Phase.DRIFT
+    assert Train not in kinds(done)
+    state, done = run(state, scored(Level.DRIFT, at=1, regime_rows=250))
+    assert kinds(done) == [Train]
 
 
 def test_cooldown_after_promotion_delays_the_next_automatic_retraining() -> None:
@@ -190,7 +198,7 @@ def test_cooldown_after_promotion_delays_the_next_automatic_retraining() -> None
     state, done = run(state, scored(Level.DRIFT, at=115, version=2))
     assert state.phase == Phase.DRIFT
     assert Train not in kinds(done)
-    state, done = run(state, Tick(at=120))
+    state, done = run(state, scored(Level.DRIFT, at=120, version=2))
     assert kinds(done) == [Train]
 
 
