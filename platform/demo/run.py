@@ -1,0 +1,162 @@
+"""`undrift demo`: plays a drifting stream through the whole platform and writes a report."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from undrift import app
+from undrift.config import load_config
+from undrift.demo.client import Driver, DriverSettings
+from undrift.demo.csvfile import csv_stream
+from undrift.demo.digits import digits
+from undrift.demo.flights import flights
+from undrift.demo.models import write_project
+from undrift.demo.report import write_report
+from undrift.demo.result import DemoResult, summarise
+from undrift.demo.streams import Stream
+from undrift.demo.view import watch
+from undrift.errors import ConfigError
+
+DIGITS_GAP_POINTS = 20.0
+PACE = {"digits": 75.0, "flights": 200.0, "csv": 150.0}
+MARKER = "made-by-undrift-demo"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What to play and how.
+
+    Attributes:
+        stream: ``digits`` or ``flights``; not used with ``data``.
+        data: A labelled CSV file to play instead.
+        label: Its label column; the last one if None.
+        lag: Rows between a prediction and its label; None: the stream's own.
+        pace: Rows a second; None: the stream's own.
+        seed: Seed of the stream, the first model and its training.
+        out: Folder for the project, the state, the result and the report.
+        workers: Training processes.
+        as_json: Print the result as JSON instead of a summary.
+    """
+
+    stream: str = "digits"
+    data: Path | None = None
+    label: str | None = None
+    lag: int | None = None
+    pace: float | None = None
+    seed: int = 0
+    out: Path = Path("undrift-demo")
+    workers: int = 1
+    as_json: bool = False
+
+
+def main(options: DemoOptions) -> int:
+    """Run one demo; returns 0 only if the loop closed.
+
+    Raises:
+        UndriftError: The options, the data or the machine do not allow it.
+    """
+    console = Console(stderr=options.as_json)
+    stream = choose_stream(options)
+    kind = "csv" if options.data else options.stream
+    pace = options.pace or PACE[kind]
+    gap = DIGITS_GAP_POINTS if kind == "digits" else 0.0
+    folder = options.out / stream.name
+    _clear(folder)
+    with console.status("training the first model"):
+        values, model = write_project(
+            stream, folder, seed=options.seed, **sections(options.workers)
+        )
+    path = folder / "undrift.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    config = load_config(path)
+    with app.up(config, lambda text: console.print(f"[dim]{text}[/dim]")) as handle:
+        for note in handle.notes:
+            console.print(note)
+        driver = Driver(stream, model, handle.url, DriverSettings(rows_per_s=pace))
+        recording = watch(driver, console)
+    how = {
+        "command": " ".join(["undrift", *sys.argv[1:]]),
+        "pace": f"{pace:g} rows a second",
+        "seed": str(options.seed),
+        "training": f"{config.train.method}, {options.workers} worker(s)",
+    }
+    result = summarise(stream, recording, pace, how)
+    (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
+    report = folder / "report.html"
+    write_report(result, report, gap)
+    closed, missing = result.closed(gap)
+    if options.as_json:
+        print(result.to_json())  # noqa: T201 - this is the command's output
+    else:
+        _tell(console, result, report, missing)
+    return 0 if closed else 1
+
+
+def choose_stream(options: DemoOptions) -> Stream:
+    """Return the stream that the options name.
+
+    Raises:
+        ConfigError: There is none of that name, or the file cannot be played.
+    """
+    if options.data is not None:
+        lag = {} if options.lag is None else {"lag": options.lag}
+        return csv_stream(options.data, options.label, seed=options.seed, **lag)
+    if options.stream == "digits":
+        lag = {} if options.lag is None else {"lag": options.lag}
+        return digits(seed=options.seed, **lag)
+    if options.stream == "flights":
+        if options.lag is not None:
+            raise ConfigError("--lag: a flight's label arrives when it lands; leave --lag out")
+        return flights(seed=options.seed)
+    raise ConfigError(f"no demo {options.stream!r}; there are digits, flights, and --data FILE.csv")
+
+
+def sections(workers: int) -> dict[str, Any]:
+    """Return the configuration of a demo: defaults, but for a world that moves within minutes."""
+    return {
+        "serve": {"port": _free_port(), "replicas": 2},
+        "monitor": {"rows_per_false_drift": 20_000, "probation_labels": 150},
+        "train": {"workers": workers},
+        "lifecycle": {"cooldown_s": 0.0, "backoff_s": 3.0, "backoff_max_s": 30.0},
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _clear(folder: Path) -> None:
+    """Remove an earlier demo's folder, and nothing else."""
+    marker = folder / MARKER
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise ConfigError(f"{folder} is not empty and not from a demo; name another with --out")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    marker.touch()
+
+
+def _tell(console: Console, result: DemoResult, report: Path, missing: list[str]) -> None:
+    last = result.fifths[-1]
+    console.print(
+        f"\naccuracy over the last fifth: [bold]{last.ours:.1%}[/bold], "
+        f"frozen model {last.frozen:.1%} ({last.gap_points:+.1f} points)"
+    )
+    counts = result.counts
+    console.print(
+        f"{counts['warning']} warnings, {counts['drift']} drifts, "
+        f"{counts['retraining']} retrainings, {counts['promoted']} promotions, "
+        f"{counts['rolled_back']} rollbacks; {result.failed_requests} failed requests"
+    )
+    console.print(f"report: [link=file://{report.absolute()}]{report}[/link]")
+    for what in missing:
+        console.print(f"[red]the loop did not close: {what}[/red]")
