@@ -206,6 +206,35 @@ def test_probation_without_labels_of_the_old_version_uses_its_reference() -> Non
     assert source.monitor.probation.baseline == pytest.approx(0.17, abs=0.06)
 
 
+def test_baseline_takes_in_labels_of_the_old_version_that_come_after_the_swap() -> None:
+    source = feed(9)
+    source.ticks(3, flipped=1.0)  # none of their labels has come yet
+    source.monitor.rearm(2, source.stream.reference(), 0, against=True)
+    source.ticks(4)
+    assert source.monitor.probation.baseline == pytest.approx(0.83, abs=0.06)
+
+
+def test_labels_from_an_earlier_stint_of_a_version_do_not_count_in_a_later_one() -> None:
+    source = feed(14)
+    source.ticks(3, flipped=1.0)
+    source.monitor.rearm(2, source.stream.reference(), 0)
+    source.monitor.rearm(1, source.stream.reference(), 0)
+    source.ticks(3)
+    assert source.monitor.evidence().signals[2].statistic == 0.0
+    assert source.monitor.summary()["accuracy"]["window"] is None
+
+
+def test_tick_of_two_versions_counts_only_the_watched_one() -> None:
+    plain, mixed = feed(15), feed(15)
+    plain.ticks(5)
+    for _ in range(5):
+        predictions, _ = mixed.stream.take(TICK)
+        other, _ = Stream(16).take(40, version=2, shift=3.0)
+        mixed.monitor.fold(Predictions.concat([predictions, other]), None)
+    for name in (0, 1):
+        assert mixed.monitor.evidence().signals[name] == plain.monitor.evidence().signals[name]
+
+
 def test_rearm_without_probation_ends_a_running_one() -> None:
     source = feed(10)
     source.monitor.rearm(2, source.stream.reference(), 0, against=True)
