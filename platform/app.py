@@ -163,7 +163,8 @@ def _place(config: Config, token: str) -> Handle:
     trainer = actor("trainer", TrainerActor, config.state, config.train, config.model, folder)
     controller = actor("controller", ControllerActor, config, monitor, trainer)
     loopback = config.serve.host in LOOPBACK
-    deployment = ModelReplica.options(
+    replica: Any = ModelReplica  # a class to the type checker, a Serve deployment at run time
+    deployment = replica.options(
         num_replicas=config.serve.replicas,
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=config.serve.max_queued_requests,

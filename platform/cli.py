@@ -324,11 +324,12 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Play a drifting stream through the whole loop, and write a report."""
-    from undrift.demo import run
+    from undrift.demo.run import DemoOptions
+    from undrift.demo.run import main as play
 
     raise typer.Exit(
-        run.main(
-            run.DemoOptions(
+        play(
+            DemoOptions(
                 stream=stream,
                 data=data,
                 label=label,

@@ -69,6 +69,7 @@ def csv_stream(path: Path, label: str | None = None, lag: int = 200, seed: int =
         reference=Rows(x[held_out], y[held_out]),
         live=Rows(x[first:], y[first:]),
         label_at=fixed_lag(y[first:], lag),
+        rows_before=first,
         notes=(
             f"The first fifth, {first:,} rows, trains and calibrates the first model; the other "
             f"{len(y) - first:,} are streamed.",

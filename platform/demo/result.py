@@ -80,7 +80,8 @@ class DemoResult:
         label_lag_rows: Median distance of a label from its prediction, in rows.
         overall: Accuracy over all rows.
         fifths: Accuracy over each fifth of the stream.
-        last_three_fifths: Accuracy over the last three fifths of the stream.
+        last_three_fifths: Accuracy over the last three fifths, of the whole file where the stream
+            is the later part of one.
         curve: Accuracy over about a hundred equal stretches.
         failed_requests: Requests without a good answer.
         failures: The first of them in words.
@@ -196,7 +197,7 @@ def summarise(
         label_lag_rows=_lag(stream),
         overall=accuracy(recording, 0, n),
         fifths=fifths,
-        last_three_fifths=accuracy(recording, fifths[2].start, n),
+        last_three_fifths=accuracy(recording, _two_fifths(stream), n),
         curve=stretches(recording, max(1, min(CURVE_POINTS, n // 20))),
         failed_requests=recording.failed,
         failures=tuple(recording.failures[:20]),
@@ -259,6 +260,11 @@ def mixed_answers(recording: Recording) -> int:
                 said = live[low[i] : min(high[i], len(live) - 1) + 1]
                 bad[i] |= recording.version[row] not in said
     return int(bad.sum())
+
+
+def _two_fifths(stream: Stream) -> int:
+    """Return the live row at two fifths of the stream, or of the file that it is a part of."""
+    return max(0, 2 * (stream.rows_before + len(stream)) // 5 - stream.rows_before)
 
 
 def _lag(stream: Stream) -> float:

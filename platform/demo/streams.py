@@ -52,6 +52,7 @@ class Stream:
         label_at: (n,) number of live rows sent when the label of row i arrives.
         notes: What was done to the data, one sentence each.
         drift_row: Live row at which the world starts to change, where that is known.
+        rows_before: Rows of the same file before the live ones; "last three fifths" counts them.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Stream:
     label_at: IntArray
     notes: tuple[str, ...] = ()
     drift_row: int | None = None
+    rows_before: int = 0
 
     def __len__(self) -> int:
         return len(self.live)

@@ -188,7 +188,7 @@ class ModelReplica:
         finally:
             self._metrics.request(answered, code, time.perf_counter() - started)
 
-    @serve.batch(batch_size_fn=lambda items: sum(len(item.x) for item in items))
+    @serve.batch(batch_size_fn=lambda items: sum(len(item.x) for item in items))  # type: ignore[untyped-decorator]
     async def _forward(self, requests: list[InferRequest]) -> list[Answer]:
         return await self._compute_batch(requests)
 
@@ -217,9 +217,9 @@ class ModelReplica:
             embedding=answer.embedding,
             output=answer.output,
         )
-        finite = np.isfinite(answer.output).all(axis=1)
-        if finite.any():
-            self._tap.offer(rows if finite.all() else rows.take(finite))
+        finite = np.flatnonzero(np.isfinite(answer.output).all(axis=1))
+        if len(finite):
+            self._tap.offer(rows if len(finite) == len(x) else rows.take(finite))
 
     # ------------------------------------------------------------------ feedback
 
