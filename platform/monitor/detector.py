@@ -25,7 +25,8 @@ class EDetector(Stateful):
 
     A level falls again only when M is below a tenth of its limit. What had come together by then
     is forgotten when the warning level falls, lest it make the next alarm cheap, and each R is
-    capped at a hundred times the drift limit, lest recovery take forever; both only lower M.
+    capped at a hundred times the drift limit, lest recovery take forever; both only lower M. The
+    level reported is that of the last row: one that rises and falls within a batch goes unseen.
 
     The change point is the start s that maximises the likelihood prod_{i=s..t} L_i of the best
     alternative, that is, the last reset of its CUSUM; it is never later than the row at which the
