@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Coroutine
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, get_args
 
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
@@ -45,15 +45,25 @@ from undrift.events import (
 )
 from undrift.journal import Journal
 from undrift.lifecycle import initial, step
+from undrift.serve.body import check_keys, show
 from undrift.serve.metrics import ControlFacts, Snapshot, exposition, total
 from undrift.serve.swap import Command, Done, Failed, ReplicaStatus, SwapCoordinator, Target
 from undrift.states import Phase, State
 from undrift.store import Store
 from undrift.story import Story
+from undrift.train.settings import MethodName
 
 ROUND_S = 0.2
 POLL_S = 1.0
 FIRST_VERSION = 1
+METHODS: tuple[str, ...] = get_args(MethodName)
+ARGUMENTS: dict[str, set[str]] = {
+    "retrain": {"method", "steps"},
+    "promote": {"version"},
+    "rollback": {"version"},
+    "pause": set(),
+    "resume": set(),
+}
 
 
 class ControllerActor:
@@ -255,13 +265,16 @@ class ControllerActor:
             RequestError: The verb is unknown, ill-formed, or not possible now (status 409).
         """
         now = time.time()
+        if verb not in ARGUMENTS:
+            raise RequestError(f"unknown verb {verb!r}", 404)
+        check_keys(body, ARGUMENTS[verb], "the request")
         if verb == "retrain":
-            event: Event = RetrainRequested(
-                at=now,
-                cause="operator",
-                method=body.get("method", ""),
-                steps=int(body.get("steps") or 0),
-            )
+            method, steps = body.get("method") or "", body.get("steps") or 0
+            if method and method not in METHODS:
+                raise RequestError(f"method: got {show(method)}; there are {', '.join(METHODS)}")
+            if type(steps) is not int or steps < 0:
+                raise RequestError(f"steps: got {show(steps)}, expected a number greater than 0")
+            event: Event = RetrainRequested(at=now, cause="operator", method=method, steps=steps)
         elif verb == "promote":
             event = PromoteRequested(at=now, cause="operator", version=self._known(body, "version"))
         elif verb == "rollback":
@@ -269,10 +282,8 @@ class ControllerActor:
             event = RollbackRequested(at=now, cause="operator", version=wanted)
         elif verb == "pause":
             event = PauseRequested(at=now, cause="operator")
-        elif verb == "resume":
-            event = ResumeRequested(at=now, cause="operator")
         else:
-            raise RequestError(f"unknown verb {verb!r}", 404)
+            event = ResumeRequested(at=now, cause="operator")
         try:
             await self._deliver(event)
         except IllegalTransitionError as error:
@@ -282,9 +293,11 @@ class ControllerActor:
     def _known(self, body: dict[str, Any], key: str) -> int:
         known = [m.version for m in self._store.versions()]
         version = body.get(key)
-        if version not in known:
-            raise RequestError(f"{key}: no version {version!r}; stored versions are {known}", 404)
-        return int(version)
+        if type(version) is not int or version not in known:
+            raise RequestError(
+                f"{key}: no version {show(version)}; stored versions are {known}", 404
+            )
+        return version
 
     def status(self) -> dict[str, Any]:
         """Return phase, versions, run, recent events and counts."""

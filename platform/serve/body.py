@@ -93,7 +93,7 @@ def check_keys(got: dict[str, Any], known: set[str], what: str) -> None:
         return
     unknown = sorted(got.keys() - known)[0]
     raise RequestError(
-        f"{what} has an unknown key {show(unknown)}; known are {', '.join(sorted(known))}"
+        f"{what} has an unknown key {show(unknown)}; known are {', '.join(sorted(known)) or 'none'}"
     )
 
 
