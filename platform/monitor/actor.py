@@ -20,8 +20,6 @@ from undrift.records import Labels, Predictions
 from undrift.store import Store
 
 CHECKPOINT = "monitor"
-COMMIT_S = 0.2
-COMMIT_ROWS = 4_096
 CHECKPOINT_TICKS = 100
 
 
@@ -39,7 +37,6 @@ class MonitorActor:
         self._store = Store(state)
         self._live_version = live_version
         self._lost_rows = 0
-        self._run_id = ""
         self._monitor, self._tick, self._row = self._restore()
         self._predictions: list[Predictions] = []
         self._labels: list[tuple[Labels, asyncio.Future[None]]] = []
@@ -57,7 +54,7 @@ class MonitorActor:
         if saved:
             arrays, meta = saved
             monitor.load(arrays, meta["monitor"])
-            folded, row, self._run_id = int(meta["tick"]), int(meta["row"]), str(meta["run_id"])
+            folded, row = int(meta["tick"]), int(meta["row"])
         for seq, predictions, labels in self._store.ticks(folded):
             monitor.fold(predictions, labels)
             folded = seq
@@ -69,7 +66,7 @@ class MonitorActor:
         """Take rows from a replica's tap; they are durable after the next tick."""
         self._predictions.append(rows)
         self._waiting_rows += len(rows)
-        if self._waiting_rows >= COMMIT_ROWS:
+        if self._waiting_rows >= self._settings.commit_rows:
             self._full.set()
 
     async def feedback(self, labels: Labels) -> None:
@@ -87,7 +84,7 @@ class MonitorActor:
         order = Codec.decode(rearm)
         assert isinstance(order, Rearm)
         async with self._door:
-            if self._monitor.version == order.version and order.run_id == self._run_id:
+            if self._monitor.version == order.version and order.run_id == self._monitor.run_id:
                 return
             await asyncio.to_thread(self._rearm, order)
 
@@ -97,15 +94,15 @@ class MonitorActor:
             self._store.reference(order.version),
             regime_start=order.regime_start,
             against=order.against is not None,
+            run_id=order.run_id,
         )
-        self._run_id = order.run_id
         self._checkpoint()
 
     def report(self) -> dict[str, Any]:
         """Return evidence, probation and summary as plain data."""
         return {
             "evidence": Codec.encode(self._monitor.evidence()),
-            "run_id": self._run_id,
+            "run_id": self._monitor.run_id,
             "probation": asdict(self._monitor.probation),
             "summary": self._monitor.summary(),
             "tick": self._tick,
@@ -122,7 +119,7 @@ class MonitorActor:
     async def _commit_forever(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), COMMIT_S)
+                await asyncio.wait_for(self._full.wait(), self._settings.commit_ms / 1000)
             self._full.clear()
             if self._predictions or self._labels:
                 async with self._door:
@@ -168,7 +165,6 @@ class MonitorActor:
             {
                 "monitor": meta,
                 "version": self._monitor.version,
-                "run_id": self._run_id,
                 "tick": self._tick,
                 "row": self._row,
             },

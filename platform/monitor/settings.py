@@ -56,10 +56,10 @@ class MonitorSettings(Section):
     probation_tolerance: float = Field(0.05, ge=0, lt=1)
     """Error above that of the version it replaced that a promoted version is allowed."""
 
-    commit_rows: int = Field(512, ge=1)
-    """Predictions that are made durable at once, at most."""
+    commit_rows: int = Field(4_096, ge=1)
+    """Make predictions durable as soon as this many wait."""
 
-    commit_ms: float = Field(100.0, gt=0)
+    commit_ms: float = Field(200.0, gt=0)
     """Longest time that predictions and labels wait to be made durable, in milliseconds."""
 
     seed: int = 0
