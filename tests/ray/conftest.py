@@ -1,0 +1,76 @@
+"""One platform for the whole test session; tests put back what they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.ray.running import Running, alive, free_port, is_refused, project, undrift
+from tests.support import eventually
+
+SECTIONS = {
+    "monitor": {"label_lag_rows": 1000, "join_window_rows": 20_000},
+    "lifecycle": {"mode": "off", "auto_rollback": False},
+}
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `undrift init` writes."""
+    folder = tmp_path_factory.mktemp("starter") / "spirals"
+    done = undrift("init", str(folder), cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def platform(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Two replicas behind the load balancer; `undrift down` ends them, and must leave nothing."""
+    folder = tmp_path_factory.mktemp("shared") / "spirals"
+    serve = {"port": free_port(), "replicas": 2, "max_body_bytes": 200_000}
+    running = Running(project(starter, folder, serve=serve, **SECTIONS))
+    try:
+        yield running.await_ready()
+        running.client.close()
+        done = undrift("down", "--json", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert running.end() == 130
+        eventually(lambda: not alive(running.process.pid))
+        assert is_refused(running.config.serve.port)
+    finally:
+        running.kill_all()
+
+
+@pytest.fixture
+def start(starter: Path, tmp_path: Path) -> Iterator[Callable[[Path], Running]]:
+    """Return a function that starts a platform; what is left of it afterwards is killed."""
+    begun: list[Running] = []
+
+    def run(path: Path) -> Running:
+        begun.append(Running(path))
+        return begun[-1]
+
+    yield run
+    for running in begun:
+        running.kill_all()
+
+
+@pytest.fixture
+def http(platform: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=platform.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def same_replicas(platform: Running) -> Iterator[None]:
+    """No request of a module may cost a replica its life."""
+    before = sorted(platform.client.status()["replicas"]), sorted(platform.processes("ray::Serve"))
+    assert len(before[0]) == 2
+    yield
+    assert (
+        sorted(platform.client.status()["replicas"]),
+        sorted(platform.processes("ray::Serve")),
+    ) == before

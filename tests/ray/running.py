@@ -1,0 +1,177 @@
+"""A platform run by `undrift up` as a process of its own, and what the system says about it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support import eventually
+from undrift.client import Client
+from undrift.config import Config, load_config
+from undrift.store import Store
+
+MODEL = "spirals"
+PATIENCE_S = 180.0
+UNDRIFT = (sys.executable, "-m", "undrift.cli")
+_LISTEN = "0A"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment without what would point at another platform."""
+    outside = ("UNDRIFT_CONFIG", "UNDRIFT_TOKEN", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
+    kept = {name: value for name, value in os.environ.items() if name not in outside}
+    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def project(starter: Path, folder: Path, **sections: Mapping[str, Any]) -> Path:
+    """Copy the starter project and change its configuration; returns the YAML file."""
+    shutil.copytree(starter, folder)
+    path = folder / "undrift.yaml"
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for name, values in sections.items():
+        data[name] = {**data.get(name, {}), **values}
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+def undrift(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run one verb to its end."""
+    return subprocess.run(
+        [*UNDRIFT, *arguments],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+
+
+class Running:
+    """One `undrift up`, in a session of its own, by which its processes are known.
+
+    Args:
+        path: The YAML file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config: Config = load_config(path)
+        self.log = path.parent / "up.log"
+        with self.log.open("w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [*UNDRIFT, "up"],
+                cwd=path.parent,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.url = f"http://{self.config.serve.host}:{self.config.serve.port}"
+
+    def await_ready(self) -> Running:
+        eventually(self._ready, PATIENCE_S)
+        self.client = Client.of(self.config)
+        self.store = Store(self.config.state)
+        return self
+
+    def _ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
+        return "ready at" in self.log.read_text(encoding="utf-8")
+
+    @property
+    def path_of_model(self) -> str:
+        return f"{self.url}/v2/models/{MODEL}"
+
+    def processes(self, title: str = "") -> list[int]:
+        """Return the living processes of the run whose command line begins with ``title``."""
+        return [pid for pid, line in alive(self.process.pid).items() if line.startswith(title)]
+
+    def end(self, sign: signal.Signals = signal.SIGINT) -> int:
+        """Ask the run to stop and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(sign)
+        return self.process.wait(PATIENCE_S)
+
+    def kill_all(self) -> None:
+        """Leave nothing behind, whatever a test did."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for pid in alive(self.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def alive(session: int) -> dict[int, str]:
+    """Return the command lines of the living processes of a session, by process id."""
+    found = {}
+    for proc in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (proc / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] not in "ZX":
+                found[int(proc.name)] = (
+                    (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                )
+    return found
+
+
+def listening(pids: list[int]) -> set[tuple[str, int]]:
+    """Return address and port of every TCP socket on which one of the processes listens."""
+    inodes = set()
+    for pid in pids:
+        with suppress(OSError):
+            for fd in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):
+                    if match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(fd)):
+                        inodes.add(match[1])
+    return {(address, port) for inode, address, port in _listeners() if inode in inodes}
+
+
+def _listeners() -> Iterator[tuple[str, str, int]]:
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{name}").read_text(encoding="utf-8").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTEN:
+                address, _, port = fields[1].partition(":")
+                words = bytes.fromhex(address)  # 32-bit words in the machine's own order
+                raw = b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4))
+                yield fields[9], socket.inet_ntop(family, raw), int(port, 16)
+
+
+def is_refused(port: int) -> bool:
+    """Tell whether nothing accepts connections on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def settled(running: Running, version: int) -> Callable[[], dict[str, Any] | None]:
+    """Return a predicate for `eventually`: every replica serves ``version`` and no run goes on."""
+
+    def predicate() -> dict[str, Any] | None:
+        status = running.client.status()
+        right = status["live_version"] == version and status["phase"] != "swapping"
+        replicas = status["replicas"].values()
+        loaded = len(replicas) == running.config.serve.replicas and set(replicas) == {version}
+        return status if right and loaded else None
+
+    return predicate
