@@ -68,7 +68,7 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
     previous = signal.getsignal(signal.SIGTERM)
     _on_sigterm(_interrupt)
     try:
-        cluster.check_port(config.serve.host, config.serve.port)
+        cluster.claim_port(config.serve.host, config.serve.port)
         say("checking model, weights and reference")
         prepare_state(config)
         say("starting Ray")
@@ -108,16 +108,18 @@ def prepare_state(config: Config) -> None:
         StoreError: The state folder cannot be used.
     """
     from undrift.inputs import load_inputs
+    from undrift.journal import Journal
     from undrift.model import check_state_dict, load_weights
     from undrift.store import Store
+    from undrift.story import replay
     from undrift.train.scoring import score
 
     inputs = load_inputs(config)
     model = inputs.factory()
     store = Store(config.state)
-    versions = store.versions()
-    if versions:
-        check_state_dict(model, store.state_dict(versions[-1].version))
+    if store.versions():
+        live = replay(Journal(config.state).read(), config.lifecycle)[0].live
+        check_state_dict(model, store.state_dict(live))
         return
     load_weights(model, inputs.weights)
     output, embedding = score(model, inputs.x, head=config.model.embedding)

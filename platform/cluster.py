@@ -33,8 +33,7 @@ def start(settings: ServeSettings) -> tuple[RunFolder, str]:
         PlatformError: The port is in use, or Ray was imported already.
     """
     folder = RunFolder()
-    folder.reap()
-    check_port(settings.host, settings.port)
+    claim_port(settings.host, settings.port)
     if "ray" in sys.modules and os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") != "0":
         raise PlatformError("ray was imported before undrift.app.up; call up first")
     folder.create()
@@ -66,12 +65,13 @@ def stop(folder: RunFolder) -> None:
         folder.remove()
 
 
-def check_port(host: str, port: int) -> None:
-    """Check that nothing listens on a port yet.
+def claim_port(host: str, port: int) -> None:
+    """End what dead runs left behind, and check that nothing listens on a port yet.
 
     Raises:
         PlatformError: Something does, or the host is not an address of this machine.
     """
+    RunFolder().reap()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

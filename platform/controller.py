@@ -44,18 +44,17 @@ from undrift.events import (
     TrainFailed,
 )
 from undrift.journal import Journal
-from undrift.lifecycle import initial, step
+from undrift.lifecycle import step
 from undrift.serve.body import check_keys, show
 from undrift.serve.metrics import ControlFacts, Snapshot, exposition, total
 from undrift.serve.swap import Command, Done, Failed, ReplicaStatus, SwapCoordinator, Target
-from undrift.states import Phase, State
+from undrift.states import Phase
 from undrift.store import Store
-from undrift.story import Story
+from undrift.story import replay
 from undrift.train.settings import MethodName
 
 ROUND_S = 0.2
 POLL_S = 1.0
-FIRST_VERSION = 1
 METHODS: tuple[str, ...] = get_args(MethodName)
 ARGUMENTS: dict[str, set[str]] = {
     "retrain": {"method", "steps"},
@@ -74,7 +73,6 @@ class ControllerActor:
         self._monitor, self._trainer = monitor, trainer
         self._store = Store(config.state)
         self._journal = Journal(config.state)
-        self._story = Story()
         self._report: dict[str, Any] = {}
         self._metrics: dict[str, Snapshot] = {}
         self._gone: Snapshot = {}
@@ -84,22 +82,12 @@ class ControllerActor:
         self._failure = ""
         self._door = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._state = self._replay()
+        self._state, self._story = replay(self._journal.read(), config.lifecycle)
         self._swaps = SwapCoordinator(self._target(self._state.live), config.serve.swap)
         for instruction in self._state.outstanding:
             if isinstance(instruction, Swap):  # before any replica's poll is answered
                 self._execute(instruction)
         self._loop = asyncio.get_running_loop().create_task(self._run())
-
-    def _replay(self) -> State:
-        state = initial(self._config.lifecycle, FIRST_VERSION)
-        for record in self._journal.read():
-            event = Codec.decode(record)
-            outcome = step(state, event)
-            if not isinstance(event, Configured):
-                self._story.add(state, event, outcome.instructions)
-            state = outcome.state
-        return state
 
     def _target(self, version: int) -> Target:
         path = str(self._store.weights_path(version))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from undrift.events import (
+    Codec,
+    Configured,
     Event,
     Instruction,
     Notify,
@@ -16,7 +19,27 @@ from undrift.events import (
     Trained,
     TrainFailed,
 )
-from undrift.states import State
+from undrift.lifecycle import initial, step
+from undrift.states import LifecycleSettings, State
+
+FIRST_VERSION = 1
+
+
+def replay(records: Iterable[dict[str, Any]], settings: LifecycleSettings) -> tuple[State, Story]:
+    """Return where a journal leads to, and what it tells.
+
+    Args:
+        records: The journal, oldest first.
+        settings: Policy until the journal names another.
+    """
+    state, story = initial(settings, FIRST_VERSION), Story()
+    for record in records:
+        event = Codec.decode(record)
+        outcome = step(state, event)
+        if not isinstance(event, Configured):
+            story.add(state, event, outcome.instructions)
+        state = outcome.state
+    return state, story
 
 
 class Story:

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"errors", "records"},
     "states": {"errors", "events", "section"},
     "lifecycle": {"errors", "events", "states"},
-    "story": {"events", "states"},
+    "story": {"events", "lifecycle", "states"},
     "durable": {"errors"},
     "tables": {"durable", "errors"},
     "versions": {"durable", "errors", "records"},

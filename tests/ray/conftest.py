@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.ray.running import Running, alive, free_port, is_refused, project, undrift
-from tests.support import eventually
+from tests.ray.running import Running, free_port, project, undrift
 
 SECTIONS = {
     "monitor": {"label_lag_rows": 1000, "join_window_rows": 20_000},
@@ -34,24 +34,22 @@ def platform(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     running = Running(project(starter, folder, serve=serve, **SECTIONS))
     try:
         yield running.await_ready()
-        running.client.close()
         done = undrift("down", "--json", cwd=folder)
         assert done.returncode == 0, done.stderr
-        assert running.end() == 130
-        eventually(lambda: not alive(running.process.pid))
-        assert is_refused(running.config.serve.port)
+        assert running.is_gone()
+        assert running.end(signal.SIGTERM) == 130
     finally:
         running.kill_all()
 
 
 @pytest.fixture
-def start(starter: Path, tmp_path: Path) -> Iterator[Callable[[Path], Running]]:
-    """Return a function that starts a platform; what is left of it afterwards is killed."""
+def start(starter: Path) -> Iterator[Callable[..., Running]]:
+    """Return `Running` itself; what is left of those it started is killed afterwards."""
     begun: list[Running] = []
 
-    def run(path: Path) -> Running:
-        begun.append(Running(path))
-        return begun[-1]
+    def run(path: Path, detach: bool = False) -> Running:
+        begun.append(Running(path, detach))
+        return begun[-1].await_ready()
 
     yield run
     for running in begun:

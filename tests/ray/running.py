@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,56 +71,75 @@ class Running:
 
     Args:
         path: The YAML file.
+        detach: Whether to start it with `-d`, which returns when it is ready.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, detach: bool = False) -> None:
         self.path = path
         self.config: Config = load_config(path)
-        self.log = path.parent / "up.log"
-        with self.log.open("w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [*UNDRIFT, "up"],
-                cwd=path.parent,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
         self.url = f"http://{self.config.serve.host}:{self.config.serve.port}"
+        self._child: subprocess.Popen[str] | None = None
+        self._closing = ExitStack()
+        if detach:
+            done = undrift("up", "-d", "--json", cwd=path.parent)
+            assert done.returncode == 0, done.stderr
+            self.pid = int(json.loads(done.stdout)["pid"])
+            self.log = self.config.state / "undrift.log"
+        else:
+            self.log = path.parent / "up.log"
+            with self.log.open("w", encoding="utf-8") as log:
+                self._child = subprocess.Popen(
+                    [*UNDRIFT, "up"],
+                    cwd=path.parent,
+                    env=environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    text=True,
+                )
+            self.pid = self._child.pid
 
     def await_ready(self) -> Running:
-        eventually(self._ready, PATIENCE_S)
-        self.client = Client.of(self.config)
+        if self._child is not None:
+            eventually(self._ready, PATIENCE_S)
+        self.client = self._closing.enter_context(Client.of(self.config))
         self.store = Store(self.config.state)
         return self
 
     def _ready(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
-        return "ready at" in self.log.read_text(encoding="utf-8")
+        assert self._child is not None
+        assert self._child.poll() is None, self.said()
+        return "ready at" in self.said()
 
-    @property
-    def path_of_model(self) -> str:
-        return f"{self.url}/v2/models/{MODEL}"
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8")
 
     def processes(self, title: str = "") -> list[int]:
         """Return the living processes of the run whose command line begins with ``title``."""
-        return [pid for pid, line in alive(self.process.pid).items() if line.startswith(title)]
+        return [pid for pid, line in alive(self.pid).items() if line.startswith(title)]
 
-    def end(self, sign: signal.Signals = signal.SIGINT) -> int:
-        """Ask the run to stop and return its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(sign)
-        return self.process.wait(PATIENCE_S)
+    def end(self, sign: signal.Signals) -> int:
+        """Signal a run that is not detached, and return its exit code when it has ended."""
+        assert self._child is not None
+        if self._child.poll() is None:
+            self._child.send_signal(sign)
+        return self._child.wait(PATIENCE_S)
+
+    def is_gone(self) -> bool:
+        """Tell whether neither a process nor a listening port is left of the run."""
+        port = self.config.serve.port
+        with socket.socket() as probe:
+            return not alive(self.pid) and probe.connect_ex(("127.0.0.1", port)) != 0
 
     def kill_all(self) -> None:
         """Leave nothing behind, whatever a test did."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        for pid in alive(self.process.pid):
+        self._closing.close()
+        for pid in alive(self.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if self._child is not None:
+            self._child.wait()
 
 
 def alive(session: int) -> dict[int, str]:
@@ -156,12 +176,6 @@ def _listeners() -> Iterator[tuple[str, str, int]]:
                 words = bytes.fromhex(address)  # 32-bit words in the machine's own order
                 raw = b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4))
                 yield fields[9], socket.inet_ntop(family, raw), int(port, 16)
-
-
-def is_refused(port: int) -> bool:
-    """Tell whether nothing accepts connections on a port of this machine."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def settled(running: Running, version: int) -> Callable[[], dict[str, Any] | None]:

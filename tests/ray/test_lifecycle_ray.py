@@ -1,0 +1,95 @@
+"""Start, stop, sudden death and the start after it: nothing of ours is left behind."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.ray.asking import ROW
+from tests.ray.running import (
+    Running,
+    alive,
+    free_port,
+    listening,
+    project,
+    settled,
+    undrift,
+)
+from tests.support import eventually
+
+pytestmark = pytest.mark.ray
+
+
+def one_line(text: str, *parts: str) -> None:
+    """Check that a program said one thing, and no traceback."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
+    assert "Traceback" not in text
+    for part in parts:
+        assert part in lines[-1]
+
+
+def is_loopback(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    inner = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (inner or address).is_loopback
+
+
+def test_every_listening_socket_is_on_loopback(platform: Running) -> None:
+    sockets = listening(platform.processes())
+    assert ("127.0.0.1", platform.config.serve.port) in sockets
+    assert {s for s in sockets if not is_loopback(s[0])} == set()
+
+
+def test_second_up_on_the_same_state_is_refused_and_the_first_runs_on(platform: Running) -> None:
+    done = undrift("up", cwd=platform.path.parent)
+    assert done.returncode == 1
+    one_line(done.stderr, f"process {platform.pid} already runs on", "undrift down")
+    done = undrift("up", "-d", cwd=platform.path.parent)
+    assert done.returncode == 1
+    one_line(done.stderr, f"process {platform.pid} already runs on", "undrift down")
+    assert platform.client.infer(ROW).version == platform.client.status()["live_version"]
+
+
+def test_second_up_on_the_same_port_is_refused_and_the_first_runs_on(
+    platform: Running, starter: Path, tmp_path: Path
+) -> None:
+    port = platform.config.serve.port
+    path = project(starter, tmp_path / "other", serve={"port": port})
+    done = undrift("up", cwd=path.parent)
+    assert done.returncode == 1
+    one_line(done.stderr, f"port {port} on 127.0.0.1 is in use; set serve.port to a free one")
+    assert not (path.parent / "state" / "run.json").exists()
+    assert platform.client.infer(ROW).version == platform.client.status()["live_version"]
+
+
+def test_start_after_a_kill_ends_the_orphans_and_serves_the_live_version(
+    start: Callable[..., Running], starter: Path, tmp_path: Path
+) -> None:
+    path = project(starter, tmp_path / "killed", serve={"port": free_port()})
+    first = start(path, detach=True)
+    assert first.client.infer(ROW).version == 1
+    state, reference = first.store.state_dict(1), first.store.reference(1)
+    for _ in range(2):
+        first.store.add_version(state, parent=1, reference=reference, metrics={}, plan=None)
+    damaged = first.store.weights_path(3)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    first.client.promote(2)
+    eventually(settled(first, 2))
+    os.kill(first.pid, signal.SIGKILL)
+
+    second = start(path)
+    eventually(lambda: not alive(first.pid))
+    assert second.client.status()["live_version"] == 2
+    assert second.client.infer(ROW).version == 2
+
+    assert second.end(signal.SIGINT) == 130
+    assert second.is_gone()
+    assert not (path.parent / "state" / "run.json").exists()
+    assert "Traceback" not in second.said()
+    assert undrift("down", cwd=path.parent).stdout.startswith("nothing runs on")

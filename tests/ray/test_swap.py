@@ -1,0 +1,169 @@
+"""Versions change under load: no request fails, and no answer is of two versions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from tests.ray.running import Running, settled
+from tests.ray.traffic import Answered, Traffic
+from tests.support import eventually
+from undrift.model import load_factory, load_weights
+
+pytestmark = pytest.mark.ray
+
+REPLICA = "ray::ServeReplica"
+QUIET = ("healthy", "promoted", "rolled_back", "warning", "drift")
+
+
+def add_version(platform: Running, seed: int, nan: bool = False) -> int:
+    """Store version 1 with noise in its weights, so that it answers differently."""
+    generator = torch.Generator().manual_seed(seed)
+    state = {
+        name: value + 0.3 * torch.randn(value.shape, generator=generator)
+        for name, value in platform.store.state_dict(1).items()
+    }
+    if nan:
+        state["4.bias"][0] = torch.nan
+    reference = platform.store.reference(1)
+    return platform.store.add_version(
+        state, parent=1, reference=reference, metrics={}, plan=None
+    ).version
+
+
+def forward(platform: Running, version: int, x: np.ndarray) -> np.ndarray:
+    config = platform.config
+    model = load_factory(config.model.factory, config.folder)()
+    load_weights(model, platform.store.state_dict(version))
+    with torch.inference_mode():
+        return torch.softmax(model.eval()(torch.from_numpy(x)), dim=-1).numpy()
+
+
+@pytest.fixture(scope="module")
+def versions(platform: Running) -> list[int]:
+    return [add_version(platform, seed) for seed in range(3)]
+
+
+@pytest.fixture
+def on_first(platform: Running) -> Iterator[Running]:
+    """The platform with version 1 live before and after."""
+    go_to(platform, 1)
+    yield platform
+    go_to(platform, 1)
+
+
+def go_to(platform: Running, version: int) -> None:
+    if platform.client.status()["live_version"] != version:
+        platform.client.promote(version)
+    eventually(settled(platform, version), 60)
+
+
+def check(platform: Running, answers: list[Answered]) -> None:
+    """Every row of an answer is what its one version computes, and carries its hash."""
+    for version in {a.version for a in answers}:
+        mine = [a for a in answers if a.version == version]
+        assert {a.weights_hash for a in mine} == {platform.store.manifest(version).hash}
+        x = np.concatenate([a.x for a in mine])
+        output = np.concatenate([a.output for a in mine])
+        np.testing.assert_allclose(output, forward(platform, version, x), atol=1e-5)
+
+
+def change(platform: Running, traffic: Traffic, verb: str, version: int) -> None:
+    """Carry out a verb under load; after the acknowledgement only ``version`` may answer."""
+    if verb == "promote":
+        platform.client.promote(version)
+    else:
+        platform.client.rollback()
+    eventually(
+        lambda: (s := platform.client.status())["live_version"] == version and s["phase"] in QUIET
+    )
+    acknowledged = time.monotonic()
+    eventually(lambda: len(traffic.since(acknowledged)) >= 40)
+    assert {a.version for a in traffic.since(acknowledged)} == {version}
+
+
+def test_promotions_and_a_rollback_under_load_lose_and_mix_nothing(
+    on_first: Running, versions: list[int]
+) -> None:
+    first, second, third = versions
+    with Traffic(on_first.url, "swap") as traffic:
+        eventually(lambda: len(traffic.answers) >= 40)
+        change(on_first, traffic, "promote", first)
+        change(on_first, traffic, "promote", second)
+        change(on_first, traffic, "promote", third)
+        change(on_first, traffic, "rollback", second)
+    assert traffic.failures == []
+    assert traffic.reconnects == 0
+    assert {a.version for a in traffic.answers} == {1, *versions}
+    check(on_first, traffic.answers)
+
+
+def test_versions_answer_differently(on_first: Running, versions: list[int]) -> None:
+    """Without this the test above could not tell an answer of two versions."""
+    x = np.random.default_rng(9).uniform(-1, 1, (200, 2)).astype(np.float32)
+    outputs = [forward(on_first, version, x) for version in (1, *versions)]
+    for i, one in enumerate(outputs):
+        for other in outputs[i + 1 :]:
+            assert (np.abs(one - other).max(axis=1) > 1e-4).mean() > 0.5
+
+
+@pytest.mark.parametrize("damage", ["truncated", "not finite"])
+def test_bad_version_is_given_up_and_the_old_one_serves_on(on_first: Running, damage: str) -> None:
+    bad = add_version(on_first, 7, nan=damage == "not finite")
+    if damage == "truncated":
+        path = on_first.store.weights_path(bad)
+        path.write_bytes(path.read_bytes()[:-100])
+    failed = on_first.client.status()["counts"].get("failed", 0)
+    with Traffic(on_first.url, f"bad-{bad}") as traffic:
+        on_first.client.promote(bad)
+        eventually(lambda: on_first.client.status()["counts"].get("failed", 0) > failed)
+        aborted = time.monotonic()
+        eventually(lambda: len(traffic.since(aborted)) >= 40)
+    status = on_first.client.status()
+    assert status["live_version"] == 1
+    assert status["phase"] in QUIET
+    told = [e["text"] for e in status["events"] if e["kind"] == "failed"][-1]
+    assert "swap aborted: replica" in told
+    assert ("is damaged" if damage == "truncated" else "answers that are not finite") in told
+    assert traffic.failures == []
+    assert traffic.reconnects == 0
+    assert {a.version for a in traffic.answers} == {1}
+
+
+def test_killed_replica_comes_back_on_the_live_version(
+    on_first: Running, versions: list[int]
+) -> None:
+    live = versions[0]
+    go_to(on_first, live)
+    before = set(on_first.client.status()["replicas"])
+    victim = on_first.processes(REPLICA)[0]
+    with Traffic(on_first.url, "kill") as traffic:
+        eventually(lambda: len(traffic.answers) >= 40)
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: (s := settled(on_first, live)()) and set(s["replicas"]) != before, 120)
+        back = time.monotonic()
+        eventually(lambda: len(traffic.since(back)) >= 40)
+    assert victim not in on_first.processes(REPLICA)
+    assert traffic.failures == []
+    assert {a.version for a in traffic.answers} == {live}
+    check(on_first, traffic.answers)
+
+
+def test_swap_while_a_replica_is_starting_reaches_it_too(
+    on_first: Running, versions: list[int]
+) -> None:
+    os.kill(on_first.processes(REPLICA)[0], signal.SIGKILL)
+    with Traffic(on_first.url, "both") as traffic:
+        on_first.client.promote(versions[1])
+        eventually(settled(on_first, versions[1]), 120)
+        acknowledged = time.monotonic()
+        eventually(lambda: len(traffic.since(acknowledged)) >= 40)
+    assert traffic.failures == []
+    assert {a.version for a in traffic.since(acknowledged)} == {versions[1]}
+    check(on_first, traffic.answers)

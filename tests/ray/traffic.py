@@ -1,0 +1,102 @@
+"""Continuous load from keep-alive clients, and the record of every answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+
+from tests.ray.asking import INFER, infer_body
+
+ROWS = 8
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One request of ``ROWS`` rows and what came back, times on the monotonic clock."""
+
+    id: str
+    sent: float
+    received: float
+    x: npt.NDArray[np.float32]
+    output: npt.NDArray[np.float32]
+    version: int
+    weights_hash: str
+
+
+class Traffic:
+    """Clients that ask one request after the other, each over one connection, until closed.
+
+    A request whose connection breaks is sent once more over a new one, as any HTTP client with a
+    retry does. Such reconnects are counted; whatever else goes wrong is a failure.
+
+    Attributes:
+        answers: Every answer.
+        failures: What went wrong, in words.
+        reconnects: Requests that were sent twice.
+    """
+
+    def __init__(self, url: str, name: str, clients: int = 4) -> None:
+        self._url, self._name = url, name
+        self.answers: list[Answered] = []
+        self.failures: list[str] = []
+        self.reconnects = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(clients)]
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def since(self, moment: float) -> list[Answered]:
+        """Return the answers to requests that were sent after ``moment``."""
+        return [a for a in list(self.answers) if a.sent > moment]
+
+    def _run(self, client: int) -> None:
+        rng = np.random.default_rng(client)
+        limits = httpx.Limits(max_connections=1)
+        with httpx.Client(base_url=self._url, timeout=60, limits=limits, trust_env=False) as http:
+            number = 0
+            while not self._stop.is_set():
+                x = rng.uniform(-1, 1, (ROWS, 2)).astype(np.float32)
+                self._ask(http, x, f"{self._name}-{client}-{number}")
+                number += 1
+
+    def _ask(self, http: httpx.Client, x: npt.NDArray[np.float32], name: str) -> None:
+        body = infer_body(x, id=name, outputs=[{"name": "probabilities"}])
+        sent = time.monotonic()
+        try:
+            try:
+                answer = http.post(INFER, json=body)
+            except httpx.TransportError:
+                self.reconnects += 1
+                answer = http.post(INFER, json=body)
+        except httpx.TransportError as error:
+            self.failures.append(f"{name}: {error!r}")
+            return
+        if answer.status_code != 200:
+            self.failures.append(f"{name}: {answer.status_code} {answer.text}")
+            return
+        content = answer.json()
+        output = np.reshape(np.float32(content["outputs"][0]["data"]), (ROWS, -1))
+        version = int(content["model_version"])
+        weights_hash = content["parameters"]["weights_hash"]
+        self.answers.append(
+            Answered(name, sent, time.monotonic(), x, output, version, weights_hash)
+        )
