@@ -21,7 +21,7 @@ class Block:
     Attributes:
         name: Names of its first and last layer.
         modules: Its layers, those that own parameters.
-        parameters: Their parameters.
+        parameters: Those of their parameters that require a gradient.
         flops: Floating-point operations of its forward pass, per row.
     """
 
@@ -113,7 +113,11 @@ def _layers_in_order(model: nn.Module, x: torch.Tensor) -> list[_Layer]:
     layers: list[_Layer] = []
     taken: set[int] = set()
     for name in [*called, head_name]:
-        own = [p for p in owners[name].parameters(recurse=False) if id(p) not in taken]
+        own = [
+            p
+            for p in owners[name].parameters(recurse=False)
+            if p.requires_grad and id(p) not in taken
+        ]
         taken.update(id(p) for p in own)
         weights = max((p.numel() for p in own), default=0)
         flops = 2.0 * weights * positions.get(name, 1.0)

@@ -58,9 +58,10 @@ def judge(
 
     On recent rows it must gain accuracy, and its Brier score must be better beyond chance (a
     paired one-sided test at 10 %), which a few lucky rows or wild probabilities cannot pass.
-    On older regimes it may lose no more than the tolerance; where the labels of the old inputs
-    changed as well as the inputs, no more than it gains; where only the labels changed, the old
-    labels are wrong and what it says about them is reported, not judged.
+    On older regimes it may lose no more than the tolerance. Where the labels changed as well as
+    the inputs, it may lose more if it gains enough: recent and older accuracy are then weighed
+    by the retention share. Where only the labels changed, the old labels are wrong, and what it
+    says about them is reported, not judged.
 
     Args:
         validation: Recent rows, at least one.
@@ -103,7 +104,8 @@ def _allowed_loss(kind: DriftKind, gain: float, settings: TrainSettings) -> floa
     if kind is DriftKind.CONCEPT:
         return math.inf
     if kind is DriftKind.BOTH:
-        return max(settings.max_retention_loss, gain)
+        worth = (1.0 - settings.retention_share) / max(settings.retention_share, 1e-9)
+        return max(settings.max_retention_loss, gain * worth)
     return settings.max_retention_loss
 
 

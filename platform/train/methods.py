@@ -48,7 +48,7 @@ def _new_regime(chosen: Chosen, seed: int) -> Sampler:
 METHODS: dict[str, Method] = {
     "bandit": Method(StratumSampler, selects_blocks=True, protects=True),
     # Starts from the base weights: from scratch would need the recipe of the first training.
-    "full": Method(_everything, min_epochs=20),
+    "full": Method(_everything, min_epochs=50),
     "finetune": Method(_new_regime),
     "random": Method(_everything),
 }

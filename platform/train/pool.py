@@ -12,6 +12,7 @@ from undrift.errors import TrainingError
 from undrift.events import DriftKind
 from undrift.records import FloatArray, IntArray, Labels, Predictions, Reference, TimeArray
 from undrift.train.density import density_ratio
+from undrift.train.settings import TrainSettings
 from undrift.train.strata import stratify
 
 Index = NDArray[np.intp]
@@ -21,7 +22,7 @@ _NEWEST = 1000  # newest inputs, labelled or not, that show where the inputs are
 _JUDGED = 1000  # most rows of a held-out set
 _BLOCK, _EVERY = 10, 5  # every fifth block of ten rows is held out, for ever
 _MIN_JUDGED = 20
-_SIMILAR = 0.05  # density ratio below which an older row does not resemble the new inputs
+_FAINT = 0.1  # least resemblance to the new inputs that an older row is credited with
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Pool:
         row: (n,) row number; -1 for rows of the base version's reference.
         at: (n,) time of the answer, Unix seconds; 0 for reference rows.
         newest: (m, *input_shape) the newest inputs, labelled or not.
+        newest_row: (m,) their row numbers.
     """
 
     x: FloatArray
@@ -41,6 +43,7 @@ class Pool:
     row: IntArray
     at: TimeArray
     newest: FloatArray
+    newest_row: IntArray
 
     def __len__(self) -> int:
         return len(self.y)
@@ -81,6 +84,7 @@ class Pool:
             ),
             at=np.concatenate([np.zeros(n_reference), predictions.at[index]]),
             newest=predictions.x[-_NEWEST:],
+            newest_row=predictions.row[-_NEWEST:],
         )
 
 
@@ -121,13 +125,16 @@ def held_out(pool: Pool) -> NDArray[np.bool_]:
     return blocks
 
 
-def choose(pool: Pool, *, kind: DriftKind, regime_start: int, batch_size: int, seed: int) -> Chosen:
+def choose(
+    pool: Pool, *, kind: DriftKind, regime_start: int, settings: TrainSettings, seed: int
+) -> Chosen:
     """Decide which rows to train on, from what has drifted.
 
     ========== ==============================================================================
     concept    rows from the change point on; older rows offered to the bandit, untrusted
     covariate  all labelled rows, weighted to look like the newest inputs
-    both       rows from the change point on, and older rows that resemble the newest inputs
+    both       rows from the change point on; older rows get the retention share of the trust,
+               those that resemble the newest inputs most of it
     none       all labelled rows: an operator asked
     ========== ==============================================================================
 
@@ -135,7 +142,7 @@ def choose(pool: Pool, *, kind: DriftKind, regime_start: int, batch_size: int, s
         pool: The labelled rows.
         kind: What has drifted.
         regime_start: First row of the regime to train for.
-        batch_size: Rows of one gradient step.
+        settings: Batch size and retention share.
         seed: Seed of every subsampling.
 
     Raises:
@@ -145,10 +152,15 @@ def choose(pool: Pool, *, kind: DriftKind, regime_start: int, batch_size: int, s
     kept_out = held_out(pool)
     live = pool.row != REFERENCE_ROW
     recent = live & (pool.row >= regime_start)
-    weight = _trust(pool, kind, recent, seed)
-    offered = ~kept_out & ((weight > 0.0) | (kind is DriftKind.CONCEPT))
-    index = np.flatnonzero(offered)
-    _check(pool, kind, index, weight, recent, batch_size)
+    weight = _trust(pool, kind, recent, pool.newest[pool.newest_row >= regime_start], seed)
+    index = np.flatnonzero(~kept_out)
+    if kind is DriftKind.BOTH:
+        # A resemblance of inputs says nothing about labels, which moved as well: a fixed share.
+        share = settings.retention_share
+        old = index[~recent[index]]
+        mass = share / (1.0 - share) * recent[index].sum()
+        weight[old] *= mass / max(weight[old].sum(), 1e-9)
+    _check(pool, kind, index, weight, recent, settings.batch_size)
     recent_out = np.flatnonzero(recent & kept_out)
     if len(recent_out) < _MIN_JUDGED:
         recent_out = np.flatnonzero(live & kept_out)[-_MIN_JUDGED:]
@@ -174,20 +186,24 @@ def choose(pool: Pool, *, kind: DriftKind, regime_start: int, batch_size: int, s
 
 
 def _trust(
-    pool: Pool, kind: DriftKind, recent: NDArray[np.bool_], seed: int
+    pool: Pool, kind: DriftKind, recent: NDArray[np.bool_], newest: FloatArray, seed: int
 ) -> NDArray[np.float64]:
     """Return the trust (n,) in each row of the pool as an example of what holds now."""
     if kind is DriftKind.NONE:
         return np.ones(len(pool))
-    if kind is DriftKind.CONCEPT or not len(pool.newest):
+    if kind is DriftKind.CONCEPT:
         return recent.astype(np.float64)
-    ratio = density_ratio(pool.x, pool.newest, seed=seed)
+    if not len(newest):
+        newest = pool.newest
     if kind is DriftKind.COVARIATE:
-        bounded = np.clip(ratio, 0.1, 10.0)
+        bounded = np.clip(density_ratio(pool.x, newest, seed=seed), 0.1, 10.0)
         weights: NDArray[np.float64] = bounded / bounded.mean()
         return weights
-    similar = np.where(ratio >= _SIMILAR, np.minimum(ratio, 1.0), 0.0)
-    return np.where(recent, 1.0, similar)
+    trust = recent.astype(np.float64)
+    if not recent.all():
+        ratio = density_ratio(pool.x[~recent], newest, seed=seed)
+        trust[~recent] = np.clip(ratio, _FAINT, 1.0)
+    return trust
 
 
 def _check(

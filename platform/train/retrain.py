@@ -30,8 +30,10 @@ from undrift.train.settings import TrainSettings
 
 _ROUND = 10  # steps between two looks at the guiding loss and two choices of a block
 _GUIDE_NEW, _GUIDE_OLD = 256, 128  # rows of the guiding loss
-_MAX_NORM = 5.0  # gradients are clipped to this norm
-_DIVERGED = 10.0  # times the larger of the first guiding loss and log(classes)
+_MAX_NORM = 1.0  # gradients are clipped to this norm
+# The rate rises over this share of the steps: a confident model that is suddenly wrong everywhere
+# starts with gradients that can silence its ReLUs for good.
+_WARM_UP = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ def retrain(
     workers does not change the outcome beyond rounding.
 
     Args:
-        model: A model of the right architecture; its weights are overwritten.
+        model: A model of the right architecture; its weights are overwritten, and parameters
+            that require no gradient stay as they are.
         base_state: Weights of the base version.
         pool: Labelled rows.
         reference: Reference of the base version.
@@ -127,12 +130,19 @@ def retrain(
         ModelError: The weights do not fit, or the model has no linear head.
     """
     started = time.monotonic()
-    run = _Run(model, base_state, pool, reference, plan, settings, comm or SingleProcess(), device)
-    while run.step < run.steps:
-        report = run.round()
-        if progress is not None:
-            progress(report)
-    return run.result(time.monotonic() - started)
+    required = [(p, p.requires_grad) for p in model.parameters()]
+    comm = comm or SingleProcess()
+    try:
+        run = _Run(model, base_state, pool, reference, plan, settings, comm, device)
+        while run.step < run.steps:
+            report = run.round()
+            if progress is not None:
+                progress(report)
+        return run.result(time.monotonic() - started)
+    finally:
+        for parameter, needed in required:
+            parameter.requires_grad_(needed)
+            parameter.grad = None
 
 
 class _Run:
@@ -158,7 +168,7 @@ class _Run:
             pool,
             kind=plan.kind,
             regime_start=plan.regime_start,
-            batch_size=settings.batch_size,
+            settings=settings,
             seed=plan.seed,
         )
         _, self.head = find_head(model)
@@ -167,14 +177,15 @@ class _Run:
         self._check_labels()
         self.blocks = Blocks(model, self.x[:2])
         self.sampler = method.sampler(self.chosen, plan.seed)
-        self.selector = (
-            BlockSelector(len(self.blocks), plan.seed) if method.selects_blocks else None
-        )
         self._set_guide()
         self._set_protection(reference, device)
         parameters = [p for block in self.blocks.all for p in block.parameters]
         self.optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
         self.steps = method.steps(plan.steps, len(self.chosen.index), settings.batch_size)
+        rounds = -(-self.steps // _ROUND)
+        self.selector = (
+            BlockSelector(len(self.blocks), rounds, plan.seed) if method.selects_blocks else None
+        )
         self.step, self.flops = 0, 0.0
         self.generator = torch.Generator().manual_seed(plan.seed)
         self.blocks.activate(0)
@@ -272,8 +283,9 @@ class _Run:
         self.comm.mean_(gradients)
         nn.utils.clip_grad_norm_(active, _MAX_NORM)
         done = self.step / self.steps
+        rate = self.settings.learning_rate * min(1.0, (done + 1e-3) / _WARM_UP) * (1.0 - done)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * (1.0 - done)
+            group["lr"] = rate
         self.optimizer.step()
         self.step += 1
         extra = len(rehearsed) if rehearsed is not None and self._neurons else 0
@@ -323,16 +335,14 @@ class _Run:
         self.sampler.learn(self.step, batch, scores.cpu().numpy().astype(np.float64))
 
     def _check_finite(self, loss: float) -> None:
-        limit = _DIVERGED * max(self.first_guide_loss, math.log(self.head.out_features))
-        if not math.isfinite(loss) or not self.guide_loss <= limit:
+        if not (math.isfinite(loss) and math.isfinite(self.guide_loss)):
             raise TrainingError(
                 f"training diverged at step {self.step} (loss {loss:.3g}, guiding loss "
                 f"{self.guide_loss:.3g}); lower train.learning_rate, or look for broken inputs"
             )
 
     def result(self, seconds: float) -> TrainResult:
-        """Return the candidate; all blocks are active again."""
-        self.blocks.activate(0)
+        """Return the candidate."""
         self.model.eval()
         choices: list[Choice] = []
         if isinstance(self.sampler, StratumSampler):

@@ -135,14 +135,18 @@ class BlockSelector:
     """Chooses, round by round, the lowest block of the model that trains.
 
     The reward is the decrease of the guiding loss over a round, per share of a full step's
-    operations.
+    operations. In the first half of the rounds all blocks train: that is when representations
+    move, and a few dozen rounds are too few to explore as well. The bandit learns from them.
 
     Args:
         n_blocks: Number of blocks.
+        rounds: Rounds of the whole run.
         seed: Seed of the draws.
     """
 
-    def __init__(self, n_blocks: int, seed: int) -> None:
+    def __init__(self, n_blocks: int, rounds: int, seed: int) -> None:
+        self._all_until = rounds // 2
+        self._round = 0
         self._policy: Policy = DiscountedThompson(n_blocks, discount=0.95, seed=seed)
         self._scale = RunningScale()
         self._drawn = (0, 1.0)
@@ -150,7 +154,8 @@ class BlockSelector:
 
     def choose(self) -> int:
         """Draw the lowest block that trains in the next round."""
-        self._drawn = self._policy.select()
+        self._drawn = (0, 1.0) if self._round < self._all_until else self._policy.select()
+        self._round += 1
         return self._drawn[0]
 
     def learn(self, step: int, decrease: float, flop_share: float) -> None:

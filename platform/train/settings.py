@@ -26,14 +26,15 @@ class TrainSettings(Section):
     """Gradient steps of one retraining."""
     batch_size: int = Field(default=64, ge=2)
     """Rows of one gradient step, over all workers; a retraining needs as many new labels."""
-    learning_rate: float = Field(default=2e-3, gt=0.0, le=1.0)
-    """Peak learning rate of AdamW; it falls to zero over the run."""
-    synapse_strength: float = Field(default=0.1, ge=0.0)
+    learning_rate: float = Field(default=4e-3, gt=0.0, le=1.0)
+    """Peak learning rate of AdamW; it rises over the first tenth of the run, then falls to zero."""
+    synapse_strength: float = Field(default=0.02, ge=0.0)
     """Weight of the penalty on moving important parameters; 0 turns it off."""
-    neuron_strength: float = Field(default=0.1, ge=0.0)
+    neuron_strength: float = Field(default=0.02, ge=0.0)
     """Weight of the penalty on moving important activations; 0 turns it off."""
-    retention_share: float = Field(default=0.25, ge=0.0, lt=1.0)
-    """How much older regimes count beside the newest when a sample's use is measured."""
+    retention_share: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """How much older regimes count beside the newest, in batches and when a sample's use is
+    measured, unless their labels are no longer true."""
     max_pool_rows: int = Field(default=20_000, ge=100)
     """Labelled rows considered for one retraining; the newest are kept."""
     min_improvement: float = Field(default=0.01, ge=0.0, le=1.0)

@@ -1,0 +1,153 @@
+"""Retraining end to end on a small world."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from tests.retraining import SETTINGS, World, plan, world
+from undrift.errors import ModelError, TrainingError
+from undrift.events import DriftKind
+from undrift.train.candidate import judge_candidate
+from undrift.train.comm import TorchDistributed
+from undrift.train.pool import held_out
+from undrift.train.retrain import TrainResult, retrain
+
+
+@pytest.fixture(scope="module")
+def small_world() -> World:
+    return world()
+
+
+def run(w: World, changes: dict[str, object] | None = None, **settings: float) -> TrainResult:
+    what = replace(plan(), **(changes or {}))
+    tuned = SETTINGS.model_copy(update=settings)
+    return retrain(w.model, w.state, w.pool, w.reference, what, settings=tuned)
+
+
+def test_every_choice_is_logged_with_its_probability(small_world: World) -> None:
+    result = run(small_world)
+    audit = result.audit()
+    assert len(audit["sample"]["step"]) == 4 * result.steps
+    assert len(audit["block"]["step"]) == result.steps / 10
+    for bandit in ("sample", "block"):
+        log = audit[bandit]
+        assert set(log["arm"]) <= set(range(len(log["arms"])))
+        assert all(0 < p <= 1 for p in log["probability"])
+        assert all(0 <= r <= 1 for r in log["reward"])
+
+
+def test_block_selection_spends_fewer_operations(small_world: World) -> None:
+    bandit = run(small_world, synapse_strength=0.0, neuron_strength=0.0)
+    everything = run(small_world, {"method": "random"})
+    assert bandit.steps == everything.steps
+    assert bandit.flops < everything.flops
+
+
+@pytest.mark.parametrize("strength", ["synapse_strength", "neuron_strength"])
+def test_protection_keeps_what_the_base_model_knows(small_world: World, strength: str) -> None:
+    off = {"synapse_strength": 0.0, "neuron_strength": 0.0, "retention_share": 0.0}
+    shift = {"kind": DriftKind.BOTH}
+    kept = [
+        small_world.accuracy(run(small_world, shift, **tuned).state_dict, turned=False)
+        for tuned in (off, {**off, strength: 30.0})
+    ]
+    assert kept[1] > kept[0] + 0.05
+
+
+def test_pure_concept_drift_switches_protection_off(small_world: World) -> None:
+    assert run(small_world).metrics["protection"] < 0.2
+    assert run(small_world, {"kind": DriftKind.COVARIATE}).metrics["protection"] == 1.0
+
+
+def test_candidate_is_judged_and_gets_a_reference_that_it_never_saw(small_world: World) -> None:
+    w, result = small_world, run(small_world)
+    verdict, reference = judge_candidate(
+        w.model, w.state, result, w.pool, plan(), settings=SETTINGS
+    )
+    assert verdict.accepted, verdict.reason
+    assert int(reference.recent.sum()) == len(result.chosen.validation)
+    trained = {x.tobytes() for x in w.pool.x[result.chosen.index]}
+    assert not any(x.tobytes() in trained for x in reference.x[reference.recent])
+    w.model.load_state_dict(result.state_dict)
+    logits = w.model(torch.as_tensor(reference.x)).softmax(dim=1).detach().numpy()
+    assert np.allclose(logits, reference.output, atol=1e-6)
+    assert reference.embedding.shape == (len(reference), 16)
+
+
+def test_base_version_as_candidate_is_rejected(small_world: World) -> None:
+    w = small_world
+    same = replace(run(w), state_dict=w.state)
+    verdict, _ = judge_candidate(w.model, w.state, same, w.pool, plan(), settings=SETTINGS)
+    assert not verdict.accepted
+
+
+def test_unknown_method_is_refused(small_world: World) -> None:
+    with pytest.raises(TrainingError, match="unknown method 'magic'; there are bandit"):
+        run(small_world, {"method": "magic"})
+
+
+def test_finetune_without_new_rows_is_refused(small_world: World) -> None:
+    shift = {"method": "finetune", "kind": DriftKind.COVARIATE, "regime_start": 10_000}
+    with pytest.raises(TrainingError, match="nothing to train on"):
+        run(small_world, shift)
+
+
+def test_label_outside_the_known_classes_is_refused(small_world: World) -> None:
+    y = small_world.pool.y.copy()
+    y[-1] = 2
+    broken = replace(small_world, pool=replace(small_world.pool, y=y))
+    with pytest.raises(TrainingError, match="label 2, but the model's head has 2 classes"):
+        run(broken)
+
+
+def test_inputs_that_are_not_finite_end_the_run(small_world: World) -> None:
+    x = small_world.pool.x.copy()
+    x[~held_out(small_world.pool)] = math.nan
+    broken = replace(small_world, pool=replace(small_world.pool, x=x))
+    with pytest.raises(TrainingError, match="diverged"):
+        run(broken)
+
+
+def test_model_without_linear_head_is_refused(small_world: World) -> None:
+    model = nn.Sequential(nn.Conv1d(1, 2, 1))
+    w = replace(small_world, model=model, state=model.state_dict())
+    with pytest.raises(ModelError, match=r"no nn\.Linear"):
+        run(w)
+
+
+def _worker(rank: int, folder: str) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    meeting_point = f"file://{folder}/meeting_point"
+    dist.init_process_group("gloo", init_method=meeting_point, rank=rank, world_size=2)
+    w = world()
+    result = retrain(
+        w.model,
+        w.state,
+        w.pool,
+        w.reference,
+        plan(kind=DriftKind.BOTH),
+        settings=SETTINGS,
+        comm=TorchDistributed(),
+    )
+    torch.save((result.state_dict, list(map(tuple, result.choices))), Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_workers_do_what_one_does(small_world: World, tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_worker, (str(tmp_path),), nprocs=2)
+    one = run(small_world, {"kind": DriftKind.BOTH})
+    (first, choices), (second, others) = (torch.load(tmp_path / f"{r}.pt") for r in range(2))
+    assert choices == others
+    assert all(torch.equal(t, second[n]) for n, t in first.items())
+    assert [c[:3] for c in choices] == [c[:3] for c in one.choices]
+    assert all(torch.allclose(t, first[n], atol=1e-3) for n, t in one.state_dict.items())
