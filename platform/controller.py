@@ -83,7 +83,12 @@ class ControllerActor:
         self._door = asyncio.Lock()
         self._wake = asyncio.Event()
         self._state, self._story = replay(self._journal.read(), config.lifecycle)
-        self._swaps = SwapCoordinator(self._target(self._state.live), config.serve.swap)
+        self._swaps = SwapCoordinator(
+            self._target(self._state.live),
+            config.serve.swap,
+            expected=config.serve.replicas,
+            patience=time.time() + config.serve.swap.lease_s,
+        )
         for instruction in self._state.outstanding:
             if isinstance(instruction, Swap):  # before any replica's poll is answered
                 self._execute(instruction)

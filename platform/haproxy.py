@@ -1,8 +1,9 @@
 """The load balancer in front of the replicas: its environment, its folder, its orphans.
 
 Ray Serve starts HAProxy and has no setting for three of its listeners. A wrapper moves them to
-Unix sockets that only we can open. HAProxy outlives a killed driver and would hold the port, so
-every run leaves a record of its owner, and the next start ends what a dead owner left behind.
+Unix sockets that only we can open. HAProxy outlives a killed driver and would hold the port, and
+Ray's workers do for some seconds and would write to the state. So every run leaves a record of its
+owner and marks the environment of its processes, and the next start ends what a dead owner left.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import time
 from pathlib import Path
 
 from undrift.runfile import process_start
+
+MARK = "UNDRIFT_RUN"
+_PROGRAMS = (b"haproxy", b"raylet", b"gcs_server")
 
 _WRAPPER = """\
 #!/bin/sh
@@ -58,10 +62,11 @@ class RunFolder:
         self.path = self.root / str(os.getpid())
 
     def create(self) -> None:
-        """Make the folder and record this process as its owner."""
+        """Make the folder, record this process as its owner, and mark what it will start."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = {"pid": os.getpid(), "started": process_start(os.getpid())}
         (self.path / "owner.json").write_text(json.dumps(owner), encoding="utf-8")
+        os.environ[MARK] = str(self.path)
 
     def environment(self, binary: str) -> dict[str, str]:
         """Write the wrapper and return the environment that Ray Serve needs to use it."""
@@ -111,18 +116,22 @@ class RunFolder:
         return ended
 
 
+def _belongs_to(proc: Path, folder: Path) -> bool:
+    """Tell whether a process is one of Ray's, or HAProxy, and of the run with this folder."""
+    if os.fsencode(f"{MARK}={folder}") not in (proc / "environ").read_bytes().split(b"\0"):
+        return False
+    program = (proc / "cmdline").read_bytes().split(b"\0")[0]
+    return program.startswith(b"ray::") or os.path.basename(program) in _PROGRAMS
+
+
 def _started_from(folder: Path) -> dict[int, str]:
-    """Return our HAProxy processes whose arguments name ``folder``, with their start times."""
+    """Return the processes of the run with this folder, with their start times."""
     found: dict[int, str] = {}
-    prefix = os.fsencode(folder) + b"/"
     for proc in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            arguments = (proc / "cmdline").read_bytes().split(b"\0")
-            named = any(a.startswith(prefix) for a in arguments[1:])
-            if named and os.path.basename(arguments[0]) == b"haproxy":
-                started = process_start(int(proc.name))
-                if started is not None and proc.stat().st_uid == os.getuid():
-                    found[int(proc.name)] = started
+            started = process_start(int(proc.name))
+            if started is not None and _belongs_to(proc, folder):
+                found[int(proc.name)] = started
     return found
 
 

@@ -134,10 +134,14 @@ class SwapCoordinator:
     Attributes:
         live: Version that replicas shall serve while no swap is under way.
         settings: Lease and deadlines.
+        expected: Replicas to hear of before anything is decided, until ``patience``.
+        patience: Time from which those heard of are all; one lease after a restart.
     """
 
     live: Target
     settings: SwapSettings
+    expected: int = 0
+    patience: float = 0.0
     _members: dict[str, _Member] = field(default_factory=dict)
     _swap: _Swap | None = None
     _last: Done | Failed | None = None
@@ -193,7 +197,7 @@ class SwapCoordinator:
             return
         if not swap.committing:
             self._decide(swap, now)
-        if swap.committing and self._members and not self._waiting(swap):
+        if swap.committing and self._complete(now) and not self._waiting(swap):
             self._last = Done(swap.id, swap.target.version)
             self._swap = None
 
@@ -203,12 +207,17 @@ class SwapCoordinator:
                 self._fail(swap, f"replica {replica_id}: {member.status.error}")
                 return
         waiting = self._waiting(swap)
-        if self._members and not waiting:
+        if self._complete(now) and not waiting:
             swap.committing = True
             self.live = swap.target
         elif now >= swap.deadline:
             late = f"{', '.join(waiting)} not ready" if waiting else "no replica answered"
             self._fail(swap, f"{late} within {self.settings.prepare_timeout_s:g} s")
+
+    def _complete(self, now: float) -> bool:
+        """Tell whether the members are all there are; after a restart some may not have polled."""
+        needed = 1 if now >= self.patience else max(1, self.expected)
+        return len(self._members) >= needed
 
     def _fail(self, swap: _Swap, reason: str) -> None:
         self._last = Failed(swap.id, reason)

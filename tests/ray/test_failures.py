@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.ray.asking import FEEDBACK
-from tests.ray.running import MODEL, Running
+from tests.ray.running import MODEL, Running, settled
 from tests.ray.traffic import ROWS, Answered, Traffic
 from tests.support import eventually
 
@@ -144,21 +144,20 @@ def test_killed_controller_comes_back_where_it_was(
     assert labeller.wrong == labeller.refused == []
 
 
-def test_killed_controller_finishes_a_swap_that_it_had_begun(platform: Running) -> None:
+def test_killed_controller_finishes_the_swap_that_it_had_begun(platform: Running) -> None:
+    state, reference = platform.store.state_dict(1), platform.store.reference(1)
     version = platform.store.add_version(
-        platform.store.state_dict(1),
-        parent=1,
-        reference=platform.store.reference(1),
-        metrics={},
-        plan=None,
+        state, parent=1, reference=reference, metrics={}, plan=None
     ).version
-    platform.client.promote(version)
-    kill(platform, "ray::ControllerActor")
-
-    def live() -> bool:
-        response = httpx.get(f"{platform.url}/v2/models/{MODEL}/status", trust_env=False)
-        return response.status_code == 200 and response.json()["live_version"] == version
-
-    eventually(live, 60)
+    with Traffic(platform.url, "resumed") as traffic:
+        eventually(lambda: len(traffic.answers) >= 40)
+        platform.client.promote(version)
+        kill(platform, "ray::ControllerActor")
+        eventually(settled(platform, version), 60)
+        acknowledged = time.monotonic()
+        eventually(lambda: len(traffic.since(acknowledged)) >= 40)
+    assert traffic.failures == []
+    assert traffic.reconnects == 0
+    assert {a.version for a in traffic.since(acknowledged)} == {version}
     platform.client.rollback(1)
-    eventually(lambda: platform.client.status()["live_version"] == 1)
+    eventually(settled(platform, 1))

@@ -84,7 +84,7 @@ def test_start_after_a_kill_ends_the_orphans_and_serves_the_live_version(
     os.kill(first.pid, signal.SIGKILL)
 
     second = start(path)
-    eventually(lambda: not alive(first.pid))
+    assert alive(first.pid) == {}
     assert second.client.status()["live_version"] == 2
     assert second.client.infer(ROW).version == 2
 

@@ -274,6 +274,18 @@ def test_restarted_coordinator_finishes_the_swap_that_it_begins_again() -> None:
     assert c.outcome(1) == Done("s", 2)
 
 
+@pytest.mark.parametrize("all_polled", [True, False])
+def test_restarted_coordinator_waits_for_all_replicas_or_one_lease(all_polled: bool) -> None:
+    c = SwapCoordinator(V1, SETTINGS, expected=2, patience=5)
+    c.begin("s", V2, 0)
+    a = Replica("a", ReplicaStatus(2))
+    poll(c, a, 4)
+    assert isinstance(c.outcome(4), Pending)
+    last, now = (Replica("b", ReplicaStatus(2)), 4) if all_polled else (a, 5)
+    poll(c, last, now)
+    assert c.outcome(now) == Done("s", 2)
+
+
 class World:
     """Replicas and a coordinator under random interleavings, lost answers and faults."""
 
