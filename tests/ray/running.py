@@ -193,3 +193,12 @@ def settled(running: Running, version: int) -> Callable[[], dict[str, Any] | Non
         return status if right and loaded else None
 
     return predicate
+
+
+def one_error(text: str, *parts: str) -> None:
+    """Check that a program ended with one message, and no traceback."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:], text
+    assert "Traceback" not in text
+    for part in parts:
+        assert part in lines[-1]

@@ -16,6 +16,7 @@ from tests.ray.running import (
     alive,
     free_port,
     listening,
+    one_error,
     project,
     settled,
     undrift,
@@ -23,15 +24,6 @@ from tests.ray.running import (
 from tests.support import eventually
 
 pytestmark = pytest.mark.ray
-
-
-def one_line(text: str, *parts: str) -> None:
-    """Check that a program said one thing, and no traceback."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
-    assert "Traceback" not in text
-    for part in parts:
-        assert part in lines[-1]
 
 
 def is_loopback(text: str) -> bool:
@@ -49,10 +41,10 @@ def test_every_listening_socket_is_on_loopback(platform: Running) -> None:
 def test_second_up_on_the_same_state_is_refused_and_the_first_runs_on(platform: Running) -> None:
     done = undrift("up", cwd=platform.path.parent)
     assert done.returncode == 1
-    one_line(done.stderr, f"process {platform.pid} already runs on", "undrift down")
+    one_error(done.stderr, f"process {platform.pid} already runs on", "undrift down")
     done = undrift("up", "-d", cwd=platform.path.parent)
     assert done.returncode == 1
-    one_line(done.stderr, f"process {platform.pid} already runs on", "undrift down")
+    one_error(done.stderr, f"process {platform.pid} already runs on", "undrift down")
     assert platform.client.infer(ROW).version == platform.client.status()["live_version"]
 
 
@@ -63,7 +55,7 @@ def test_second_up_on_the_same_port_is_refused_and_the_first_runs_on(
     path = project(starter, tmp_path / "other", serve={"port": port})
     done = undrift("up", cwd=path.parent)
     assert done.returncode == 1
-    one_line(done.stderr, f"port {port} on 127.0.0.1 is in use; set serve.port to a free one")
+    one_error(done.stderr, f"port {port} on 127.0.0.1 is in use; set serve.port to a free one")
     assert not (path.parent / "state" / "run.json").exists()
     assert platform.client.infer(ROW).version == platform.client.status()["live_version"]
 
