@@ -56,7 +56,10 @@ class Importance:
             knowledge = _knowledge(model(self.x))
             called = [(m, activations[id(m)]) for m in self._layers if id(m) in activations]
             called = [(m, a) for m, a in called if a.requires_grad]
-            gradients = torch.autograd.grad(knowledge, [a for _, a in called], allow_unused=True)
+            activated = [a for _, a in called]
+            gradients: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
+                knowledge, activated, allow_unused=True
+            )
         self._neurons: list[tuple[int, torch.Tensor, torch.Tensor]] = []
         for (module, activation), gradient in zip(called, gradients, strict=True):
             if gradient is None:

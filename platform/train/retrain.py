@@ -277,7 +277,7 @@ class _Run:
         )
         loss = self._loss(batch, rows, rehearsed, mine)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         active = [p for b in self.blocks.all[lowest:] for p in b.parameters if p.grad is not None]
         gradients = [p.grad for p in active if p.grad is not None]
         self.comm.mean_(gradients)
