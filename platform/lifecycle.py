@@ -8,8 +8,7 @@ leaves the state as it was; an event of a superseded run is stale and is ignored
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from undrift.errors import IllegalTransitionError
 from undrift.events import (
@@ -39,24 +38,7 @@ from undrift.events import (
     Trained,
     TrainFailed,
 )
-from undrift.states import LifecycleSettings, Phase, Run, State, Step
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """The event is harmless in this phase."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Illegal:
-    """The event cannot happen, or may not be asked for, in this phase."""
-
-    reason: str
-
-
-Rule = Callable[[State, "Event"], Step] | Ignored | Illegal
+from undrift.states import Ignored, Illegal, LifecycleSettings, Phase, Rule, Run, State, Step
 
 
 def initial(settings: LifecycleSettings, live: int) -> State:

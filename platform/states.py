@@ -1,14 +1,15 @@
-"""What the lifecycle remembers: its settings, phases and state, and the outcome of one step."""
+"""What the lifecycle remembers: settings, phases and state; the shape of its rules and steps."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field
 
-from undrift.events import DriftKind, Evidence, Instruction, Rearm
+from undrift.events import DriftKind, Event, Evidence, Instruction, Rearm
 from undrift.section import Section
 
 
@@ -114,3 +115,20 @@ class Step:
     state: State
     instructions: tuple[Instruction, ...] = ()
     ignored: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """The event is harmless in this phase."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Illegal:
+    """The event cannot happen, or may not be asked for, in this phase."""
+
+    reason: str
+
+
+Rule = Callable[[State, Event], Step] | Ignored | Illegal

@@ -33,8 +33,8 @@ from undrift.events import (
     Trained,
     TrainFailed,
 )
-from undrift.lifecycle import TABLE, Ignored, Illegal, initial, step
-from undrift.states import LifecycleSettings, Phase, State
+from undrift.lifecycle import TABLE, initial, step
+from undrift.states import Ignored, Illegal, LifecycleSettings, Phase, State
 
 SETTINGS = LifecycleSettings(cooldown_s=10, backoff_s=4, backoff_max_s=20)
 
