@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
@@ -9,6 +10,10 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
 import pytest
+
+# Read when torch is first imported, here and in every process that a test starts. The models of
+# the tests are too small for a second thread to be of use.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _forbidden(*args: Any, **kwargs: Any) -> None:

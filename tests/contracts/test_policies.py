@@ -81,12 +81,11 @@ def test_equal_seeds_choose_alike_and_other_seeds_do_not(policy_class: type[Poli
 
 def test_switching_best_arm_is_followed_better_than_uniform(policy_class: type[Policy]) -> None:
     means = switching(3000, 5)
-    rewards = [play(policy_class(5, seed=s), means, seed=s) for s in range(3)]
+    policies = [policy_class(5, seed=s) for s in range(3)]
+    rewards = [play(policy, means, seed=s) for s, policy in enumerate(policies)]
     uniform, best = means.mean(), means.max(axis=1).mean()
     assert np.mean(rewards) > uniform + 0.5 * (best - uniform)
-    policy = policy_class(5, seed=0)
-    play(policy, means)
-    assert policy.probabilities().argmax() == 4
+    assert all(policy.probabilities().argmax() == 4 for policy in policies)
 
 
 def test_one_arm_is_always_drawn_with_certainty(policy_class: type[Policy]) -> None:

@@ -99,12 +99,33 @@ def test_init_never_overwrites_unless_forced(folder: Path) -> None:
     assert (folder / "model.py").read_text(encoding="utf-8") == "mine"
 
 
-def test_forced_init_restores_the_starter(folder: Path) -> None:
-    (folder / "model.py").write_text("mine", encoding="utf-8")
+def test_forced_init_overwrites_every_file(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    templates = tmp_path_factory.mktemp("templates")
+    program = "for name in ('weights.safetensors', 'reference.npz'): open(name, 'w').write('new')"
+    (templates / "model.py").write_text(program, encoding="utf-8")
+    (templates / "undrift.yaml").write_text("new", encoding="utf-8")
+    monkeypatch.setattr(undrift.cli, "TEMPLATES", templates)
     result = run("init", "--force", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["files"] == list(undrift.cli.STARTER)
-    assert "def build" in (folder / "model.py").read_text(encoding="utf-8")
+    text = {name: (folder / name).read_text(encoding="utf-8") for name in undrift.cli.STARTER}
+    assert text.pop("model.py") == program
+    assert set(text.values()) == {"new"}
+
+
+def test_init_whose_model_fails_writes_nothing(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    templates = tmp_path_factory.mktemp("templates")
+    (templates / "model.py").write_text("raise SystemExit('no luck')", encoding="utf-8")
+    (templates / "undrift.yaml").touch()
+    monkeypatch.setattr(undrift.cli, "TEMPLATES", templates)
+    result = run("init", str(tmp_path))
+    assert result.exit_code == 1
+    assert "the starter model failed: no luck" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_init_where_no_folder_can_be_is_one_line(folder: Path) -> None:

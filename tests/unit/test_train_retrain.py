@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
+import multiprocessing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,12 @@ from tests.retraining import SETTINGS, World, plan, world
 from undrift.errors import ModelError, TrainingError
 from undrift.events import DriftKind
 from undrift.train.candidate import judge_candidate
-from undrift.train.comm import TorchDistributed
+from undrift.train.comm import Comm, TorchDistributed
 from undrift.train.pool import held_out
 from undrift.train.retrain import TrainResult, retrain
+
+SHORT = {"kind": DriftKind.BOTH, "steps": 30}
+NO_PROTECTION = {"synapse_strength": 0.0, "neuron_strength": 0.0, "retention_share": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +31,30 @@ def small_world() -> World:
     return world()
 
 
-def run(w: World, changes: dict[str, object] | None = None, **settings: float) -> TrainResult:
+def run(
+    w: World,
+    changes: dict[str, object] | None = None,
+    comm: Comm | None = None,
+    **settings: float,
+) -> TrainResult:
     what = replace(plan(), **(changes or {}))
     tuned = SETTINGS.model_copy(update=settings)
-    return retrain(w.model, w.state, w.pool, w.reference, what, settings=tuned)
+    return retrain(w.model, w.state, w.pool, w.reference, what, settings=tuned, comm=comm)
 
 
-def test_every_choice_is_logged_with_its_probability(small_world: World) -> None:
-    result = run(small_world)
+@pytest.fixture(scope="module")
+def result(small_world: World) -> TrainResult:
+    return run(small_world)
+
+
+@pytest.fixture(scope="module")
+def unprotected(small_world: World) -> float:
+    """Accuracy on the old regime of a retraining with nothing to keep it."""
+    forgetful = run(small_world, {"kind": DriftKind.BOTH}, **NO_PROTECTION)
+    return small_world.accuracy(forgetful.state_dict, turned=False)
+
+
+def test_every_choice_is_logged_with_its_probability(result: TrainResult) -> None:
     audit = result.audit()
     assert len(audit["sample"]["step"]) == 4 * result.steps
     assert len(audit["block"]["step"]) == result.steps / 10
@@ -53,23 +73,25 @@ def test_block_selection_spends_fewer_operations(small_world: World) -> None:
 
 
 @pytest.mark.parametrize("strength", ["synapse_strength", "neuron_strength"])
-def test_protection_keeps_what_the_base_model_knows(small_world: World, strength: str) -> None:
-    off = {"synapse_strength": 0.0, "neuron_strength": 0.0, "retention_share": 0.0}
-    shift = {"kind": DriftKind.BOTH}
-    kept = [
-        small_world.accuracy(run(small_world, shift, **tuned).state_dict, turned=False)
-        for tuned in (off, {**off, strength: 30.0})
-    ]
-    assert kept[1] > kept[0] + 0.05
+def test_protection_keeps_what_the_base_model_knows(
+    small_world: World, unprotected: float, strength: str
+) -> None:
+    settings = NO_PROTECTION | {strength: 30.0}
+    protected = run(small_world, {"kind": DriftKind.BOTH}, **settings)
+    assert small_world.accuracy(protected.state_dict, turned=False) > unprotected + 0.05
 
 
-def test_pure_concept_drift_switches_protection_off(small_world: World) -> None:
-    assert run(small_world).metrics["protection"] < 0.2
+def test_pure_concept_drift_switches_protection_off(
+    small_world: World, result: TrainResult
+) -> None:
+    assert result.metrics["protection"] < 0.2
     assert run(small_world, {"kind": DriftKind.COVARIATE}).metrics["protection"] == 1.0
 
 
-def test_candidate_is_judged_and_gets_a_reference_that_it_never_saw(small_world: World) -> None:
-    w, result = small_world, run(small_world)
+def test_candidate_is_judged_and_gets_a_reference_that_it_never_saw(
+    small_world: World, result: TrainResult
+) -> None:
+    w = small_world
     verdict, reference = judge_candidate(
         w.model, w.state, result, w.pool, plan(), settings=SETTINGS
     )
@@ -83,9 +105,9 @@ def test_candidate_is_judged_and_gets_a_reference_that_it_never_saw(small_world:
     assert reference.embedding.shape == (len(reference), 16)
 
 
-def test_base_version_as_candidate_is_rejected(small_world: World) -> None:
+def test_base_version_as_candidate_is_rejected(small_world: World, result: TrainResult) -> None:
     w = small_world
-    same = replace(run(w), state_dict=w.state)
+    same = replace(result, state_dict=w.state)
     verdict, _ = judge_candidate(w.model, w.state, same, w.pool, plan(), settings=SETTINGS)
     assert not verdict.accepted
 
@@ -124,30 +146,35 @@ def test_model_without_linear_head_is_refused(small_world: World) -> None:
         run(w)
 
 
-def _worker(rank: int, folder: str) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    meeting_point = f"file://{folder}/meeting_point"
-    dist.init_process_group("gloo", init_method=meeting_point, rank=rank, world_size=2)
-    w = world()
-    result = retrain(
-        w.model,
-        w.state,
-        w.pool,
-        w.reference,
-        plan(kind=DriftKind.BOTH),
-        settings=SETTINGS,
-        comm=TorchDistributed(),
+def train_as(rank: int, folder: Path) -> None:
+    """Retrain as one of two workers; they meet in ``folder``."""
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting_point",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=60),
     )
-    torch.save((result.state_dict, list(map(tuple, result.choices))), Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
+    try:
+        result = run(world(), SHORT, comm=TorchDistributed())
+    finally:
+        dist.destroy_process_group()
+    torch.save((result.state_dict, list(map(tuple, result.choices))), folder / f"{rank}.pt")
 
 
-def test_two_workers_do_what_one_does(small_world: World, tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_worker, (str(tmp_path),), nprocs=2)
-    one = run(small_world, {"kind": DriftKind.BOTH})
+def test_two_workers_do_what_one_does(
+    small_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    other = multiprocessing.get_context("spawn").Process(target=train_as, args=(1, tmp_path))
+    other.start()
+    train_as(0, tmp_path)
+    other.join()
+    assert other.exitcode == 0
+    one = run(small_world, SHORT)
     (first, choices), (second, others) = (torch.load(tmp_path / f"{r}.pt") for r in range(2))
     assert choices == others
     assert all(torch.equal(t, second[n]) for n, t in first.items())
     assert [c[:3] for c in choices] == [c[:3] for c in one.choices]
     assert all(torch.allclose(t, first[n], atol=1e-3) for n, t in one.state_dict.items())
+    assert not all(torch.equal(t, small_world.state[n]) for n, t in one.state_dict.items())
