@@ -42,7 +42,8 @@ def start(settings: ServeSettings) -> tuple[RunFolder, str]:
     if binary is not None:
         os.environ.update(folder.environment(binary))
     try:
-        _start_ray(settings)
+        folder.create(_start_ray())
+        _start_serve(settings)
     except BaseException as error:
         stop(folder)
         if "Address already in use" in str(error):
@@ -99,16 +100,16 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _start_ray(settings: ServeSettings) -> None:
+def _start_ray() -> str:
+    """Start Ray and return its session folder."""
     import ray
     import ray._private.worker as ray_worker
-    from ray import serve
 
     def quiet(*_: Any, **__: Any) -> None:
         """Keep Ray's remarks about processes that we end ourselves off the terminal."""
 
     ray_worker.print_to_stdstream = quiet
-    ray.init(
+    context = ray.init(
         num_cpus=max(4, os.cpu_count() or 1),
         namespace=NAMESPACE,
         include_dashboard=False,
@@ -116,6 +117,12 @@ def _start_ray(settings: ServeSettings) -> None:
         logging_level="error",
         object_store_memory=OBJECT_STORE_BYTES,
     )
+    return str(context.address_info["session_dir"])
+
+
+def _start_serve(settings: ServeSettings) -> None:
+    from ray import serve
+
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(
         http_options={"host": settings.host, "port": settings.port},

@@ -3,7 +3,7 @@
 Ray Serve starts HAProxy and has no setting for three of its listeners. A wrapper moves them to
 Unix sockets that only we can open. HAProxy outlives a killed driver and would hold the port, and
 Ray's workers do for some seconds and would write to the state. So every run leaves a record of its
-owner and marks the environment of its processes, and the next start ends what a dead owner left.
+owner, and the next start ends what a dead owner left behind.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from pathlib import Path
 
 from undrift.runfile import process_start
 
-MARK = "UNDRIFT_RUN"
-_PROGRAMS = (b"haproxy", b"raylet", b"gcs_server")
+_RAY = (b"raylet", b"gcs_server")
 
 _WRAPPER = """\
 #!/bin/sh
@@ -60,13 +59,19 @@ class RunFolder:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or Path(tempfile.gettempdir()) / f"undrift-{os.getuid()}"
         self.path = self.root / str(os.getpid())
+        self._session = ""
 
-    def create(self) -> None:
-        """Make the folder, record this process as its owner, and mark what it will start."""
+    def create(self, session: str = "") -> None:
+        """Make the folder and record this process as its owner.
+
+        Args:
+            session: Ray's folder for this run, once there is one.
+        """
+        self._session = session
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = {"pid": os.getpid(), "started": process_start(os.getpid())}
+        started = process_start(os.getpid())
+        owner = {"pid": os.getpid(), "started": started, "session": session}
         (self.path / "owner.json").write_text(json.dumps(owner), encoding="utf-8")
-        os.environ[MARK] = str(self.path)
 
     def environment(self, binary: str) -> dict[str, str]:
         """Write the wrapper and return the environment that Ray Serve needs to use it."""
@@ -95,8 +100,8 @@ class RunFolder:
         }
 
     def remove(self) -> None:
-        """End what still runs from this folder and delete it."""
-        _end(_started_from(self.path))
+        """End what still runs of this run and delete the folder."""
+        _end(_processes_of(self.path, self._session))
         shutil.rmtree(self.path, ignore_errors=True)
 
     def reap(self) -> list[int]:
@@ -106,33 +111,45 @@ class RunFolder:
             try:
                 owner = json.loads(record.read_text(encoding="utf-8"))
                 alive = process_start(int(owner["pid"])) == owner["started"]
+                session = str(owner["session"])
             except (OSError, ValueError, KeyError):
                 continue  # unreadable: not for us to judge
             if not alive:
-                orphans = _started_from(record.parent)
+                orphans = _processes_of(record.parent, session)
                 _end(orphans)
                 ended += orphans
                 shutil.rmtree(record.parent, ignore_errors=True)
         return ended
 
 
-def _belongs_to(proc: Path, folder: Path) -> bool:
-    """Tell whether a process is one of Ray's, or HAProxy, and of the run with this folder."""
-    if os.fsencode(f"{MARK}={folder}") not in (proc / "environ").read_bytes().split(b"\0"):
-        return False
-    program = (proc / "cmdline").read_bytes().split(b"\0")[0]
-    return program.startswith(b"ray::") or os.path.basename(program) in _PROGRAMS
+def _processes_of(folder: Path, session: str) -> dict[int, str]:
+    """Return the processes of a run, with their start times.
 
-
-def _started_from(folder: Path) -> dict[int, str]:
-    """Return the processes of the run with this folder, with their start times."""
+    They are HAProxy with a configuration in ``folder``, and Ray's processes with an open file, such
+    as their log, in the folder ``session``. Their environment cannot tell: titles overwrite it.
+    """
     found: dict[int, str] = {}
     for proc in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
+            program, *arguments = (proc / "cmdline").read_bytes().split(b"\0")
+            if os.path.basename(program) == b"haproxy":
+                ours = any(a.startswith(os.fsencode(folder) + b"/") for a in arguments)
+            elif program.startswith(b"ray::") or os.path.basename(program) in _RAY:
+                ours = bool(session) and _has_open(proc, session)
+            else:
+                continue
             started = process_start(int(proc.name))
-            if started is not None and _belongs_to(proc, folder):
+            if ours and started is not None and proc.stat().st_uid == os.getuid():
                 found[int(proc.name)] = started
     return found
+
+
+def _has_open(proc: Path, folder: str) -> bool:
+    for link in (proc / "fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if os.readlink(link).startswith(folder + "/"):
+                return True
+    return False
 
 
 def _end(processes: dict[int, str], patience_s: float = 3.0) -> None:

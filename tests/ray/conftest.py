@@ -43,13 +43,13 @@ def platform(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-def start(starter: Path) -> Iterator[Callable[..., Running]]:
+def start() -> Iterator[Callable[..., Running]]:
     """Return `Running` itself; what is left of those it started is killed afterwards."""
     begun: list[Running] = []
 
     def run(path: Path, detach: bool = False) -> Running:
         begun.append(Running(path, detach))
-        return begun[-1].await_ready()
+        return begun[-1]
 
     yield run
     for running in begun:

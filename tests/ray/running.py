@@ -121,10 +121,10 @@ class Running:
         return [pid for pid, line in alive(self.pid).items() if line.startswith(title)]
 
     def end(self, sign: signal.Signals) -> int:
-        """Signal a run that is not detached, and return its exit code when it has ended."""
+        """Signal a run that is not detached, as a terminal does, and return its exit code."""
         assert self._child is not None
         if self._child.poll() is None:
-            self._child.send_signal(sign)
+            os.killpg(self.pid, sign)
         return self._child.wait(PATIENCE_S)
 
     def is_gone(self) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.ray.asking import ROW
 from tests.ray.running import (
+    PATIENCE_S,
     Running,
     alive,
     free_port,
@@ -64,7 +65,7 @@ def test_start_after_a_kill_ends_the_orphans_and_serves_the_live_version(
     start: Callable[..., Running], starter: Path, tmp_path: Path
 ) -> None:
     path = project(starter, tmp_path / "killed", serve={"port": free_port()})
-    first = start(path, detach=True)
+    first = start(path, detach=True).await_ready()
     assert first.client.infer(ROW).version == 1
     state, reference = first.store.state_dict(1), first.store.reference(1)
     for _ in range(2):
@@ -75,7 +76,7 @@ def test_start_after_a_kill_ends_the_orphans_and_serves_the_live_version(
     eventually(settled(first, 2))
     os.kill(first.pid, signal.SIGKILL)
 
-    second = start(path)
+    second = start(path).await_ready()
     assert alive(first.pid) == {}
     assert second.client.status()["live_version"] == 2
     assert second.client.infer(ROW).version == 2
@@ -85,3 +86,15 @@ def test_start_after_a_kill_ends_the_orphans_and_serves_the_live_version(
     assert not (path.parent / "state" / "run.json").exists()
     assert "Traceback" not in second.said()
     assert undrift("down", cwd=path.parent).stdout.startswith("nothing runs on")
+
+
+def test_interrupted_start_leaves_nothing(
+    start: Callable[..., Running], starter: Path, tmp_path: Path
+) -> None:
+    path = project(starter, tmp_path / "hasty", serve={"port": free_port()})
+    running = start(path)
+    eventually(lambda: "starting monitor, controller and replicas" in running.said(), PATIENCE_S)
+    assert running.end(signal.SIGINT) == 130
+    assert running.is_gone()
+    assert not (path.parent / "state" / "run.json").exists()
+    assert "Traceback" not in running.said()
