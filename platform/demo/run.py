@@ -123,9 +123,14 @@ def sections(workers: int) -> dict[str, Any]:
     """Return the configuration of a demo: defaults, but for a world that moves within minutes."""
     return {
         "serve": {"port": _free_port(), "replicas": 2},
-        "monitor": {"rows_per_false_drift": 20_000, "probation_labels": 150},
+        "monitor": {
+            "rows_per_false_drift": 20_000,
+            "probation_labels": 150,
+            "probation_alpha": 0.01,
+            "probation_tolerance": 0.1,
+        },
         "train": {"workers": workers},
-        "lifecycle": {"cooldown_s": 0.0, "backoff_s": 3.0, "backoff_max_s": 30.0},
+        "lifecycle": {"cooldown_s": 0.0, "backoff_s": 1.0, "backoff_max_s": 5.0},
     }
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from undrift.events import DriftKind
 from undrift.records import FloatArray, IntArray
 from undrift.train.settings import TrainSettings
+from undrift.train.start import collapsed
 
 _SIGNIFICANCE = 0.1  # one-sided; a candidate promoted by luck still has to pass its probation
 
@@ -90,6 +91,8 @@ def judge(
     allowed = _allowed_loss(kind, gain, settings)
     if not (np.isfinite(validation.new).all() and np.isfinite(retention.new).all()):
         return GateReport(False, "the candidate's outputs are not all finite", metrics)
+    if collapsed(validation.new.argmax(axis=1), validation.y):
+        return GateReport(False, "the candidate gives every row the same class", metrics)
     if gain < settings.min_improvement:
         wanted = f"less than train.min_improvement {settings.min_improvement:g} gained"
         return GateReport(False, f"{moved}: {wanted}", metrics)

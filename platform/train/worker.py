@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,12 @@ from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
 from undrift.train.retrain import Progress, retrain
+from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
+from undrift.train.start import choose_start, collapsed
 
+ARCHIVE = 8  # older versions that a retraining may start from
+SLOWER = 4  # a collapsed candidate is trained again with this fraction of the learning rate
 POOL_SPAN = 4  # predictions read for each labelled row that a pool may hold
 
 
@@ -103,17 +108,24 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
         if comm.rank == 0:
             worker.trainer.progress.remote(plan.run_id, progress.step, progress.steps)
 
-    result = retrain(
-        model,
-        base,
-        pool,
-        reference,
-        plan,
-        settings=settings,
-        comm=comm,
-        device=device,
-        progress=tell,
+    start = choose_start(
+        model, _archive(store, plan), pool, regime_start=plan.regime_start, device=device
     )
+    for rate in (settings.learning_rate, settings.learning_rate / SLOWER):
+        result = retrain(
+            model,
+            store.state_dict(start),
+            pool,
+            reference,
+            plan,
+            settings=settings.model_copy(update={"learning_rate": rate}),
+            comm=comm,
+            device=device,
+            progress=tell,
+        )
+        held = result.chosen.validation
+        if not collapsed(score(model, pool.x[held], device=device)[0].argmax(1), pool.y[held]):
+            break
     verdict, renewed = judge_candidate(
         model, base, result, pool, plan, settings=settings, device=device
     )
@@ -129,7 +141,7 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     metrics = {
         **outcome,
         "gate": verdict.metrics,
-        "training": result.metrics,
+        "training": {**result.metrics, "start_version": start, "learning_rate": rate},
         "flops": result.flops,
         "seconds": {
             "load": loaded - started,
@@ -147,6 +159,14 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
         run_id=plan.run_id,
     )
     return {"version": manifest.version, **outcome}
+
+
+def _archive(store: Store, plan: RetrainPlan) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+    """Yield the base version, then the newest others that were good enough to serve."""
+    good = [m.version for m in store.versions() if m.metrics.get("accepted", True)]
+    others = [v for v in good if v != plan.base_version][-ARCHIVE:]
+    for version in (plan.base_version, *others):
+        yield version, store.state_dict(version)
 
 
 def _report(worker: WorkerConfig, outcome: dict[str, Any], rank: int) -> None:
