@@ -11,6 +11,22 @@ import pytest
 
 from tests.ray.running import Running, free_port, project, undrift
 
+# Like the starter's model, but slow, so that swaps and requests overlap for sure.
+MODEL_CODE = """\
+import time
+
+from torch import nn
+
+
+class Slow(nn.Sequential):
+    def forward(self, x):
+        time.sleep(0.02)
+        return super().forward(x)
+
+
+def build():
+    return Slow(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3))
+"""
 SECTIONS = {
     "monitor": {"label_lag_rows": 1000, "join_window_rows": 20_000},
     "lifecycle": {"mode": "off", "auto_rollback": False},
@@ -31,7 +47,9 @@ def platform(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Two replicas behind the load balancer; `undrift down` ends them, and must leave nothing."""
     folder = tmp_path_factory.mktemp("shared") / "spirals"
     serve = {"port": free_port(), "replicas": 2, "max_body_bytes": 200_000}
-    running = Running(project(starter, folder, serve=serve, **SECTIONS))
+    path = project(starter, folder, serve=serve, **SECTIONS)
+    (folder / "model.py").write_text(MODEL_CODE, encoding="utf-8")
+    running = Running(path)
     try:
         yield running.await_ready()
         done = undrift("down", "--json", cwd=folder)
