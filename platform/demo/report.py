@@ -12,30 +12,30 @@ from statistics import median
 from typing import Any
 
 from undrift.demo.charts import accuracy_chart, legend, signals_chart, versions_chart
-from undrift.demo.result import DemoResult
+from undrift.demo.result import DemoResult, Goal
 from undrift.demo.style import STYLE
 
 MAX_FIGURES = 60
 SHOWN_FIGURES = 4
 
 
-def write_report(result: DemoResult, path: Path, min_gap_points: float = 0.0) -> None:
+def write_report(result: DemoResult, path: Path, goal: Goal | None = None) -> None:
     """Write the report of ``result`` to ``path``.
 
     Args:
         result: What the demo showed.
         path: An ``.html`` file; its folder must exist.
-        min_gap_points: Points by which the last fifth had to beat the frozen model.
+        goal: What it had to show.
     """
-    path.write_text(render_report(result, min_gap_points), encoding="utf-8")
+    path.write_text(render_report(result, goal), encoding="utf-8")
 
 
-def render_report(result: DemoResult, min_gap_points: float = 0.0) -> str:
+def render_report(result: DemoResult, goal: Goal | None = None) -> str:
     """Return the report of ``result`` as HTML text."""
     body = [
         f'<header><div class="brand">undrift</div><h1>{escape(result.title)}</h1>'
         f'<p class="lead">{escape(result.task)}</p></header>',
-        _verdict(result, min_gap_points),
+        _verdict(result, goal),
         _tiles(result),
         "<h2>Accuracy over the stream</h2>",
         '<p class="note">Each row is answered before its label is known. The dotted line is the '
@@ -63,8 +63,8 @@ def render_report(result: DemoResult, min_gap_points: float = 0.0) -> str:
     )
 
 
-def _verdict(result: DemoResult, min_gap_points: float) -> str:
-    closed, missing = result.closed(min_gap_points)
+def _verdict(result: DemoResult, goal: Goal | None) -> str:
+    closed, missing = result.closed(goal)
     if closed:
         said = (
             "Drift was noticed, the model was retrained on late labels and swapped under traffic, "

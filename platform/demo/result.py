@@ -65,6 +65,19 @@ class Adaptation:
 
 
 @dataclass(frozen=True, slots=True)
+class Goal:
+    """What a demo must show for its loop to count as closed.
+
+    Attributes:
+        min_gap_points: Points by which the last fifth must beat the frozen model.
+        needed: Kinds of events that must have happened.
+    """
+
+    min_gap_points: float = 0.0
+    needed: tuple[str, ...] = ("warning", "drift", "retraining", "promoted")
+
+
+@dataclass(frozen=True, slots=True)
 class DemoResult:
     """One run of a demo; every part is plain JSON.
 
@@ -133,32 +146,23 @@ class DemoResult:
     events: tuple[dict[str, Any], ...]
     versions: tuple[dict[str, Any], ...]
 
-    def closed(self, min_gap_points: float = 0.0) -> tuple[bool, list[str]]:
-        """Return whether the loop closed, and what is missing if it did not.
-
-        Args:
-            min_gap_points: Points by which the last fifth must beat the frozen model.
-        """
+    def closed(self, goal: Goal | None = None) -> tuple[bool, list[str]]:
+        """Return whether the loop closed, and what is missing if it did not."""
+        goal = goal or Goal()
         missing = []
         if self.rows < self.stream_rows:
             missing.append(f"the stream ended early, after {self.rows} of {self.stream_rows} rows")
-        for kind, name in (
-            ("warning", "warning"),
-            ("drift", "drift"),
-            ("retraining", "retraining"),
-            ("promoted", "promotion"),
-        ):
-            if not self.counts[kind]:
-                missing.append(f"no {name}")
+        names = {"promoted": "promotion"}
+        missing += [f"no {names.get(k, k)}" for k in goal.needed if not self.counts[k]]
         if self.failed_requests:
             missing.append(f"{self.failed_requests} failed requests")
         if self.mixed_answers:
             missing.append(f"{self.mixed_answers} answers of a version that should not be live")
         gap = self.fifths[-1].gap_points
-        if not gap >= min_gap_points:
+        if not gap >= goal.min_gap_points:
             missing.append(
                 f"the last fifth is {gap:+.1f} points from the frozen model, "
-                f"not at least {min_gap_points:+.1f}"
+                f"not at least {goal.min_gap_points:+.1f}"
             )
         return not missing, missing
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from undrift.demo.recording import Recording, Snapshot, snapshot
-from undrift.demo.result import DemoResult, accuracy, mixed_answers, summarise
+from undrift.demo.result import DemoResult, Goal, accuracy, mixed_answers, summarise
 from undrift.demo.streams import UNKNOWN, Rows, Stream, fixed_lag
 
 N = 1000
@@ -81,7 +81,7 @@ def test_gap_is_measured_by_fifths() -> None:
 
 
 def test_loop_that_closed_lacks_nothing() -> None:
-    assert result().closed(20.0) == (True, [])
+    assert result().closed(Goal(20.0)) == (True, [])
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_what_is_missing_is_named(change: dict[str, object], said: str) -> None:
 
 
 def test_too_small_a_gap_is_missing() -> None:
-    closed, missing = result(swap_row=960).closed(20.5)
+    closed, missing = result(swap_row=960).closed(Goal(20.5))
     assert not closed
     assert missing == ["the last fifth is +20.0 points from the frozen model, not at least +20.5"]
 
@@ -110,7 +110,7 @@ def test_too_small_a_gap_is_missing() -> None:
 def test_gap_that_cannot_be_measured_is_missing() -> None:
     stream, record = played()
     record.predicted[800:] = -1
-    assert not summarise(stream, record, 100.0).closed(0.0)[0]
+    assert not summarise(stream, record, 100.0).closed()[0]
 
 
 def test_drift_is_paired_with_the_promotion_that_answers_it() -> None:
