@@ -94,7 +94,7 @@ def test_interrupted_start_leaves_nothing(
     path = project(starter, tmp_path / "hasty", serve={"port": free_port()})
     running = start(path)
     eventually(lambda: "starting monitor, controller and replicas" in running.said(), PATIENCE_S)
-    assert running.end(signal.SIGINT) == 130
+    assert running.end(signal.SIGINT) in (130, -signal.SIGINT)  # a shell says 130 for both
     assert running.is_gone()
     assert not (path.parent / "state" / "run.json").exists()
     assert "Traceback" not in running.said()
