@@ -137,11 +137,21 @@ class MonitorActor:
             self._lost_rows += sum(len(part) for part in predictions)
             for _, done in labels:
                 done.set_exception(error)
-            self._monitor, self._tick, self._row = await asyncio.to_thread(self._restore)
+            await self._restore_at_last()
             return
         for _, done in labels:
             if not done.cancelled():
                 done.set_result(None)
+
+    async def _restore_at_last(self) -> None:
+        """Read the state anew, as often as it takes: the disk may be full or away for a while."""
+        while True:
+            try:
+                self._monitor, self._tick, self._row = await asyncio.to_thread(self._restore)
+                return
+            except Exception as error:
+                self._failure = f"{type(error).__name__}: {error}"
+                await asyncio.sleep(1.0)
 
     def _one_tick(self, parts: list[Predictions], label_parts: list[Labels]) -> None:
         rows = Predictions.concat(parts).numbered(self._row) if parts else None

@@ -58,7 +58,8 @@ def worker_loop(config: dict[str, Any]) -> None:
     comm: Comm = TorchDistributed() if context.get_world_size() > 1 else SingleProcess()
     os.nice(worker.settings.nice)
     torch.set_num_threads(worker.settings.threads)
-    load_factory(worker.model.factory, worker.search_path)
+    model = load_factory(worker.model.factory, worker.search_path)()
+    torch.optim.AdamW(model.parameters())  # the first optimizer of a process imports for a second
     group = ray.util.get_current_placement_group()
     ray.get(worker.trainer.join.remote(worker.session, rank, group.id.hex() if group else ""))
     done = 0

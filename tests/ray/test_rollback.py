@@ -1,0 +1,72 @@
+"""A promoted version that is worse on late labels is taken back without a hand."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.ray.running import Running, free_port, project, settled
+from tests.support import eventually
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def automatic(starter: Path, tmp_path: Path) -> Iterator[Running]:
+    """One replica, in automatic mode."""
+    sections = {
+        "serve": {"port": free_port(), "replicas": 1},
+        "monitor": {"probation_labels": 200},
+        "lifecycle": {"mode": "auto", "cooldown_s": 600.0},
+    }
+    running = Running(project(starter, tmp_path / "spirals", **sections))
+    try:
+        yield running.await_ready()
+    finally:
+        running.end(signal.SIGINT)
+        running.kill_all()
+
+
+def test_worse_version_fails_its_probation_and_is_rolled_back(automatic: Running) -> None:
+    client, store = automatic.client, automatic.store
+    data = np.load(automatic.config.reference)
+    x, y = data["x"], data["y"]
+    sent = 0
+
+    def ask(rows: int) -> int:
+        """Ask and label some reference rows; returns the version that answered."""
+        nonlocal sent
+        index = np.arange(sent, sent + rows) % len(y)
+        answer = client.infer(x[index], f"row-{sent}")
+        told = client.feedback(answer.ids, y[index].tolist())
+        assert told == {"accepted": rows, "rejected": []}
+        sent += rows
+        return answer.version
+
+    for _ in range(10):
+        assert ask(50) == 1
+    state = {name: value.clone() for name, value in store.state_dict(1).items()}
+    (bias,) = (name for name, value in state.items() if value.shape == (3,))
+    state[bias] += torch.tensor([30.0, 0.0, 0.0])  # says the first class to all
+    bad = store.add_version(
+        state, parent=1, reference=store.reference(1), metrics={}, plan=None
+    ).version
+    client.promote(bad)
+    eventually(settled(automatic, bad))
+    assert client.status()["phase"] == "promoted"
+
+    def taken_back() -> bool:
+        ask(20)
+        return client.status()["live_version"] == 1
+
+    eventually(taken_back, 60)
+    eventually(settled(automatic, 1))
+    status = client.status()
+    assert status["phase"] == "rolled_back"
+    assert status["counts"]["rolled_back"] == 1
+    assert ask(20) == 1
