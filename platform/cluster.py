@@ -110,6 +110,7 @@ def _start_ray() -> str:
 
     ray_worker.print_to_stdstream = quiet
     context = ray.init(
+        address="local",  # whatever RAY_ADDRESS says
         num_cpus=max(4, os.cpu_count() or 1),
         namespace=NAMESPACE,
         include_dashboard=False,

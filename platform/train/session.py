@@ -70,6 +70,7 @@ class TrainerActor:
         self._plans: list[RetrainPlan] = []
         self._outcomes: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._finished = 0
+        self._stopping = False
         self._cancelled: set[str] = set()
         self._progress: dict[str, Any] = {}
         self._idle_since = time.time()
@@ -81,7 +82,7 @@ class TrainerActor:
     def stage(self) -> None:
         """Start workers and let them wait, unless some wait already."""
         self._idle_since = time.time()
-        if self._fit is None or self._fit.done():
+        if not self._stopping and (self._fit is None or self._fit.done()):
             self._session = uuid.uuid4().hex[:12]
             self._ready_workers.clear()
             self._fit = asyncio.get_running_loop().create_task(self._run(self._session))
@@ -131,6 +132,7 @@ class TrainerActor:
 
     async def stop(self) -> None:
         """End the session and wait until its workers are gone."""
+        self._stopping = True
         self._session = ""
         self._notify()
         if self._fit is not None:
@@ -205,9 +207,9 @@ class TrainerActor:
         self._changed = asyncio.Event()
 
     async def _run(self, session: str) -> None:
+        failure = ""
         try:
             await asyncio.to_thread(self._blocking_fit, session)
-            failure = "the training session ended early"
         except Exception as error:  # every run that waits is told; the next plan starts anew
             failure = f"the training workers failed: {error}"
         finally:
@@ -215,11 +217,14 @@ class TrainerActor:
         if session == self._session:
             self._session = ""
         unserved = self._plans[self._finished :]
+        if unserved and not failure and not self._stopping:  # posted while the session went idle
+            asyncio.get_running_loop().call_soon(self.stage)
+            return
         self._finished = len(self._plans)
         for plan in unserved:
             future = self._outcomes.pop(plan.run_id, None)
             if future is not None and not future.done():
-                future.set_exception(TrainingError(failure))
+                future.set_exception(TrainingError(failure or "the trainer was stopped"))
 
     def _blocking_fit(self, session: str) -> None:
         settings = self._settings

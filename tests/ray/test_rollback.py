@@ -32,7 +32,9 @@ def automatic(starter: Path, tmp_path: Path) -> Iterator[Running]:
         running.kill_all()
 
 
-def test_worse_version_fails_its_probation_and_is_rolled_back(automatic: Running) -> None:
+def test_worse_version_is_rolled_back_and_an_operator_retrains_the_old_one(
+    automatic: Running,
+) -> None:
     client, store = automatic.client, automatic.store
     data = np.load(automatic.config.reference)
     x, y = data["x"], data["y"]
@@ -70,3 +72,13 @@ def test_worse_version_fails_its_probation_and_is_rolled_back(automatic: Running
     assert status["phase"] == "rolled_back"
     assert status["counts"]["rolled_back"] == 1
     assert ask(20) == 1
+
+    client.retrain(method="finetune", steps=50)
+    eventually(lambda: len(store.versions()) == 3, 120)
+    retrained = store.manifest(3)
+    assert (retrained.parent, retrained.plan["method"], retrained.plan["steps"]) == (
+        1,
+        "finetune",
+        50,
+    )
+    eventually(lambda: client.status()["phase"] not in ("retraining", "swapping"), 60)
