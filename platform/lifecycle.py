@@ -189,8 +189,9 @@ def _retry(state: State, event: Event, *before: Instruction) -> Step:
     enough = evidence.labels_missing or evidence.regime_rows >= settings.min_regime_rows
     due = settings.mode != "off" and event.at >= state.not_before and enough
     if not due or evidence.level != Level.DRIFT or evidence.version != state.live:
-        waiting = "" if before else "drift is known; waiting for labels, back-off or an operator"
-        return Step(state, before, waiting)
+        if not before:
+            return Step(state, ignored="drift is known; waiting for labels, back-off, an operator")
+        return Step(state, before if settings.mode == "off" else (*before, Stage()))
     return _train(replace(state, evidence=evidence), event.at, "drift", *before)
 
 

@@ -133,7 +133,7 @@ def sections(workers: int) -> dict[str, Any]:
             "probation_alpha": 0.01,
             "probation_tolerance": 0.1,
         },
-        "train": {"workers": workers},
+        "train": {"workers": workers, "keep_staged": True},
         "lifecycle": {"cooldown_s": 0.0, "backoff_s": 1.0, "backoff_max_s": 5.0},
     }
 

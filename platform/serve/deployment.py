@@ -48,7 +48,6 @@ from undrift.store import Store
 JSON = "application/json"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MONITOR_TIMEOUT_S = 15.0
-TAP_IN_FLIGHT = 4
 OPERATOR_VERBS = ("retrain", "promote", "rollback", "pause", "resume")
 VIEWS = ("status", "drift", "versions", "events")
 
@@ -175,18 +174,25 @@ class ModelReplica:
             body = await _read(request, self._settings.max_body_bytes)
             content_type = request.headers.get("content-type", "")
             asked = parse_infer(body, content_type, self._spec, self._settings)
-            if len(asked.x) >= self._settings.max_batch_size:
-                answer = (await self._compute_batch([asked]))[0]
-            else:
-                answer = await self._forward(asked)
+            answer = await asyncio.wait_for(self._answer(asked), self._settings.request_timeout_s)
             answered = answer.version
             content = encode_infer(asked, answer.output, self._spec, answer.version, answer.hash)
             return Response(content, media_type=JSON)
         except RequestError as error:
             code = error.status
             raise
+        except TimeoutError:
+            code = 503
+            limit = self._settings.request_timeout_s
+            raise RequestError(f"no answer within {limit:g} s; try again", code) from None
         finally:
             self._metrics.request(answered, code, time.perf_counter() - started)
+
+    async def _answer(self, request: InferRequest) -> Answer:
+        """Answer a request, in a batch with others unless it fills one."""
+        if len(request.x) >= self._settings.max_batch_size:
+            return (await self._compute_batch([request]))[0]
+        return await self._forward(request)  # type: ignore[no-any-return]
 
     @serve.batch(batch_size_fn=lambda items: sum(len(item.x) for item in items))  # type: ignore[untyped-decorator]
     async def _forward(self, requests: list[InferRequest]) -> list[Answer]:

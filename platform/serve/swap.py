@@ -150,10 +150,6 @@ class SwapCoordinator:
         """Announce a replica that is starting; swaps wait for it from now on."""
         self._members.setdefault(replica_id, _Member(now + self.settings.start_grace_s))
 
-    def leave(self, replica_id: str) -> None:
-        """Take out a replica that stops, without waiting for its lease to end."""
-        self._members.pop(replica_id, None)
-
     def begin(self, swap_id: str, target: Target, now: float) -> None:
         """Start bringing all replicas to ``target``.
 
@@ -163,14 +159,6 @@ class SwapCoordinator:
         if swap_id == (self._swap.id if self._swap else self._last and self._last.swap_id):
             return
         self._swap = _Swap(swap_id, target, now + self.settings.prepare_timeout_s)
-
-    def cancel(self, swap_id: str, reason: str) -> bool:
-        """Give up a swap; returns False if it is over, or decided already."""
-        swap = self._swap
-        if swap is None or swap.id != swap_id or swap.committing:
-            return False
-        self._fail(swap, reason)
-        return True
 
     def poll(self, replica_id: str, status: ReplicaStatus, now: float) -> Command | None:
         """Take note of what a replica has, and tell it what to do; None: wait and poll again."""

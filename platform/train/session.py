@@ -33,6 +33,7 @@ from undrift.train.worker import WorkerConfig, worker_loop
 
 WORKER_RETRIES = 3
 LONG_POLL_S = 5.0
+RESTAGE_S = 5.0
 SESSION_FILE = "training.json"
 
 
@@ -76,6 +77,8 @@ class TrainerActor:
         self._idle_since = time.time()
         self._changed = asyncio.Event()
         self._release_leftovers()
+        if settings.keep_staged:
+            self.stage()
 
     # ------------------------------------------------------------------ for the controller
 
@@ -156,7 +159,8 @@ class TrainerActor:
             index = max(done, self._finished)
             if index < len(self._plans):
                 return {**self._plans[index].to_dict(), "index": index}
-            if time.time() - self._idle_since > self._settings.idle_s:
+            idle_s = time.time() - self._idle_since
+            if idle_s > self._settings.idle_s and not self._settings.keep_staged:
                 self._session = ""
                 break
             if time.time() > deadline:
@@ -217,6 +221,8 @@ class TrainerActor:
         if session == self._session:
             self._session = ""
         unserved = self._plans[self._finished :]
+        if self._settings.keep_staged:
+            asyncio.get_running_loop().call_later(RESTAGE_S, self.stage)
         if unserved and not failure and not self._stopping:  # posted while the session went idle
             asyncio.get_running_loop().call_soon(self.stage)
             return

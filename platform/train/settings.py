@@ -47,3 +47,6 @@ class TrainSettings(Section):
     """CPU niceness of the workers, so that serving goes first."""
     idle_s: float = Field(default=600.0, gt=0.0)
     """Seconds that workers started by a warning wait for the alarm."""
+    keep_staged: bool = False
+    """Keep the workers waiting at all times, not only from a warning on: the quickest answer to an
+    alarm, for the price of their memory."""

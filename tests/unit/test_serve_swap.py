@@ -131,16 +131,6 @@ def test_silent_replica_is_left_out_after_its_lease() -> None:
     assert poll(c, b, 7) == Load(V2)
 
 
-def test_replica_that_leaves_is_not_waited_for() -> None:
-    c, a, b = coordinator(), Replica("a"), Replica("b")
-    poll(c, b, 0)
-    c.begin("s", V2, 0)
-    poll(c, a, 0)
-    a.finish()
-    c.leave("b")
-    assert poll(c, a, 1) == Commit("s")
-
-
 def test_registered_replica_is_waited_for_during_its_grace() -> None:
     c, a = coordinator(), Replica("a")
     c.register("new", 0)
@@ -185,19 +175,8 @@ def test_decided_swap_is_never_given_up() -> None:
     b.finish()
     poll(c, a, 1)
     assert poll(c, b, 1) == Commit("s")
-    assert not c.cancel("s", "operator")
     assert c.outcome(1_000) == Pending("s", ())  # all died; the next one to come decides
     assert poll(c, Replica("c", ReplicaStatus(None)), 1_001) == Load(V2)
-
-
-def test_cancel_before_the_decision() -> None:
-    c, a = coordinator(), Replica("a")
-    c.begin("s", V2, 0)
-    poll(c, a, 0)
-    assert not c.cancel("another", "operator")
-    assert c.cancel("s", "operator")
-    assert poll(c, a, 1) == Abort("s")
-    assert c.outcome(1) == Failed("s", "operator")
 
 
 def test_newer_swap_overtakes_the_older() -> None:
