@@ -27,7 +27,7 @@ from starlette.exceptions import HTTPException
 from undrift.config import Config
 from undrift.errors import RequestError, StoreError
 from undrift.model import load_factory
-from undrift.records import FloatArray, Predictions
+from undrift.records import FloatArray, Labels, Predictions
 from undrift.serve.body import parse_json
 from undrift.serve.feedback import parse_feedback
 from undrift.serve.follower import Follower, deliver
@@ -241,10 +241,24 @@ class ModelReplica:
             body, content_type, self._spec, self._settings, time.time()
         )
         if len(labels):
-            await self._ask(self._monitor.feedback.remote(labels), "the labels were not stored")
+            await self._store_labels(labels)
         self._metrics.labels("accepted", len(labels))
         self._metrics.labels("rejected", len(rejected))
         return {"accepted": len(labels), "rejected": rejected}
+
+    async def _store_labels(self, labels: Labels) -> None:
+        """Hand labels to the monitor; a restarting monitor is waited for, repeats do no harm."""
+        deadline = time.monotonic() + MONITOR_TIMEOUT_S
+        while True:
+            try:
+                await asyncio.wait_for(self._monitor.feedback.remote(labels), MONITOR_TIMEOUT_S)
+                return
+            except RayTaskError as error:
+                raise RequestError(f"the labels were not stored: {error.cause}", 503) from error
+            except (RayActorError, TimeoutError) as error:
+                if time.monotonic() > deadline:
+                    raise RequestError("the labels were not stored; try again", 503) from error
+                await asyncio.sleep(0.2)
 
     # ------------------------------------------------------------------ health and metadata
 
