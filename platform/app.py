@@ -29,6 +29,41 @@ FIRST_RUN = "initial"
 Say = Callable[[str], None]
 
 
+class Interrupt:
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt, and keeps them in mind.
+
+    A signal may strike while a library runs a callback and swallows what it raises; `check` then
+    raises it again.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def install(self) -> None:
+        """Take over both signals, in the main thread; again after others have done so."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            before = self._previous.setdefault(sign, signal.getsignal(sign))
+            if before != signal.SIG_IGN:  # as for a background job of a shell: so be it
+                signal.signal(sign, self._strike)
+
+    def restore(self) -> None:
+        """Give the signals back."""
+        for sign, handler in self._previous.items():
+            signal.signal(sign, handler)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if one of the signals came."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _strike(self, *_: Any) -> None:
+        self._asked = True
+        raise KeyboardInterrupt
+
+
 @dataclass
 class Handle:
     """A running platform.
@@ -37,19 +72,25 @@ class Handle:
         url: Where it answers.
         token: What operators send as bearer token.
         actors: Ray handles of ``controller``, ``monitor`` and ``trainer``.
+        interrupt: The signals that ask it to stop.
         notes: Remarks for the user, such as a fallback.
     """
 
     url: str
     token: str
     actors: dict[str, Any]
+    interrupt: Interrupt
     notes: list[str] = field(default_factory=list)
-    _stopped: threading.Event = field(default_factory=threading.Event)
 
     def wait(self) -> None:
-        """Return when a signal asks the platform to stop."""
-        while not self._stopped.wait(0.5):
-            pass
+        """Wait for a signal that asks the platform to stop.
+
+        Raises:
+            KeyboardInterrupt: It came.
+        """
+        while True:
+            self.interrupt.check()
+            time.sleep(0.2)
 
 
 @contextmanager
@@ -65,8 +106,8 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
     """
     runfile = RunFile(config.state)
     runfile.claim()
-    previous = signal.getsignal(signal.SIGTERM)
-    _on_sigterm(_interrupt)
+    interrupt = Interrupt()
+    interrupt.install()
     try:
         cluster.claim_port(config.serve.host, config.serve.port)
         say("checking model, weights and reference")
@@ -74,12 +115,14 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
         say("starting Ray")
         folder, note = cluster.start(config.serve)
         try:
-            _on_sigterm(_interrupt)  # Ray has put its own in place
+            interrupt.install()  # Ray has put its own in place
+            interrupt.check()
             say("starting monitor, controller and replicas")
-            handle = _place(config, runfile.token(create=True))
+            handle = _place(config, runfile.token(create=True), interrupt)
             handle.notes += [note] if note else []
             _await_ready(handle, config)
             runfile.claim(handle.url)
+            interrupt.check()
             yield handle
             say("stopping")
             _settle(handle)
@@ -87,16 +130,7 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
             cluster.stop(folder)
     finally:
         runfile.release()
-        _on_sigterm(previous)
-
-
-def _on_sigterm(handler: Any) -> None:
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
+        interrupt.restore()
 
 
 def prepare_state(config: Config) -> None:
@@ -134,7 +168,7 @@ def prepare_state(config: Config) -> None:
     )
 
 
-def _place(config: Config, token: str) -> Handle:
+def _place(config: Config, token: str, interrupt: Interrupt) -> Handle:
     """Create the actors and the Serve application."""
     import ray
     from ray.serve.config import BackpressureConfig
@@ -181,7 +215,7 @@ def _place(config: Config, token: str) -> Handle:
     _run_application(application, f"undrift-{name}")
     host = config.serve.host if loopback else "127.0.0.1"
     actors = {"controller": controller, "monitor": monitor, "trainer": trainer}
-    return Handle(f"http://{host}:{config.serve.port}", token, actors)
+    return Handle(f"http://{host}:{config.serve.port}", token, actors, interrupt)
 
 
 def _run_application(application: Any, name: str) -> None:
@@ -211,6 +245,7 @@ def _await_ready(handle: Handle, config: Config) -> None:
         except UndriftError as error:
             problem = str(error)
         _check_alive(handle)
+        handle.interrupt.check()
         time.sleep(0.1)
     raise PlatformError(f"the platform was not ready within {READY_TIMEOUT_S:g} s: {problem}")
 

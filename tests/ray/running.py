@@ -97,6 +97,7 @@ class Running:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
+                    preexec_fn=_heed_interrupts,
                     text=True,
                 )
             self.pid = self._child.pid
@@ -141,6 +142,11 @@ class Running:
                 os.kill(pid, signal.SIGKILL)
         if self._child is not None:
             self._child.wait()
+
+
+def _heed_interrupts() -> None:
+    """Undo what a shell does to its background jobs, in which these tests may run."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def alive(session: int) -> dict[int, str]:
