@@ -29,6 +29,8 @@ CONFIG_VARIABLE = "UNDRIFT_CONFIG"
 
 
 def _resolved(path: Path, info: ValidationInfo) -> Path:
+    if path.parts and path.parts[0].endswith(":"):
+        raise ValueError("a path on this machine; URLs of object stores are not supported yet")
     folder = (info.context or {}).get("folder")
     return path.expanduser() if folder is None else (folder / path.expanduser()).resolve()
 

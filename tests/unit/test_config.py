@@ -130,6 +130,7 @@ def test_missing_file_says_who_named_it(tmp_path: Path, monkeypatch: pytest.Monk
         ({"model__classes": 1}, "model.classes: got 1, expected 2 or more classes"),
         ({"model__classes": ["a", "a"]}, "model.classes: got ['a', 'a'], expected 2 or more"),
         ({"model__weights": "gone"}, "model.weights: got 'gone', expected an existing file;"),
+        ({"state": "s3://bucket/x"}, "state: got 's3://bucket/x', expected a path on this machine"),
         ({"reference": None}, "reference: missing; expected held-out labelled rows"),
         ({"model": None}, "model: missing; expected the model to serve"),
         ({"monitor__label_lag_rows": 10**9}, "monitor: join_window_rows (100000) must be"),
