@@ -196,7 +196,10 @@ def _place(config: Config, token: str, interrupt: Interrupt) -> Handle:
 
     folder = config.folder
     monitor = actor("monitor", MonitorActor, config.state, config.monitor, 1)
-    trainer = actor("trainer", TrainerActor, config.state, config.train, config.model, folder)
+    reference_rows = config.monitor.min_reference_rows
+    trainer = actor(
+        "trainer", TrainerActor, config.state, config.train, config.model, folder, reference_rows
+    )
     controller = actor("controller", ControllerActor, config, monitor, trainer)
     loopback = config.serve.host in LOOPBACK
     replica: Any = ModelReplica  # a class to the type checker, a Serve deployment at run time

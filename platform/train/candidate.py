@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from undrift.errors import TrainingError
 from undrift.model import load_weights
 from undrift.records import Reference
 from undrift.train.gate import Comparison, GateReport, judge
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import REFERENCE_ROW, Chosen, Pool
+from undrift.train.pool import REFERENCE_ROW, Chosen, Pool, held_out
 from undrift.train.retrain import TrainResult
 from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
@@ -28,6 +29,7 @@ def judge_candidate(
     plan: RetrainPlan,
     *,
     settings: TrainSettings,
+    head: str = "auto",
     device: torch.device | str = "cpu",
 ) -> tuple[GateReport, Reference]:
     """Judge what a retraining made against its base version, and make the reference to watch it by.
@@ -39,6 +41,7 @@ def judge_candidate(
         pool: The pool that it was given.
         plan: The plan that it was given.
         settings: The gate's tolerances.
+        head: Linear layer whose input is the embedding.
         device: Where to run the two versions.
 
     Returns:
@@ -54,7 +57,9 @@ def judge_candidate(
         Comparison(o, n, pool.y[i]) for o, n, i in zip(old, new, rows, strict=True)
     )
     verdict = judge(validation, retention, plan.kind, settings)
-    return verdict, build_reference(model, pool, result.chosen, seed=plan.seed, device=device)
+    return verdict, build_reference(
+        model, pool, result.chosen, seed=plan.seed, head=head, device=device
+    )
 
 
 def build_reference(
@@ -63,6 +68,7 @@ def build_reference(
     chosen: Chosen,
     *,
     seed: int,
+    head: str = "auto",
     device: torch.device | str = "cpu",
 ) -> Reference:
     """Return the reference of a new version, as the new model sees it.
@@ -78,6 +84,7 @@ def build_reference(
         pool: The pool that it was trained from.
         chosen: The rows that were used.
         seed: Seed of the subsampling.
+        head: Linear layer whose input is the embedding.
         device: Where to run the model.
     """
     older = np.union1d(np.flatnonzero(pool.row == REFERENCE_ROW), chosen.retention)
@@ -85,7 +92,7 @@ def build_reference(
     if len(older) > _OLDER_ROWS:
         older = np.sort(np.random.default_rng(seed).choice(older, _OLDER_ROWS, replace=False))
     index = np.concatenate([older, chosen.validation])
-    output, embedding = score(model, pool.x[index], device=device)
+    output, embedding = score(model, pool.x[index], head=head, device=device)
     return Reference(
         x=pool.x[index],
         y=pool.y[index],
@@ -93,3 +100,22 @@ def build_reference(
         output=output,
         recent=np.repeat([False, True], [len(older), len(chosen.validation)]),
     )
+
+
+def check_reference(pool: Pool, regime_start: int, rows: int) -> None:
+    """Check that a candidate could be watched: its signals are calibrated on held-out rows.
+
+    Args:
+        pool: The labelled rows.
+        regime_start: First row of the regime to train for.
+        rows: Held-out rows of it that the monitor needs.
+
+    Raises:
+        TrainingError: There are fewer.
+    """
+    found = int((held_out(pool) & (pool.row >= regime_start)).sum())
+    if found < rows:
+        raise TrainingError(
+            f"only {found} held-out labelled rows of the regime since row {regime_start}; the "
+            f"monitor needs {rows} to watch a new version; wait for more labels"
+        )

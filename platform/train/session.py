@@ -57,23 +57,28 @@ class TrainerActor:
         settings: The train section of the configuration.
         model: The model section of the configuration.
         search_path: Folder that holds the user's model module.
+        reference_rows: Held-out rows of its regime that a new version is watched by, at least.
     """
 
     def __init__(
-        self, state: Path, settings: TrainSettings, model: ModelSection, search_path: Path
+        self,
+        state: Path,
+        settings: TrainSettings,
+        model: ModelSection,
+        search_path: Path,
+        reference_rows: int,
     ) -> None:
         self._state_dir, self._settings = Path(state), settings
         self._model, self._search_path = model, search_path
+        self._reference_rows = reference_rows
         self._store = Store(state)
         self._session = ""
         self._fit: asyncio.Task[None] | None = None
-        self._ready_workers: set[int] = set()
         self._plans: list[RetrainPlan] = []
         self._outcomes: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._finished = 0
         self._stopping = False
         self._cancelled: set[str] = set()
-        self._progress: dict[str, Any] = {}
         self._idle_since = time.time()
         self._changed = asyncio.Event()
         self._release_leftovers()
@@ -87,7 +92,6 @@ class TrainerActor:
         self._idle_since = time.time()
         if not self._stopping and (self._fit is None or self._fit.done()):
             self._session = uuid.uuid4().hex[:12]
-            self._ready_workers.clear()
             self._fit = asyncio.get_running_loop().create_task(self._run(self._session))
 
     async def train(self, instruction: dict[str, Any], rows: int) -> dict[str, Any]:
@@ -123,16 +127,6 @@ class TrainerActor:
         if outcome is not None and not outcome.done():
             outcome.set_exception(TrainingError(f"{run_id} was cancelled"))
 
-    def status(self) -> dict[str, Any]:
-        """Return what the session is doing."""
-        running = self._fit is not None and not self._fit.done()
-        return {
-            "session": self._session if running else "",
-            "workers_ready": len(self._ready_workers) if running else 0,
-            "workers": self._settings.workers,
-            "progress": self._progress,
-        }
-
     async def stop(self) -> None:
         """End the session and wait until its workers are gone."""
         self._stopping = True
@@ -143,9 +137,8 @@ class TrainerActor:
 
     # ------------------------------------------------------------------ for the workers
 
-    async def join(self, session: str, rank: int, placement_group: str) -> None:
-        """Tell that a worker is ready for plans."""
-        self._ready_workers.add(rank)
+    def join(self, session: str, placement_group: str) -> None:
+        """Take note of what a session has reserved, for a trainer that comes after a kill."""
         record = json.dumps({"session": session, "placement_group": placement_group})
         (self._state_dir / SESSION_FILE).write_text(record)
 
@@ -173,15 +166,10 @@ class TrainerActor:
         """Return whether a run has been given up."""
         return run_id in self._cancelled
 
-    def progress(self, run_id: str, step: int, steps: int) -> None:
-        """Take note of how far a run has come."""
-        self._progress = {"run_id": run_id, "step": step, "steps": steps}
-
     def finish(self, index: int, outcome: dict[str, Any]) -> None:
         """Take the outcome of the plan at ``index``: the verdict, or ``{"error": text}``."""
         self._finished = index + 1
         self._idle_since = time.time()
-        self._progress = {}
         future = self._outcomes.pop(self._plans[index].run_id)
         if future.done():
             return
@@ -216,8 +204,6 @@ class TrainerActor:
             await asyncio.to_thread(self._blocking_fit, session)
         except Exception as error:  # every run that waits is told; the next plan starts anew
             failure = f"the training workers failed: {error}"
-        finally:
-            self._ready_workers.clear()
         if session == self._session:
             self._session = ""
         unserved = self._plans[self._finished :]
@@ -243,6 +229,7 @@ class TrainerActor:
             settings=settings,
             model=self._model,
             search_path=self._search_path,
+            reference_rows=self._reference_rows,
         )
         trainer = _Trainer(
             worker_loop,

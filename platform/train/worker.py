@@ -20,11 +20,11 @@ from undrift.config import ModelSection
 from undrift.errors import TrainingError, UndriftError
 from undrift.model import load_factory
 from undrift.store import Store
-from undrift.train.candidate import judge_candidate
+from undrift.train.candidate import check_reference, judge_candidate
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
-from undrift.train.retrain import Progress, retrain
+from undrift.train.retrain import retrain
 from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
 from undrift.train.start import choose_start, collapsed
@@ -44,6 +44,7 @@ class WorkerConfig:
     settings: TrainSettings
     model: ModelSection
     search_path: Path
+    reference_rows: int
 
 
 def worker_loop(config: dict[str, Any]) -> None:
@@ -61,7 +62,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     model = load_factory(worker.model.factory, worker.search_path)()
     torch.optim.AdamW(model.parameters())  # the first optimizer of a process imports for a second
     group = ray.util.get_current_placement_group()
-    ray.get(worker.trainer.join.remote(worker.session, rank, group.id.hex() if group else ""))
+    ray.get(worker.trainer.join.remote(worker.session, group.id.hex() if group else ""))
     done = 0
     while True:
         message = ray.get(worker.trainer.next_plan.remote(worker.session, done))
@@ -104,11 +105,7 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     model = load_factory(worker.model.factory, worker.search_path)()
     base = store.state_dict(plan.base_version)
     loaded = time.perf_counter()
-
-    def tell(progress: Progress) -> None:
-        if comm.rank == 0:
-            worker.trainer.progress.remote(plan.run_id, progress.step, progress.steps)
-
+    check_reference(pool, plan.regime_start, worker.reference_rows)
     start = choose_start(
         model, _archive(store, plan), pool, regime_start=plan.regime_start, device=device
     )
@@ -122,13 +119,19 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
             settings=settings.model_copy(update={"learning_rate": rate}),
             comm=comm,
             device=device,
-            progress=tell,
         )
         held = result.chosen.validation
         if not collapsed(score(model, pool.x[held], device=device)[0].argmax(1), pool.y[held]):
             break
     verdict, renewed = judge_candidate(
-        model, base, result, pool, plan, settings=settings, device=device
+        model,
+        base,
+        result,
+        pool,
+        plan,
+        settings=settings,
+        head=worker.model.embedding,
+        device=device,
     )
     outcome = {
         "accepted": verdict.accepted,

@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from undrift.errors import TrainingError
 from undrift.events import DriftKind
+from undrift.train.candidate import build_reference, check_reference
 from undrift.train.gate import Comparison, judge
-from undrift.train.pool import Pool
+from undrift.train.pool import Pool, choose
 from undrift.train.settings import TrainSettings
 from undrift.train.start import choose_start, collapsed
 
@@ -51,6 +53,19 @@ def test_collapsed_live_version_is_kept_when_there_is_no_other(pool: Pool) -> No
 def test_without_held_out_rows_the_live_version_is_the_start(pool: Pool) -> None:
     versions = [(7, threshold(-1)), (3, threshold(1))]
     assert choose_start(nn.Linear(1, 2), versions, pool, regime_start=10_000) == 7
+
+
+def test_too_few_held_out_rows_to_watch_a_candidate_by_are_refused(pool: Pool) -> None:
+    check_reference(pool, 150, 50)  # of 250 rows in a row, every fifth block of ten
+    with pytest.raises(TrainingError, match=r"only 40 held-out .* needs 50"):
+        check_reference(pool, 200, 50)
+
+
+def test_reference_of_a_new_version_has_the_configured_embedding(pool: Pool) -> None:
+    model = nn.Sequential(nn.Linear(1, 5), nn.Linear(5, 2))
+    chosen = choose(pool, kind=DriftKind.NONE, regime_start=0, settings=TrainSettings(), seed=0)
+    assert build_reference(model, pool, chosen, seed=0).embedding.shape[1] == 5
+    assert build_reference(model, pool, chosen, seed=0, head="0").embedding.shape[1] == 1
 
 
 def test_one_class_in_the_data_is_not_a_collapse() -> None:
