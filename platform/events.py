@@ -29,6 +29,27 @@ class DriftKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that moved, and by how much; the larger the effect, the more it moved.
+
+    Attributes:
+        what: ``feature``, ``embedding``, ``class``, ``confidence`` or ``segment``.
+        name: Which one, as ``nswprice``, ``x[3]``, ``cat`` or ``site=north``.
+        measure: The effect size's name, as ``hellinger`` or ``share``.
+        effect: The effect size; 0 is no change.
+        before: On the reference: a mean, a share or an accuracy.
+        now: The same on recent rows.
+    """
+
+    what: str
+    name: str
+    measure: str
+    effect: float
+    before: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class SignalReport:
     """The state of one signal.
 
@@ -40,6 +61,7 @@ class SignalReport:
         drift_at: Statistic at which the level becomes drift.
         change_row: Estimated first row of the new regime while the level is above none.
         since_row: Row at which the present level was reached.
+        changes: What moved most, largest effect first; empty while the level is none.
     """
 
     name: str
@@ -49,6 +71,7 @@ class SignalReport:
     drift_at: float
     change_row: int | None = None
     since_row: int | None = None
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +285,7 @@ _TYPES: dict[str, type] = {
 EVENTS: tuple[type[Event], ...] = tuple(
     cls for cls in _TYPES.values() if issubclass(cls, Event) and cls is not Event
 )
-_NESTED: dict[str, Any] = {"evidence": Evidence, "signals": SignalReport}
+_NESTED: dict[str, Any] = {"evidence": Evidence, "signals": SignalReport, "changes": Change}
 _ENUMS: dict[str, type] = {"level": Level, "kind": DriftKind}
 
 

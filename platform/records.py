@@ -120,6 +120,8 @@ class Reference:
         output: (n, c) class probabilities.
         recent: (n,) True for rows of the regime that the version was trained for; the signals
             are calibrated on those, retention is tested on the others.
+        row: (n,) where each row stood in its stream, ascending among recent rows; the gaps tell
+            how fast correlation fades. Without it the rows count as consecutive.
     """
 
     x: FloatArray
@@ -127,6 +129,12 @@ class Reference:
     embedding: FloatArray
     output: FloatArray
     recent: NDArray[np.bool_]
+    row: IntArray | None = None
+
+    @property
+    def rows(self) -> IntArray:
+        """(n,) where each row stood in its stream."""
+        return np.arange(len(self.y)) if self.row is None else self.row
 
     def __len__(self) -> int:
         return len(self.y)

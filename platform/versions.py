@@ -181,6 +181,7 @@ def _write_reference(path: Path, reference: Reference) -> None:
         "embedding": reference.embedding,
         "output": reference.output,
         "recent": reference.recent,
+        "row": reference.rows,
     }
     safetensors.numpy.save_file({k: np.array(v, order="C") for k, v in arrays.items()}, path)
     sync(path)

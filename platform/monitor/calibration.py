@@ -70,4 +70,5 @@ def recent_rows(reference: Reference, settings: MonitorSettings) -> Reference:
         embedding=reference.embedding[index],
         output=reference.output[index],
         recent=np.ones(len(index), dtype=np.bool_),
+        row=reference.rows[index],
     )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.events import SignalReport
-from undrift.monitor.base import Signal
+from undrift.monitor.base import Calibration, Measures, Signal
 from undrift.monitor.bets import rank, rising, row_uniform
 from undrift.monitor.calibration import limits, recent_rows
 from undrift.monitor.detector import EDetector
@@ -56,7 +56,7 @@ class InputSignal(Signal[Predictions]):
         self._fit_features(np.zeros((2, 1), dtype=np.float32))
         self._fit_witness(np.zeros((2, 1), dtype=np.float32))
 
-    def fit(self, reference: Reference) -> None:
+    def fit(self, reference: Reference) -> Calibration:
         """Fit features and witness on one half of the recent reference rows, ranks on the other."""
         recent = recent_rows(reference, self._settings)
         self._raw = int(np.prod(recent.x.shape[1:])) <= self.RAW_LIMIT
@@ -65,10 +65,15 @@ class InputSignal(Signal[Predictions]):
         half = len(data) // 2
         self._fit_features(data[order[:half]])
         self._fit_witness(data[order[half : half + self.HELD]])
+        return Calibration(len(recent))
 
-    def update(self, batch: Predictions) -> None:
+    def measure(self, batch: Predictions) -> Measures:
+        """Return the (n, d) raw input or embedding."""
+        return Measures(batch.row, self._columns(batch.x, batch.embedding).astype(np.float64))
+
+    def advance(self, measures: Measures) -> None:
         """Take in the inputs of the watched version."""
-        data = self._columns(batch.x, batch.embedding)
+        data = measures.values.astype(np.float32)
         ranks = np.empty((len(data), len(self.MEMORY)))
         done = 0
         while done < len(data):
@@ -78,13 +83,13 @@ class InputSignal(Signal[Predictions]):
             # Always the whole block, so that a row's features do not depend on its company.
             self._block[begin:end] = data[done:stop]
             features = self._features(self._block)
-            ranks[done:stop] = self._ranks(features, slice(begin, end), batch.row[done:stop])
+            ranks[done:stop] = self._ranks(features, slice(begin, end), measures.row[done:stop])
             self._count += stop - done
             if end == self.BLOCK:
                 self._running += self.MEMORY * (features.mean(axis=0) - self._running)
             done = stop
         values = rising(ranks.reshape(-1), len(self._held)).reshape(len(data), self.BETS)
-        self._detector.update(values, batch.row)
+        self._detector.update(values, measures.row)
 
     def report(self) -> SignalReport:
         """Return the present level, statistic and change point."""

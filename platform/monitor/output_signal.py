@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.events import SignalReport
-from undrift.monitor.base import Signal
+from undrift.monitor.base import Calibration, Measures, Signal
 from undrift.monitor.bets import Z, rank, rising, row_uniform
 from undrift.monitor.calibration import limits, recent_rows
 from undrift.monitor.detector import EDetector
@@ -70,7 +70,7 @@ class OutputSignal(Signal[Predictions]):
         """Label-free estimate of the accuracy on recent rows."""
         return self._estimate
 
-    def fit(self, reference: Reference) -> None:
+    def fit(self, reference: Reference) -> Calibration:
         """Calibrate ranks, class mix and confidence on the recent reference rows."""
         recent = recent_rows(reference, self._settings)
         n, classes = recent.output.shape
@@ -84,17 +84,26 @@ class OutputSignal(Signal[Predictions]):
         self._calibrate(_uncertainty(recent.output), predicted == recent.y)
         self._count = 0
         self._detector = self._new_detector()
+        return Calibration(n)
 
-    def update(self, batch: Predictions) -> None:
+    def measure(self, batch: Predictions) -> Measures:
+        """Return (n, 2): uncertainty and predicted class."""
+        predicted = batch.output.argmax(axis=1)
+        values = np.stack([_uncertainty(batch.output), predicted], axis=1, dtype=np.float64)
+        return Measures(batch.row, values)
+
+    def advance(self, measures: Measures) -> None:
         """Take in the answers of the watched version."""
-        uncertainty = _uncertainty(batch.output)
-        uniform = row_uniform(batch.row, self._settings.seed)
+        uncertainty = measures.values[:, 0].astype(np.float32)
+        uniform = row_uniform(measures.row, self._settings.seed)
         ranks = rank(self._uncertainty, uncertainty, uniform)
         n = len(self._uncertainty)
-        predicted = batch.output.argmax(axis=1)
+        predicted = measures.values[:, 1].astype(np.int64)
         bins = np.searchsorted(self._edges, uncertainty)
         mix = self._bet_on_mix(predicted, bins)
-        self._detector.update(np.hstack([rising(ranks, n), rising(1 - ranks, n), mix]), batch.row)
+        self._detector.update(
+            np.hstack([rising(ranks, n), rising(1 - ranks, n), mix]), measures.row
+        )
 
     def report(self) -> SignalReport:
         """Return the present level, statistic and change point."""

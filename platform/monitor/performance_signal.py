@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from undrift.events import SignalReport
-from undrift.monitor.base import Signal
+from undrift.monitor.base import Calibration, Measures, Signal
 from undrift.monitor.bets import error_alternatives, likelihood_ratio, upper_rate
 from undrift.monitor.calibration import limits, recent_rows
 from undrift.monitor.detector import EDetector
@@ -35,18 +35,24 @@ class PerformanceSignal(Signal[Joined]):
         self._alternatives = error_alternatives(self._rate)
         self._detector = EDetector(np.ones(len(self._alternatives)), *limits(settings))
 
-    def fit(self, reference: Reference) -> None:
+    def fit(self, reference: Reference) -> Calibration:
         """Take the error rate of the recent reference rows as the one that is fine."""
         recent = recent_rows(reference, self._settings)
         wrong = int(np.sum(recent.output.argmax(axis=1) != recent.y))
         self._rate = min(upper_rate(wrong, len(recent)), 0.999)
         self._alternatives = error_alternatives(self._rate)
         self._detector = EDetector(np.ones(len(self._alternatives)), *limits(self._settings))
+        return Calibration(len(recent))
 
-    def update(self, batch: Joined) -> None:
-        """Take in labels that met their predictions, in order of arrival."""
-        values = likelihood_ratio(batch.wrong, self._rate, self._alternatives)
-        self._detector.update(values, batch.row)
+    def measure(self, batch: Joined) -> Measures:
+        """Return (n, 1) ones where the prediction was wrong."""
+        return Measures(batch.row, batch.wrong[:, None].astype(np.float64))
+
+    def advance(self, measures: Measures) -> None:
+        """Take in labels that met their predictions."""
+        wrong = measures.values[:, 0] > 0
+        values = likelihood_ratio(wrong, self._rate, self._alternatives)
+        self._detector.update(values, measures.row)
 
     def report(self) -> SignalReport:
         """Return the present level, statistic and change point."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,27 @@ class MonitorSettings(Section):
 
     warnings_per_drift: int = Field(20, ge=1)
     """A false warning may come this many times as often as a false drift."""
+
+    input_statistic: Literal["mmd", "marginal"] = "mmd"
+    """How inputs are compared with the reference: `mmd`, kernel mean embedding by random Fourier
+    features; `marginal`, the distribution of each feature by itself."""
+
+    performance_statistic: str = Field(
+        "error", pattern=r"^(error|loss|score|[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*)$"
+    )
+    """What late labels are judged by: `error`, right or wrong; `loss`, the cross-entropy;
+    `score`, the gradient of the last layer's log-likelihood; or a drift detector of River's
+    interface as `module:Class`, as `river.drift:ADWIN`, which sets its own false-alarm rate."""
+
+    performance_options: dict[str, float | int | bool | str] = Field(default_factory=dict)
+    """Arguments of a detector that `performance_statistic` names by import path."""
+
+    features: tuple[str, ...] = ()
+    """Names of the input's columns, in order, for reports; without them a column is `x[3]`."""
+
+    segments: tuple[str | int, ...] = ()
+    """Columns of a one-dimensional input, by name or number, whose values divide the stream into
+    segments that are watched one by one; a column of many values is cut at its quartiles."""
 
     label_lag_rows: int = Field(10_000, ge=1)
     """Labels count as missing while the newest labelled prediction is further back than this."""

@@ -99,6 +99,7 @@ def build_reference(
         embedding=embedding,
         output=output,
         recent=np.repeat([False, True], [len(older), len(chosen.validation)]),
+        row=pool.row[index],
     )
 
 
