@@ -161,7 +161,7 @@ def prepare_state(config: Config) -> None:
     store.add_version(
         inputs.weights,
         parent=None,
-        reference=Reference(inputs.x, inputs.y, embedding, output, np.ones_like(right)),
+        reference=Reference(inputs.x, inputs.y, embedding, output, np.ones_like(right), inputs.row),
         metrics={"reference_accuracy": float(right.mean()), "reference_rows": len(right)},
         plan=None,
         run_id=FIRST_RUN,
@@ -195,7 +195,8 @@ def _place(config: Config, token: str, interrupt: Interrupt) -> Handle:
         )
 
     folder = config.folder
-    monitor = actor("monitor", MonitorActor, config.state, config.monitor, 1)
+    names = config.model.class_names
+    monitor = actor("monitor", MonitorActor, config.state, config.monitor, 1, names)
     reference_rows = config.monitor.min_reference_rows
     trainer = actor(
         "trainer", TrainerActor, config.state, config.train, config.model, folder, reference_rows

@@ -68,13 +68,31 @@ def drift_view(drift: dict[str, Any]) -> RenderableType:
         ("accuracy", accuracy),
         ("probation", f"{probation['status']} {probation['detail']}".strip()),
     )
-    signals = Table("signal", "level", "statistic", "warning at", "drift at", "changed at row")
+    signals = Table("signal", "level", "statistic", "warning at", "drift at", "changed at", "since")
     for signal in drift["signals"]:
         numbers = (f"{signal[key]:.3g}" for key in ("statistic", "warning_at", "drift_at"))
-        row = signal["change_row"]
-        changed = "" if row is None else f"{row:,}"
-        signals.add_row(signal["name"], _level(signal["level"]), *numbers, changed)
-    return Group(facts, signals)
+        rows = ("" if signal[k] is None else f"{signal[k]:,}" for k in ("change_row", "since_row"))
+        signals.add_row(signal["name"], _level(signal["level"]), *numbers, *rows)
+    return Group(facts, signals, *_changes(drift["signals"]), *_notes(summary["calibration"]))
+
+
+def _changes(signals: list[dict[str, Any]]) -> Iterable[Table]:
+    """Yield a table of what moved most, if anything did."""
+    table = Table("signal", "moved", "effect", "before", "now")
+    for signal in signals:
+        for change in signal["changes"]:
+            numbers = (f"{change[key]:.3g}" for key in ("before", "now"))
+            effect = f"{change['measure']} {change['effect']:.2f}"
+            table.add_row(signal["name"], f"{change['what']} {change['name']}", effect, *numbers)
+    if table.row_count:
+        yield table
+
+
+def _notes(calibration: dict[str, dict[str, Any]]) -> Iterable[Text]:
+    """Yield what the reference cannot give, one line each."""
+    for name, signal in calibration.items():
+        for note in signal["notes"]:
+            yield Text(f"{name}: {note}", style="yellow")
 
 
 def versions_view(versions: list[dict[str, Any]]) -> RenderableType:

@@ -98,7 +98,8 @@ class Config(Section):
 
     reference: InputFile
     """Held-out labelled rows: an `.npz` file with `x`, (n, *input_shape), and `y`, (n,) class
-    index."""
+    index, in order of time; `row`, (n,), where each stood in its stream, if they are not
+    consecutive."""
 
     state: Folder = Field(default=Path("state"), validate_default=True)
     """Folder for everything that outlives a restart; created if missing."""

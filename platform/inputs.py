@@ -24,12 +24,14 @@ class Inputs:
         weights: Initial weights.
         x: (n, *input_shape) reference inputs.
         y: (n,) their class index.
+        row: (n,) where they stood in their stream, ascending; None: consecutive.
     """
 
     factory: Factory
     weights: dict[str, torch.Tensor]
     x: FloatArray
     y: IntArray
+    row: IntArray | None = None
 
 
 def load_inputs(config: Config) -> Inputs:
@@ -51,19 +53,19 @@ def load_inputs(config: Config) -> Inputs:
             f"{section.factory} answers with {classes} logits; "
             f"model.classes says {section.class_count} classes"
         )
-    x, y = load_reference(config.reference, section.input_shape, classes)
+    x, y, row = load_reference(config.reference, section.input_shape, classes)
     if len(y) < config.monitor.min_reference_rows:
         raise ConfigError(
             f"{config.reference} has {len(y)} rows; "
             f"monitor.min_reference_rows asks for {config.monitor.min_reference_rows}"
         )
-    return Inputs(factory, weights, x, y)
+    return Inputs(factory, weights, x, y, row)
 
 
 def load_reference(
     path: Path, input_shape: tuple[int, ...], classes: int
-) -> tuple[FloatArray, IntArray]:
-    """Read labelled rows from an ``.npz`` file with the arrays ``x`` and ``y``.
+) -> tuple[FloatArray, IntArray, IntArray | None]:
+    """Read labelled rows from an ``.npz`` file with the arrays ``x``, ``y`` and perhaps ``row``.
 
     Args:
         path: The file.
@@ -71,7 +73,8 @@ def load_reference(
         classes: Number of classes.
 
     Returns:
-        (n, *input_shape) inputs and (n,) class index.
+        (n, *input_shape) inputs, (n,) class index, and where each row stood in its stream, if the
+        file says so.
 
     Raises:
         ConfigError: The file is not such a file, or its rows are not such rows.
@@ -79,6 +82,7 @@ def load_reference(
     try:
         with np.load(path, allow_pickle=False) as arrays:
             x, y = np.asarray(arrays["x"]), np.asarray(arrays["y"])
+            row = np.asarray(arrays["row"]) if "row" in arrays else None
     except KeyError as error:
         raise ConfigError(f"{path}: {error.args[0]}; expected the arrays x and y") from None
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
@@ -93,10 +97,17 @@ def load_reference(
         raise ConfigError(f"{path}: y is {y.dtype} {y.shape}, expected integers ({len(x)},)")
     x = x.astype(np.float32)
     if not np.isfinite(x).all():
-        row = int(np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))[0])
-        raise ConfigError(f"{path}: row {row} of x is not finite")
+        bad = int(np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))[0])
+        raise ConfigError(f"{path}: row {bad} of x is not finite")
     if len(y) and not (y.min() >= 0 and y.max() < classes):
         raise ConfigError(
             f"{path}: y runs from {y.min()} to {y.max()}, expected 0 to {classes - 1}"
         )
-    return x, y.astype(np.int64)
+    if row is None:
+        return x, y.astype(np.int64), None
+    if row.shape != y.shape or row.dtype.kind not in "iu" or (np.diff(row) <= 0).any():
+        raise ConfigError(
+            f"{path}: row is {row.dtype} {row.shape}, expected {len(x)} integers, ascending: where "
+            "each row stood in its stream"
+        )
+    return x, y.astype(np.int64), row.astype(np.int64)

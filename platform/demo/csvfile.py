@@ -48,7 +48,7 @@ def csv_stream(path: Path, label: str | None = None, lag: int = 200, seed: int =
         raise ConfigError(f"{path}: {table.num_rows} rows are too few; at least {MIN_ROWS}")
     class_names, y = _classes(table[column], column, path)
     first = table.num_rows // 5
-    x, notes = _features(table.drop_columns([column]), first, path)
+    x, features, notes = _features(table.drop_columns([column]), first, path)
 
     trained_on, held_out = _split(y[:first], seed)
     if len(np.unique(y[trained_on])) < 2:
@@ -70,6 +70,8 @@ def csv_stream(path: Path, label: str | None = None, lag: int = 200, seed: int =
         live=Rows(x[first:], y[first:]),
         label_at=fixed_lag(y[first:], lag),
         rows_before=first,
+        reference_row=held_out,
+        features=features,
         notes=(
             f"The first fifth, {first:,} rows, trains and calibrates the first model; the other "
             f"{len(y) - first:,} are streamed.",
@@ -178,9 +180,12 @@ def _split(y: IntArray, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return trained_on, held_out
 
 
-def _features(table: pa.Table, first: int, path: Path) -> tuple[NDArray[np.float32], list[str]]:
-    """Return (n, d) features fitted to the first rows, and notes on what was done."""
+def _features(
+    table: pa.Table, first: int, path: Path
+) -> tuple[NDArray[np.float32], tuple[str, ...], list[str]]:
+    """Return (n, d) features fitted to the first rows, their names, and what was done."""
     parts: list[NDArray[np.float64]] = []
+    names: list[str] = []
     dropped: list[str] = []
     imputed = 0
     for name in table.column_names:
@@ -189,10 +194,14 @@ def _features(table: pa.Table, first: int, path: Path) -> tuple[NDArray[np.float
             values, gaps = _standardised(column, first)
             imputed += gaps
             parts.append(values[:, None])
+            names.append(name)
         elif pa.types.is_boolean(column.type) or pa.types.is_string(column.type):
             coded = _one_hot(column, first)
-            parts += [] if coded is None else [coded]
-            dropped += [name] if coded is None else []
+            if coded is None:
+                dropped.append(name)
+                continue
+            parts.append(coded[0])
+            names += [f"{name}={value}" for value in coded[1]]
         else:
             dropped.append(name)
     if not parts:
@@ -205,7 +214,7 @@ def _features(table: pa.Table, first: int, path: Path) -> tuple[NDArray[np.float
         notes.append(f"{imputed:,} missing numbers were replaced by the median of their column.")
     if dropped:
         notes.append(f"Not used, free text or dates: {', '.join(dropped)}.")
-    return np.concatenate(parts, axis=1).astype(np.float32), notes
+    return np.concatenate(parts, axis=1).astype(np.float32), tuple(names), notes
 
 
 def _standardised(column: pa.Array, first: int) -> tuple[NDArray[np.float64], int]:
@@ -219,8 +228,11 @@ def _standardised(column: pa.Array, first: int) -> tuple[NDArray[np.float64], in
     return np.clip(values, -CLIP_STD, CLIP_STD), int(gaps.sum())
 
 
-def _one_hot(column: pa.Array, first: int) -> NDArray[np.float64] | None:
-    """Return one column per frequent value, or None for free text; other values are all zero."""
+def _one_hot(column: pa.Array, first: int) -> tuple[NDArray[np.float64], list[str]] | None:
+    """Return one column per frequent value, and the values; None for free text.
+
+    Other values are all zero.
+    """
     texts = column.cast(pa.string())
     counts = pc.value_counts(texts.slice(0, first).drop_null()).to_pylist()
     if not counts or len(counts) > max(MAX_CATEGORIES, first // 10):
@@ -228,4 +240,4 @@ def _one_hot(column: pa.Array, first: int) -> NDArray[np.float64] | None:
     counts.sort(key=lambda c: (-c["counts"], c["values"]))
     kept = pa.array([c["values"] for c in counts[:MAX_CATEGORIES]])
     index = pc.fill_null(pc.index_in(texts, value_set=kept), len(kept)).to_numpy()
-    return np.eye(len(kept) + 1, len(kept))[np.asarray(index, dtype=np.intp)]
+    return np.eye(len(kept) + 1, len(kept))[np.asarray(index, dtype=np.intp)], kept.to_pylist()

@@ -11,7 +11,6 @@ import importlib.metadata
 import io
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +23,7 @@ from undrift.records import FloatArray, IntArray
 
 FIRST_MONTHS = 1
 LATE_MINUTES = 15
+WEATHER = ("temp", "wind_speed", "precip", "visib", "humid")
 FloatColumn = NDArray[np.float64]
 
 
@@ -48,12 +48,13 @@ def flights(rows: int = 30_000, seed: int = 0) -> Stream:
     first = _numbers(table, "month") <= FIRST_MONTHS
 
     y = _late(table)
-    x = _features(table, weather, first)
+    x, features = _features(table, weather, first)
 
     known = rng.permutation(np.flatnonzero(first & (y != UNKNOWN)))
     later = np.flatnonzero(~first)
     live = np.sort(rng.permutation(later)[:rows])
-    held_out = len(known) // 5
+    held_out = np.sort(known[: len(known) // 5])
+    learnt = known[len(held_out) :]
     return Stream(
         name="flights",
         title="Departures from New York, 2013",
@@ -61,8 +62,8 @@ def flights(rows: int = 30_000, seed: int = 0) -> Stream:
         "departure; the season, the weather and the airlines change.",
         input_shape=(x.shape[1],),
         class_names=("on time", "late"),
-        train=Rows(x[known[held_out:]], y[known[held_out:]]),
-        reference=Rows(x[known[:held_out]], y[known[:held_out]]),
+        train=Rows(x[learnt], y[learnt]),
+        reference=Rows(x[held_out], y[held_out]),
         live=Rows(x[live], y[live]),
         label_at=arrivals(_scheduled_s(table)[live], _lands_s(table)[live]),
         notes=(
@@ -72,6 +73,8 @@ def flights(rows: int = 30_000, seed: int = 0) -> Stream:
             f"{int((y[live] == UNKNOWN).sum()):,} flights were cancelled or diverted and are never "
             "labelled.",
         ),
+        reference_row=held_out,
+        features=features,
     )
 
 
@@ -148,25 +151,27 @@ def _late(table: pa.Table) -> IntArray:
     return np.where(np.isnan(delay), UNKNOWN, delay > LATE_MINUTES).astype(np.int64)
 
 
-def _features(table: pa.Table, weather: pa.Table, first: NDArray[np.bool_]) -> FloatArray:
-    """Return (n, d) features known when asked, standardised by the ``first`` rows."""
+def _features(
+    table: pa.Table, weather: pa.Table, first: NDArray[np.bool_]
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return (n, d) features known when asked, standardised by the ``first`` rows; their names."""
     hour = _numbers(table, "sched_dep_time") // 100 + _numbers(table, "minute") / 60
     weekday = (_seconds(table, "time_hour") // 86_400 + 3) % 7
-    columns = [
-        np.sin(2 * np.pi * hour / 24),
-        np.cos(2 * np.pi * hour / 24),
-        np.sin(2 * np.pi * weekday / 7),
-        np.cos(2 * np.pi * weekday / 7),
-        np.log(_numbers(table, "distance")),
-        _queue(table),
-        *_weather_of(table, weather),
-    ]
-    numeric = np.stack(columns, axis=1)
+    columns = {
+        "hour (sin)": np.sin(2 * np.pi * hour / 24),
+        "hour (cos)": np.cos(2 * np.pi * hour / 24),
+        "weekday (sin)": np.sin(2 * np.pi * weekday / 7),
+        "weekday (cos)": np.cos(2 * np.pi * weekday / 7),
+        "log distance": np.log(_numbers(table, "distance")),
+        "queue": _queue(table),
+        **dict(zip(WEATHER, _weather_of(table, weather), strict=True)),
+    }
+    numeric = np.stack(list(columns.values()), axis=1)
     mean, std = numeric[first].mean(axis=0), numeric[first].std(axis=0)
     numeric = np.clip((numeric - mean) / np.maximum(std, 1e-6), -6, 6)
-    return np.concatenate(
-        [numeric, _one_hot(table, "origin"), _one_hot(table, "carrier")], axis=1
-    ).astype(np.float32)
+    coded = [_one_hot(table, name) for name in ("origin", "carrier")]
+    x = np.concatenate([numeric, *(values for values, _ in coded)], axis=1).astype(np.float32)
+    return x, (*columns, *(name for _, names in coded for name in names))
 
 
 def _queue(table: pa.Table) -> FloatColumn:
@@ -188,7 +193,6 @@ def _queue(table: pa.Table) -> FloatColumn:
 
 def _weather_of(table: pa.Table, weather: pa.Table) -> list[FloatColumn]:
     """Return the weather at the origin in the scheduled hour, gaps filled by the median."""
-    names = ("temp", "wind_speed", "precip", "visib", "humid")
     at = _seconds(weather, "time_hour").astype(np.int64).tolist()
     index = {key: i for i, key in enumerate(zip(weather["origin"].to_pylist(), at, strict=True))}
     hours = _seconds(table, "time_hour").astype(np.int64).tolist()
@@ -196,13 +200,13 @@ def _weather_of(table: pa.Table, weather: pa.Table) -> list[FloatColumn]:
         [index.get(key, -1) for key in zip(table["origin"].to_pylist(), hours, strict=True)]
     )
     out = []
-    for name in names:
+    for name in WEATHER:
         values = _numbers(weather, name)
         median = float(np.nanmedian(values))
         out.append(np.where(row >= 0, np.nan_to_num(values, nan=median)[row], median))
     return out
 
 
-def _one_hot(table: pa.Table, name: str) -> Any:
-    codes = np.unique(np.asarray(table[name].to_pylist()), return_inverse=True)[1]
-    return np.eye(codes.max() + 1, dtype=np.float64)[codes]
+def _one_hot(table: pa.Table, column: str) -> tuple[FloatColumn, list[str]]:
+    values, codes = np.unique(np.asarray(table[column].to_pylist()), return_inverse=True)
+    return np.eye(len(values))[codes], [f"{column}={value}" for value in values]

@@ -130,7 +130,10 @@ def write_project(
         model = load_model(module)
     train_first(model, stream.train, steps, seed)
     save_file(model.state_dict(), directory / "weights.safetensors")
-    np.savez(directory / "reference.npz", x=stream.reference.x, y=stream.reference.y)
+    arrays: dict[str, Any] = {"x": stream.reference.x, "y": stream.reference.y}
+    if stream.reference_row is not None:
+        arrays["row"] = stream.reference_row
+    np.savez(directory / "reference.npz", allow_pickle=False, **arrays)
     numbered = stream.class_names == tuple(str(i) for i in range(stream.classes))
     values = {
         "model": {
@@ -143,4 +146,6 @@ def write_project(
         "reference": "reference.npz",
         **sections,
     }
+    if stream.features:
+        values["monitor"] = {"features": list(stream.features)} | values.get("monitor", {})
     return values, model

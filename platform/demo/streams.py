@@ -53,6 +53,8 @@ class Stream:
         notes: What was done to the data, one sentence each.
         drift_row: Live row at which the world starts to change, where that is known.
         rows_before: Rows of the same file before the live ones; "last three fifths" counts them.
+        reference_row: (n,) where the reference rows stood, ascending; None: in no order.
+        features: Names of the columns of a table; empty for images.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Stream:
     notes: tuple[str, ...] = ()
     drift_row: int | None = None
     rows_before: int = 0
+    reference_row: IntArray | None = None
+    features: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.live)

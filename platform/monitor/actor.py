@@ -30,12 +30,20 @@ class MonitorActor:
         state: State directory.
         settings: The monitor's section of the configuration.
         live_version: Version to calibrate on when there is no checkpoint yet.
+        class_names: Names of the classes in order, for reports.
     """
 
-    def __init__(self, state: Path, settings: MonitorSettings, live_version: int) -> None:
+    def __init__(
+        self,
+        state: Path,
+        settings: MonitorSettings,
+        live_version: int,
+        class_names: tuple[str, ...] = (),
+    ) -> None:
         self._settings = settings
         self._store = Store(state)
         self._live_version = live_version
+        self._class_names = class_names
         self._lost_rows = 0
         self._monitor, self._tick, self._row = self._restore()
         self._predictions: list[Predictions] = []
@@ -49,7 +57,8 @@ class MonitorActor:
     def _restore(self) -> tuple[Monitor, int, int]:
         saved = self._store.load_blob(CHECKPOINT)
         version = int(saved[1]["version"]) if saved else self._live_version
-        monitor = Monitor(self._settings, self._store.reference(version), version)
+        reference = self._store.reference(version)
+        monitor = Monitor(self._settings, reference, version, class_names=self._class_names)
         folded, row = 0, 0
         if saved:
             arrays, meta = saved

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.errors import StoreError
-from undrift.events import Evidence, Level, SignalReport
-from undrift.monitor.base import State, collect, restore
+from undrift.events import Change, Evidence, Level, SignalReport
+from undrift.monitor.base import Calibration, State, collect, restore
 from undrift.monitor.ensemble import decide
 from undrift.monitor.input_signal import InputSignal
 from undrift.monitor.join import Joined, LabelCounts, LabelJoin
@@ -21,7 +21,7 @@ from undrift.monitor.probation import Probation, ProbationReport
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions, Reference
 
-_FORMAT = 1
+_FORMAT = 2
 _SAVED = (
     "_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row",
     "_newest_labelled", "_reference_error", "_previous_error", "_wrong", "_previous_wrong",
@@ -43,6 +43,7 @@ class Monitor:
         reference: Reference of ``version``.
         version: Model version to watch; rows of other versions only join.
         regime_start: First row of the regime that the version was trained for.
+        class_names: Names of the classes in order, for reports; numbers without it.
 
     Raises:
         ConfigError: The reference cannot calibrate the signals.
@@ -54,8 +55,10 @@ class Monitor:
         reference: Reference,
         version: int,
         regime_start: int = 0,
+        class_names: tuple[str, ...] = (),
     ) -> None:
         self._settings = settings
+        self._class_names = class_names
         self._join = LabelJoin(settings.join_window_rows)
         self._probation = Probation(settings)
         self._run_id = ""
@@ -137,7 +140,7 @@ class Monitor:
             rows=self._rows,
             labelled=int(self._counts[_OUTCOMES.index("joined")]),
             labels_missing=missing,
-            reason=verdict.reason,
+            reason=verdict.reason + _moved_most(reports),
         )
         drifted = verdict.level is Level.DRIFT and evidence.change_row is not None
         start = evidence.change_row if drifted else self._regime_start
@@ -183,6 +186,7 @@ class Monitor:
             "rows": self._rows,
             "regime_start": self._regime_start,
             "signals": {r.name: _plain(r) for r in self._reports()},
+            "calibration": {name: asdict(c) for name, c in self._calibration.items()},
             "labels": {
                 "outcomes": dict(zip(_OUTCOMES, self._counts.tolist(), strict=True)),
                 "waiting": self._join.waiting,
@@ -202,7 +206,12 @@ class Monitor:
 
     def state(self) -> tuple[State, dict[str, Any]]:
         """Return everything that later decisions depend on: arrays by name, and what they are."""
-        meta = {"format": _FORMAT, "version": self._version, "run_id": self._run_id}
+        meta = {
+            "format": _FORMAT,
+            "version": self._version,
+            "run_id": self._run_id,
+            "calibration": {name: asdict(c) for name, c in self._calibration.items()},
+        }
         return collect(self, _SAVED, _PARTS), meta
 
     def load(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
@@ -222,14 +231,20 @@ class Monitor:
             )
         restore(self, arrays, _SAVED, _PARTS)
         self._run_id = str(meta["run_id"])
+        self._calibration = {
+            name: Calibration(c["rows"], c["correlation_time"], tuple(c["notes"]))
+            for name, c in meta["calibration"].items()
+        }
 
     def _watch(self, version: int, reference: Reference, regime_start: int) -> None:
         inputs = InputSignal(self._settings)
         outputs = OutputSignal(self._settings)
         performance = PerformanceSignal(self._settings)
-        inputs.fit(reference)
-        outputs.fit(reference)
-        performance.fit(reference)
+        self._calibration = {
+            "input": inputs.fit(reference),
+            "output": outputs.fit(reference),
+            "performance": performance.fit(reference),
+        }
         self._input, self._output, self._performance = inputs, outputs, performance
         self._version = version
         self._armed_row = self._newest_row
@@ -264,7 +279,14 @@ class Monitor:
         return self._newest_row - self._newest_labelled > self._settings.label_lag_rows
 
     def _reports(self) -> tuple[SignalReport, ...]:
-        return tuple(s.report() for s in (self._input, self._output, self._performance))
+        reports = (s.report() for s in (self._input, self._output, self._performance))
+        return tuple(replace(r, changes=tuple(map(self._named, r.changes))) for r in reports)
+
+    def _named(self, change: Change) -> Change:
+        """Return ``change`` with the class's name instead of its number."""
+        if change.what != "class" or not self._class_names:
+            return change
+        return replace(change, name=self._class_names[int(change.name)])
 
 
 def _push(window: NDArray[Any], values: NDArray[Any], size: int) -> NDArray[Any]:
@@ -278,6 +300,13 @@ def _quantiles(values: NDArray[Any]) -> dict[str, float] | None:
     return dict(
         zip(("p50", "p90", "p99"), np.quantile(values, [0.5, 0.9, 0.99]).tolist(), strict=True)
     )
+
+
+def _moved_most(reports: tuple[SignalReport, ...]) -> str:
+    """Return the end of a sentence that names the largest change of each signal."""
+    most = [r.changes[0] for r in reports if r.changes]
+    named = (f"{c.what} {c.name} ({c.before:.3g} to {c.now:.3g})" for c in most)
+    return f"; moved most: {', '.join(named)}" if most else ""
 
 
 def _plain(report: SignalReport) -> dict[str, Any]:

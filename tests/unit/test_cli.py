@@ -33,6 +33,8 @@ STATUS = {
     "failures": {"controller": "", "monitor": "disk full"},
 }
 SIGNAL = {"name": "input", "level": "warning", "statistic": 4.2, "warning_at": 3.0}
+CHANGE = {"what": "feature", "name": "price", "measure": "hellinger", "effect": 0.31}
+NOTE = "600 rows are few"
 DRIFT = {
     "level": "warning",
     "kind": DriftKind.COVARIATE,
@@ -42,7 +44,15 @@ DRIFT = {
     "labelled": 900,
     "lost_rows": 0,
     "probation": {"status": "none", "detail": ""},
-    "signals": [{**SIGNAL, "drift_at": 9.0, "change_row": 812}],
+    "signals": [
+        {
+            **SIGNAL,
+            "drift_at": 9.0,
+            "change_row": 812,
+            "since_row": 845,
+            "changes": [{**CHANGE, "before": 0.1, "now": 0.7}],
+        }
+    ],
     "summary": {
         "labels": {
             "missing": False,
@@ -51,6 +61,7 @@ DRIFT = {
             "outcomes": {"joined": 900},
         },
         "accuracy": {"window": 0.97, "reference": 0.98},
+        "calibration": {"input": {"rows": 600, "correlation_time": 1.0, "notes": [NOTE]}},
     },
 }
 VERSION = {"version": 1, "parent": None, "created_at": 1.7e9, "run_id": "", "hash": "0123456789abc"}
@@ -196,6 +207,10 @@ def test_views_show_what_the_platform_says(folder: Path) -> None:
         assert "disk full" in text
         assert "inputs moved" in (text := run("drift").stdout)
         assert "812" in text
+        assert "845" in text
+        assert "feature price" in text
+        assert "hellinger 0.31" in text
+        assert f"input: {NOTE}" in text
         assert "live" in (text := run("versions").stdout)
         assert "accuracy 0.5" in text
 

@@ -34,6 +34,9 @@ def test_header_less_file_has_its_label_last(tmp_path: Path) -> None:
     assert len(stream) == 800
     assert len(stream.train) + len(stream.reference) == 200
     assert len(stream.reference) == 40
+    assert stream.features == ("column 0", "column 1")
+    assert stream.reference_row is not None
+    assert (np.diff(stream.reference_row) > 0).all()
     assert stream.label_at[0] == 11
 
 
