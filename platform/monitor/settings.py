@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,13 +16,20 @@ class MonitorSettings(Section):
     recorded stream decides exactly as the live run did.
 
     Example:
-        >>> MonitorSettings(rows_per_false_drift=10_000).warnings_per_drift
-        20
+        >>> MonitorSettings(days_per_false_drift=30, rows_per_day=5_000).rows_per_false_drift
+        150000
     """
 
     rows_per_false_drift: int = Field(100_000, ge=100)
     """The false-alarm budget of the whole ensemble: at most one false drift in this many
     predictions, on average."""
+
+    days_per_false_drift: float | None = Field(None, gt=0)
+    """The same budget in time, instead of `rows_per_false_drift`: at most one false drift in this
+    many days of `rows_per_day` predictions each."""
+
+    rows_per_day: float | None = Field(None, gt=0)
+    """Predictions a day, as many as you expect; needed for `days_per_false_drift` only."""
 
     warnings_per_drift: int = Field(20, ge=1)
     """A false warning may come this many times as often as a false drift."""
@@ -85,6 +92,22 @@ class MonitorSettings(Section):
 
     seed: int = 0
     """Seed of the random features, of the split of the reference, and of the breaking of ties."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _budget_in_rows(cls, values: Any) -> Any:
+        days = values.get("days_per_false_drift") if isinstance(values, dict) else None
+        if not isinstance(days, int | float):
+            return values
+        rows = values.get("rows_per_day")
+        if not isinstance(rows, int | float):
+            raise ValueError("days_per_false_drift needs rows_per_day, the predictions of one day")
+        budget = round(days * rows)
+        if values.get("rows_per_false_drift", budget) != budget:
+            raise ValueError(
+                "the budget is stated twice; give rows_per_false_drift or days_per_false_drift"
+            )
+        return values | {"rows_per_false_drift": budget}
 
     @model_validator(mode="after")
     def _window_covers_lag(self) -> Self:

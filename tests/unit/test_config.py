@@ -134,6 +134,15 @@ def test_missing_file_says_who_named_it(tmp_path: Path, monkeypatch: pytest.Monk
         ({"reference": None}, "reference: missing; expected held-out labelled rows"),
         ({"model": None}, "model: missing; expected the model to serve"),
         ({"monitor__label_lag_rows": 10**9}, "monitor: join_window_rows (100000) must be"),
+        ({"monitor__days_per_false_drift": 30}, "monitor: days_per_false_drift needs rows_per_day"),
+        (
+            {"monitor": {"days_per_false_drift": 9, "rows_per_day": 9, "rows_per_false_drift": 99}},
+            "monitor: the budget is stated twice",
+        ),
+        (
+            {"monitor": {"days_per_false_drift": 1, "rows_per_day": 9}},
+            "monitor.rows_per_false_drift: got 9, expected a number greater than or equal to 100",
+        ),
     ],
 )
 def test_problem_names_field_value_and_expectation(
