@@ -36,17 +36,23 @@ def explained(action: str, path: Path) -> Iterator[None]:
         raise StoreError(f"cannot {action} {path}: {reason}") from error
 
 
-def open_root(root: str | Path) -> Path:
-    """Return the state directory, created if missing.
+def open_root(root: str | Path, *, create: bool = True) -> Path:
+    """Return the state directory.
+
+    Args:
+        root: Its path.
+        create: Whether to create it if it is missing.
 
     Raises:
-        StoreError: It cannot be created or written, or a newer release wrote it.
+        StoreError: It is missing, cannot be created or written, or a newer release wrote it.
     """
     path = Path(root)
     if path.exists() and not path.is_dir():
         raise StoreError(f"state must be a directory, but {path} is a file; name another place")
     marker = path / FORMAT_FILE
     if not marker.exists():
+        if not create:
+            raise StoreError(f"nothing was recorded in {path}: it has no {FORMAT_FILE}")
         with explained("create the state directory", path):
             path.mkdir(parents=True, exist_ok=True)
             write_file(marker, json.dumps({"format": FORMAT}).encode())

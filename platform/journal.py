@@ -1,4 +1,8 @@
-"""The journal: every event that moved the lifecycle, in order, durable before it takes effect."""
+"""Journals: what decided something, in order, durable before it takes effect.
+
+The table ``events`` has every event that moved the lifecycle; the table ``orders`` has every
+re-arming of the monitor, with the number of the tick that it came after.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,15 @@ from undrift.durable import open_root
 from undrift.errors import StoreError
 from undrift.tables import Table
 
+EVENTS, ORDERS = "events", "orders"
+
 
 class Journal:
-    """The append-only table ``events``; one process writes it, any may read it.
+    """An append-only table of events; one process writes it, any may read it.
 
     Args:
         root: The state directory; created if missing.
+        table: Name of the table.
 
     Raises:
         StoreError: The directory cannot be used, or a newer release wrote it.
@@ -31,8 +38,8 @@ class Journal:
         [{'type': 'Tick', 'at': 1.0}]
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self._path = open_root(root) / "tables" / "events"
+    def __init__(self, root: str | Path, table: str = EVENTS) -> None:
+        self._path = open_root(root) / "tables" / table
         self._table = Table(self._path)
         self._last = self._table.version()
 

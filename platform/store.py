@@ -45,16 +45,17 @@ class Store:
 
     Args:
         root: The state directory; created if missing.
+        read_only: Whether nothing may be written, and the directory has to be there.
 
     Raises:
         StoreError: The directory cannot be used, or a newer release wrote it.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self._root = open_root(root)
+    def __init__(self, root: str | Path, *, read_only: bool = False) -> None:
+        self._root = open_root(root, create=not read_only)
         self._predictions = Table(self._root / "tables" / "predictions", indexed=("seq", "row"))
         self._labels = Table(self._root / "tables" / "labels")
-        self._versions = Versions(self._root / "versions")
+        self._versions = Versions(self._root / "versions", read_only=read_only)
         self._shapes: dict[str, list[int]] = {}  # of one row; fixed by the first append
 
     def append_predictions(self, seq: int, rows: Predictions) -> int:
@@ -117,17 +118,21 @@ class Store:
     def ticks(self, after_seq: int) -> Iterator[tuple[int, Predictions | None, Labels | None]]:
         """Yield the ticks after ``after_seq`` in order, to replay what was committed.
 
-        The two halves of a tick are two transactions, so the last tick before a crash may have
-        only one of them.
+        Which ticks there are is read before the first is asked for. The two halves of a tick are
+        two transactions, so the last tick before a crash may have only one of them.
 
         Raises:
             StoreError: A table is damaged.
         """
         tables = (self._predictions, self._labels)
         found = [t.read(ds.field("seq") > after_seq, columns=["seq"]) for t in tables]
-        seqs = sorted(
-            {seq for t in found if t is not None for seq in t["seq"].unique().to_pylist()}
-        )
+        seqs = {seq for t in found if t is not None for seq in t["seq"].unique().to_pylist()}
+        return self._read_ticks(sorted(seqs))
+
+    def _read_ticks(
+        self, seqs: list[int]
+    ) -> Iterator[tuple[int, Predictions | None, Labels | None]]:
+        tables = (self._predictions, self._labels)
         for start in range(0, len(seqs), _TICKS_AT_ONCE):
             chunk = seqs[start : start + _TICKS_AT_ONCE]
             inside = (ds.field("seq") >= chunk[0]) & (ds.field("seq") <= chunk[-1])

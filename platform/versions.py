@@ -65,11 +65,14 @@ class Versions:
 
     Args:
         path: The directory; created if missing. What an interrupted `add` left is removed.
+        read_only: Whether to do neither.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self._lock = path / ".lock"
+        if read_only:
+            return
         with explained("prepare the versions in", path):
             path.mkdir(exist_ok=True)
             if any(path.glob(_TEMPORARY + "*")):

@@ -1,19 +1,25 @@
 """The monitor as a Ray actor: commits rows to the store, then folds them into the signals.
 
 Rows and labels are committed in numbered ticks. A label is acknowledged when its tick is durable.
-The signals are a fold over the ticks, so after a kill the actor loads its last checkpoint, folds
-the ticks committed since, and decides as if nothing had happened.
+An order to re-arm is recorded, with the number of the tick that it comes after, before it takes
+effect. The signals are a fold over ticks and orders, so after a kill the actor loads its last
+checkpoint, folds what was recorded since, and decides as if nothing had happened; a replay of the
+whole record decides the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from undrift.errors import StoreError
 from undrift.events import Codec, Rearm
+from undrift.journal import ORDERS, Journal
+from undrift.monitor.history import Moment, moments, take
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions
@@ -42,10 +48,11 @@ class MonitorActor:
     ) -> None:
         self._settings = settings
         self._store = Store(state)
+        self._orders = Journal(state, ORDERS)
         self._live_version = live_version
         self._class_names = class_names
         self._lost_rows = 0
-        self._monitor, self._tick, self._row = self._restore()
+        self._restore()
         self._predictions: list[Predictions] = []
         self._labels: list[tuple[Labels, asyncio.Future[None]]] = []
         self._waiting_rows = 0
@@ -54,22 +61,27 @@ class MonitorActor:
         self._failure = ""
         self._loop = asyncio.get_running_loop().create_task(self._commit_forever())
 
-    def _restore(self) -> tuple[Monitor, int, int]:
+    def _restore(self) -> None:
         saved = self._store.load_blob(CHECKPOINT)
         version = int(saved[1]["version"]) if saved else self._live_version
-        reference = self._store.reference(version)
-        monitor = Monitor(self._settings, reference, version, class_names=self._class_names)
-        folded, row = 0, 0
+        monitor = self._calibrated(version)
+        tick, row, ordered = 0, 0, 0
         if saved:
             arrays, meta = saved
             monitor.load(arrays, meta["monitor"])
-            folded, row = int(meta["tick"]), int(meta["row"])
-        for seq, predictions, labels in self._store.ticks(folded):
-            monitor.fold(predictions, labels)
-            folded = seq
-            if predictions is not None:
-                row = int(predictions.row[-1]) + 1
-        return monitor, folded, row
+            tick, row, ordered = int(meta["tick"]), int(meta["row"]), int(meta.get("orders", 0))
+        orders = [(int(o["tick"]), Codec.decode(o)) for o in self._orders.read()]
+        for moment in moments(self._store.ticks(tick), orders[ordered:]):
+            take(monitor, moment, self._store.reference)
+            tick = moment.tick
+            if moment.predictions is not None:
+                row = int(moment.predictions.row[-1]) + 1
+        self._monitor, self._tick, self._row, self._ordered = monitor, tick, row, len(orders)
+        self._publish()
+
+    def _calibrated(self, version: int) -> Monitor:
+        reference = self._store.reference(version)
+        return Monitor(self._settings, reference, version, class_names=self._class_names)
 
     def ingest(self, rows: Predictions) -> None:
         """Take rows from a replica's tap; they are durable after the next tick."""
@@ -95,29 +107,34 @@ class MonitorActor:
         async with self._door:
             if self._monitor.version == order.version and order.run_id == self._monitor.run_id:
                 return
-            await asyncio.to_thread(self._rearm, order)
+            try:
+                await asyncio.to_thread(self._rearm, order)
+            except StoreError:  # recorded or not: the record says
+                await self._restore_at_last()
+                raise
 
     def _rearm(self, order: Rearm) -> None:
-        self._monitor.rearm(
-            order.version,
-            self._store.reference(order.version),
-            regime_start=order.regime_start,
-            against=order.against is not None,
-            run_id=order.run_id,
-        )
+        self._calibrated(order.version)  # raises, before anything is recorded
+        record = {**Codec.encode(order), "tick": self._tick}
+        self._orders.append(record, at=time.time())
+        self._ordered += 1
+        take(self._monitor, Moment(self._tick, order=order), self._store.reference)
+        self._publish()
         self._checkpoint()
 
-    def report(self) -> dict[str, Any]:
-        """Return evidence, probation and summary as plain data."""
-        return {
+    def _publish(self) -> None:
+        """Keep what is known after a whole step: the fold goes on in a thread of its own."""
+        self._report = {
             "evidence": Codec.encode(self._monitor.evidence()),
             "run_id": self._monitor.run_id,
             "probation": asdict(self._monitor.probation),
             "summary": self._monitor.summary(),
             "tick": self._tick,
-            "lost_rows": self._lost_rows,
-            "failure": self._failure,
         }
+
+    def report(self) -> dict[str, Any]:
+        """Return evidence, probation and summary after the newest step, as plain data."""
+        return {**self._report, "lost_rows": self._lost_rows, "failure": self._failure}
 
     async def drain(self) -> None:
         """Return when everything taken so far is durable and folded."""
@@ -156,7 +173,7 @@ class MonitorActor:
         """Read the state anew, as often as it takes: the disk may be full or away for a while."""
         while True:
             try:
-                self._monitor, self._tick, self._row = await asyncio.to_thread(self._restore)
+                await asyncio.to_thread(self._restore)
                 return
             except Exception as error:
                 self._failure = f"{type(error).__name__}: {error}"
@@ -172,7 +189,8 @@ class MonitorActor:
         if labels is not None:
             self._store.append_labels(seq, labels)
         self._tick = seq
-        self._monitor.fold(rows, labels)
+        take(self._monitor, Moment(seq, rows, labels), self._store.reference)
+        self._publish()
         if seq % CHECKPOINT_TICKS == 0:
             self._checkpoint()
 
@@ -186,5 +204,6 @@ class MonitorActor:
                 "version": self._monitor.version,
                 "tick": self._tick,
                 "row": self._row,
+                "orders": self._ordered,
             },
         )
