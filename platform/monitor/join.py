@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undrift.monitor.base import State
-from undrift.records import IntArray, Labels, Predictions, TimeArray
+from undrift.monitor.base import Signal, State
+from undrift.records import FloatArray, IntArray, Labels, Predictions, TimeArray
 
 _NO_LABEL = np.iinfo(np.int64).min
 
@@ -48,6 +48,8 @@ class Joined:
         row: (n,) row numbers of the predictions.
         version: (n,) model versions that answered.
         wrong: (n,) True where label and predicted class differ.
+        label: (n,) class index that the label named; the model may know no such class.
+        notes: (n, k) what was noted of each prediction when it was made.
         lag_rows: (n,) rows between the prediction and the newest row when they met.
         lag_seconds: (n,) time between the answer and the arrival of the label; not negative.
     """
@@ -55,6 +57,8 @@ class Joined:
     row: IntArray
     version: IntArray
     wrong: NDArray[np.bool_]
+    label: IntArray
+    notes: FloatArray
     lag_rows: IntArray
     lag_seconds: TimeArray
 
@@ -67,13 +71,36 @@ class Joined:
             row=self.row[index],
             version=self.version[index],
             wrong=self.wrong[index],
+            label=self.label[index],
+            notes=self.notes[index],
             lag_rows=self.lag_rows[index],
             lag_seconds=self.lag_seconds[index],
         )
 
 
+class LabelSignal(Signal[Joined]):
+    """A signal that is fed with labels that met their predictions."""
+
+    def note(self, rows: Predictions) -> FloatArray:
+        """Return what must be kept of predictions until their labels come.
+
+        It depends on each row and the calibration alone, however rows are batched.
+
+        Args:
+            rows: n numbered predictions.
+
+        Returns:
+            (n, k) notes, to be given to :meth:`LabelJoin.add`; k is 0 where right or wrong is all
+            that the signal asks.
+        """
+        return np.zeros((len(rows), 0), dtype=np.float32)
+
+
 class LabelJoin:
     """Joins labels to predictions by inference id, in memory bounded by a window of rows.
+
+    A remembered prediction takes 40 bytes, its id (some 160 bytes with its place in the index)
+    and 4 bytes for each number noted of it.
 
     The first label of a prediction stands. A label whose id is not known yet is kept for as many
     rows as the window, because a prediction and its label can overtake each other; an id that is
@@ -105,6 +132,7 @@ class LabelJoin:
         self._version = np.zeros(window, dtype=np.int64)
         self._predicted = np.zeros(window, dtype=np.int64)
         self._label = np.full(window, _NO_LABEL, dtype=np.int64)
+        self._notes = np.zeros((window, 0), dtype=np.float32)
         self._orphans: dict[str, tuple[int, float, int]] = {}  # label, at, newest row then
 
     @property
@@ -130,18 +158,25 @@ class LabelJoin:
         due = self._row[:size] < until_row
         return float(np.mean(self._label[:size][due] != _NO_LABEL)) if due.any() else None
 
-    def add(self, rows: Predictions) -> tuple[Joined, LabelCounts]:
+    def add(self, rows: Predictions, notes: FloatArray | None = None) -> tuple[Joined, LabelCounts]:
         """Remember predictions, and join those whose label came first.
 
         Args:
             rows: Numbered predictions.
+            notes: (n, k) numbers to keep with them; none if left out. Where k differs from that
+                of the rows before, theirs are forgotten.
 
         Returns:
             What joined, and the counts of joined and expired labels.
         """
+        if notes is None:
+            notes = np.zeros((len(rows), 0), dtype=np.float32)
+        if notes.shape[1] != self._notes.shape[1]:
+            self._notes = np.zeros((self._window, notes.shape[1]), dtype=np.float32)
         found: list[tuple[int, float]] = []
         for begin in range(0, len(rows), self._window):
-            found += self._remember(rows, begin, min(begin + self._window, len(rows)))
+            part = slice(begin, min(begin + self._window, len(rows)))
+            found += self._remember(rows, notes[part], part)
         joined = self._joined(found)
         return joined, LabelCounts(joined=len(joined), expired=self._expire())
 
@@ -185,6 +220,7 @@ class LabelJoin:
             "version": self._version[slots],
             "predicted": self._predicted[slots],
             "label": self._label[slots],
+            "notes": self._notes[slots],
             "orphan_ids": _pack(list(self._orphans)),
             "orphan_label": np.array([o[0] for o in orphans], dtype=np.int64),
             "orphan_at": np.array([o[1] for o in orphans], dtype=np.float64),
@@ -199,7 +235,8 @@ class LabelJoin:
         size = min(len(names), self._window)
         self._added = added
         slots = np.arange(added - size, added) % self._window
-        for name in ("row", "at", "version", "predicted", "label"):
+        self._notes = np.zeros((self._window, state["notes"].shape[1]), dtype=np.float32)
+        for name in ("row", "at", "version", "predicted", "label", "notes"):
             getattr(self, f"_{name}")[slots] = state[name][len(names) - size :]
         for sequence, name in enumerate(names[len(names) - size :], start=added - size):
             self._ids[sequence % self._window] = name
@@ -208,16 +245,19 @@ class LabelJoin:
         rows = zip(*columns, strict=True)
         self._orphans = dict(zip(_unpack(state["orphan_ids"]), rows, strict=True))
 
-    def _remember(self, rows: Predictions, begin: int, end: int) -> list[tuple[int, float]]:
-        """Store rows ``begin`` to ``end``, at most a window; return slots of waiting labels."""
-        slots = np.arange(self._added, self._added + end - begin) % self._window
-        self._row[slots] = rows.row[begin:end]
-        self._at[slots] = rows.at[begin:end]
-        self._version[slots] = rows.version[begin:end]
-        self._predicted[slots] = rows.output[begin:end].argmax(axis=1)
+    def _remember(
+        self, rows: Predictions, notes: FloatArray, part: slice
+    ) -> list[tuple[int, float]]:
+        """Store ``part`` of the rows, at most a window; return slots of waiting labels."""
+        slots = np.arange(self._added, self._added + len(notes)) % self._window
+        self._row[slots] = rows.row[part]
+        self._at[slots] = rows.at[part]
+        self._version[slots] = rows.version[part]
+        self._predicted[slots] = rows.output[part].argmax(axis=1)
         self._label[slots] = _NO_LABEL
+        self._notes[slots] = notes
         found: list[tuple[int, float]] = []
-        for slot, name in zip(slots.tolist(), rows.ids[begin:end], strict=True):
+        for slot, name in zip(slots.tolist(), rows.ids[part], strict=True):
             if self._sequence.get(self._ids[slot]) == self._added - self._window:
                 del self._sequence[self._ids[slot]]
             self._ids[slot] = name
@@ -227,7 +267,7 @@ class LabelJoin:
                 label, at, _ = self._orphans.pop(name)
                 self._label[slot] = label
                 found.append((slot, at))
-        self._newest_row = int(rows.row[end - 1])
+        self._newest_row = int(rows.row[part][-1])
         return found
 
     def _orphan(self, name: str, label: int, at: float) -> str:
@@ -256,6 +296,8 @@ class LabelJoin:
             row=self._row[slots],
             version=self._version[slots],
             wrong=self._label[slots] != self._predicted[slots],
+            label=self._label[slots],
+            notes=self._notes[slots],
             lag_rows=self._newest_row - self._row[slots],
             lag_seconds=np.maximum(arrived - self._at[slots], 0.0),
         )

@@ -37,6 +37,28 @@ def test_label_meets_the_stored_prediction() -> None:
     assert joined.lag_seconds.tolist() == [60.0, 60.0]
 
 
+def test_label_meets_what_was_noted_of_its_prediction() -> None:
+    join = LabelJoin(3)
+    join.label(labels(["e"], [4]))
+    notes = np.arange(10, dtype=np.float32).reshape(5, 2)
+    joined, _ = join.add(predictions([*"abcde"]), notes)
+    assert (joined.label.tolist(), joined.notes.tolist()) == ([4], [[8.0, 9.0]])
+    loaded = LabelJoin(2)
+    loaded.load(join.state())
+    joined, _ = loaded.label(labels(["d"], [-1]))
+    assert (joined.label.tolist(), joined.notes.tolist()) == ([-1], [[6.0, 7.0]])
+
+
+def test_notes_of_another_width_make_older_ones_forgotten() -> None:
+    join = LabelJoin(10)
+    join.add(predictions(["a"]), np.ones((1, 2), dtype=np.float32))
+    join.add(predictions(["b"], 1), np.ones((1, 3), dtype=np.float32))
+    joined, _ = join.label(labels(["a", "b"], [1, 1]))
+    assert joined.notes.tolist() == [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
+    join.add(predictions(["c"], 2))
+    assert join.label(labels(["c"], [1]))[0].notes.shape == (1, 0)
+
+
 def test_second_label_is_duplicate_or_conflict_and_the_first_stands() -> None:
     join = LabelJoin(10)
     join.add(predictions(["a"]))
