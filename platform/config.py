@@ -143,11 +143,12 @@ def find_config(path: Path | None = None) -> Path:
     raise ConfigError(f"{named}: no such file (named by {origin})")
 
 
-def load_config(path: Path | None = None) -> Config:
+def load_config(path: Path | None = None, changes: Sequence[str] = ()) -> Config:
     """Read and check the configuration; relative paths in it start at its own folder.
 
     Args:
         path: The YAML file; without it $UNDRIFT_CONFIG, then ./undrift.yaml.
+        changes: What to set instead, each as ``section.key=value``, the value in YAML.
 
     Returns:
         The configuration, with absolute paths.
@@ -166,12 +167,30 @@ def load_config(path: Path | None = None) -> Config:
         raise ConfigError(f"{path.name}: not a YAML file: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path.name}: expected a mapping with the keys {_names(Config)}")
+    for change in changes:
+        _set(data, change)
     try:
         config = Config.model_validate(data, context={"folder": path.parent})
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path.name}: {line}" for line in _problems(error))) from None
     config._folder = path.parent
     return config
+
+
+def _set(data: dict[str, Any], change: str) -> None:
+    """Set one key of a section, as ``monitor.rows_per_false_drift=20000`` asks."""
+    name, equals, text = change.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise ConfigError(
+            f"{change!r}: expected section.key=value, as monitor.rows_per_false_drift=20000"
+        )
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise ConfigError(f"{change!r}: the value is not YAML") from None
+    values = data.get(section) or {}
+    data[section] = {**values, key: value} if isinstance(values, dict) else values
 
 
 def config_schema() -> dict[str, Any]:

@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,11 @@ from undrift.config import ModelSection
 from undrift.errors import TrainingError, UndriftError
 from undrift.model import load_factory
 from undrift.store import Store
-from undrift.train.candidate import check_reference, judge_candidate
+from undrift.train.attempt import POOL_SPAN, attempt
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
-from undrift.train.retrain import retrain
-from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
-from undrift.train.start import choose_start, collapsed
-
-ARCHIVE = 8  # older versions that a retraining may start from
-SLOWER = 4  # a collapsed candidate is trained again with this fraction of the learning rate
-POOL_SPAN = 4  # predictions read for each labelled row that a pool may hold
 
 
 @dataclass(frozen=True)
@@ -103,36 +95,21 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     labels = store.labels(version=tables.get("labels"))
     pool = Pool.build(predictions, labels, reference, settings.max_pool_rows)
     model = load_factory(worker.model.factory, worker.search_path)()
-    base = store.state_dict(plan.base_version)
     loaded = time.perf_counter()
-    check_reference(pool, plan.regime_start, worker.reference_rows)
-    start = choose_start(
-        model, _archive(store, plan), pool, regime_start=plan.regime_start, device=device
-    )
-    for rate in (settings.learning_rate, settings.learning_rate / SLOWER):
-        result = retrain(
-            model,
-            store.state_dict(start),
-            pool,
-            reference,
-            plan,
-            settings=settings.model_copy(update={"learning_rate": rate}),
-            comm=comm,
-            device=device,
-        )
-        held = result.chosen.validation
-        if not collapsed(score(model, pool.x[held], device=device)[0].argmax(1), pool.y[held]):
-            break
-    verdict, renewed = judge_candidate(
+    made = attempt(
         model,
-        base,
-        result,
+        [m.version for m in store.versions() if m.metrics.get("accepted", True)],
+        store.state_dict,
         pool,
+        reference,
         plan,
         settings=settings,
+        reference_rows=worker.reference_rows,
         head=worker.model.embedding,
+        comm=comm,
         device=device,
     )
+    result, verdict = made.result, made.verdict
     outcome = {
         "accepted": verdict.accepted,
         "reason": verdict.reason,
@@ -145,7 +122,11 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     metrics = {
         **outcome,
         "gate": verdict.metrics,
-        "training": {**result.metrics, "start_version": start, "learning_rate": rate},
+        "training": {
+            **result.metrics,
+            "start_version": made.start_version,
+            "learning_rate": made.learning_rate,
+        },
         "flops": result.flops,
         "seconds": {
             "load": loaded - started,
@@ -157,20 +138,12 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     manifest = store.add_version(
         result.state_dict,
         parent=plan.base_version,
-        reference=renewed,
+        reference=made.reference,
         metrics=metrics,
         plan=plan.to_dict(),
         run_id=plan.run_id,
     )
     return {"version": manifest.version, **outcome}
-
-
-def _archive(store: Store, plan: RetrainPlan) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
-    """Yield the base version, then the newest others that were good enough to serve."""
-    good = [m.version for m in store.versions() if m.metrics.get("accepted", True)]
-    others = [v for v in good if v != plan.base_version][-ARCHIVE:]
-    for version in (plan.base_version, *others):
-        yield version, store.state_dict(version)
 
 
 def _report(worker: WorkerConfig, outcome: dict[str, Any], rank: int) -> None:
