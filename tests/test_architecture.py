@@ -45,6 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runfile": {"errors"},
     "client": {"config", "runfile"} | SHARED,
     "cli_views": set(),
+    "replay": {"replay", "config", "demo", "inputs", "journal", "lifecycle", "monitor", "states"}
+    | {"store", "train"}
+    | SHARED,
     "haproxy": {"errors", "runfile"},
     "cluster": {"errors", "haproxy", "serve.settings", "train.environment"},
 }

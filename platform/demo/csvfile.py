@@ -42,8 +42,8 @@ def csv_stream(path: Path, label: str | None = None, lag: int = 200, seed: int =
     Raises:
         ConfigError: The file or its label cannot be used; the text says why.
     """
-    table, named = _read(path, label)
-    column = _label_column(table, label, named, path)
+    table, named = read_table(path, label)
+    column = label_column(table, label, named, path)
     if table.num_rows < MIN_ROWS:
         raise ConfigError(f"{path}: {table.num_rows} rows are too few; at least {MIN_ROWS}")
     class_names, y = _classes(table[column], column, path)
@@ -86,8 +86,19 @@ def _model_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip("-._")[:64] or "table"
 
 
-def _read(path: Path, label: str | None) -> tuple[pa.Table, bool]:
-    """Return the table, and whether the file names its columns."""
+def read_table(path: Path, label: str | None) -> tuple[pa.Table, bool]:
+    """Read a CSV file, plain or as .gz or .xz.
+
+    Args:
+        path: The file.
+        label: Name or number of the label's column; a line with that name is one of names.
+
+    Returns:
+        The table, and whether the file names its columns.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
     data = _bytes(path)
     lines = data.split(b"\n", 1)[0].decode("utf-8", errors="replace").strip("\r\ufeff ")
     delimiter = max(",;\t", key=lines.count)
@@ -139,7 +150,18 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _label_column(table: pa.Table, label: str | None, named: bool, path: Path) -> str:
+def label_column(table: pa.Table, label: str | None, named: bool, path: Path) -> str:
+    """Return the name of the label's column.
+
+    Args:
+        table: The table.
+        label: Its name or number (from 0; -1 is the last); None: the last, if nothing is named.
+        named: Whether the file names its columns.
+        path: The file, for messages.
+
+    Raises:
+        ConfigError: There is no such column; the text lists them.
+    """
     names: list[str] = table.column_names
     if label is None and not named:
         return names[-1]

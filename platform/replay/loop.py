@@ -1,0 +1,288 @@
+"""The whole loop over a labelled stream in virtual time: monitor, lifecycle and new versions."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from undrift.demo.streams import Stream
+from undrift.errors import ConfigError, TrainingError
+from undrift.events import (
+    Event,
+    Instruction,
+    Notify,
+    ProbationFailed,
+    ProbationPassed,
+    Rearm,
+    Scored,
+    Swap,
+    Swapped,
+    Tick,
+    Train,
+    Trained,
+    TrainFailed,
+)
+from undrift.lifecycle import initial, step
+from undrift.monitor.monitor import Monitor
+from undrift.monitor.settings import MonitorSettings
+from undrift.records import IntArray, Labels, Predictions
+from undrift.replay.timeline import Scribe, Timeline
+from undrift.replay.training import Shelf, Trainer
+from undrift.states import LifecycleSettings, Phase
+from undrift.train.attempt import POOL_SPAN
+from undrift.train.plan import RetrainPlan
+from undrift.train.pool import Pool
+from undrift.train.settings import TrainSettings
+
+SWAP_S = 0.3  # from the decision to the last replica, as measured
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How virtual time runs.
+
+    Attributes:
+        rows_per_s: Rows a second.
+        training_s: Seconds from the order of a retraining to its candidate.
+    """
+
+    rows_per_s: float = 150.0
+    training_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What a policy makes of a labelled stream.
+
+    Attributes:
+        timeline: What happened.
+        predicted: (n,) class that was answered.
+        trained: Labelled rows used by the retrainings of each regime, by its first row.
+        retrainings: Retrainings begun.
+    """
+
+    timeline: Timeline
+    predicted: IntArray
+    trained: dict[int, int]
+    retrainings: int
+
+
+def simulate(
+    stream: Stream,
+    shelf: Shelf,
+    trainer: Trainer,
+    *,
+    monitor: MonitorSettings,
+    lifecycle: LifecycleSettings,
+    train: TrainSettings,
+    pace: Pace | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Simulation:
+    """Play a stream through monitor and lifecycle, ticks and delays counted in virtual seconds.
+
+    Args:
+        stream: The labelled stream.
+        shelf: The versions; version 1 answers first.
+        trainer: Makes a new version of a pool and a plan.
+        monitor: The drift policy.
+        lifecycle: When to act.
+        train: How to retrain.
+        pace: Rows a second and the duration of a training.
+        progress: Called with the rows played.
+    """
+    loop = _Loop(stream, shelf, trainer, monitor, lifecycle, train, pace or Pace())
+    while loop.sent < len(stream):
+        loop.tick()
+        if progress is not None:
+            progress(loop.sent)
+    return loop.result()
+
+
+class _Loop:
+    """The state of one simulation."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        shelf: Shelf,
+        trainer: Trainer,
+        monitor: MonitorSettings,
+        lifecycle: LifecycleSettings,
+        train: TrainSettings,
+        pace: Pace,
+    ) -> None:
+        self.stream, self.shelf, self.trainer = stream, shelf, trainer
+        self.train_settings, self.pace = train, pace
+        self.monitor = Monitor(monitor, shelf.reference(1), 1, class_names=stream.class_names)
+        self.state = initial(lifecycle, 1)
+        self.scribe = Scribe()
+        self.batch = max(
+            1, min(monitor.commit_rows, round(pace.rows_per_s * monitor.commit_ms / 1e3))
+        )
+        n = len(stream)
+        self.ids = tuple(map(str, range(n)))
+        self.at = np.arange(1, n + 1) / pace.rows_per_s
+        self.predicted = np.full(n, -1, dtype=np.int64)
+        self.label_rows, self.label_at = stream.due()
+        self.labelled = 0
+        self.sent = 0
+        self.pending: list[tuple[float, Event]] = []
+        self.trained: dict[int, int] = {}
+        self.retrainings = 0
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds."""
+        return self.sent / self.pace.rows_per_s
+
+    def tick(self) -> None:
+        """Let one batch pass, then everybody who has something to say."""
+        start, stop = self.sent, min(self.sent + self.batch, len(self.stream))
+        rows, labels = self._answer(start, stop), self._due(stop)
+        self.sent = stop
+        self.monitor.fold(rows, labels)
+        evidence = self.monitor.evidence()
+        self.scribe.look(evidence)
+        due = [entry for entry in self.pending if entry[0] <= self.now]
+        self.pending = [entry for entry in self.pending if entry[0] > self.now]
+        for _, event in sorted(due, key=lambda entry: entry[0]):
+            self._deliver(replace(event, at=self.now))
+        self._judge_probation()
+        if evidence.version == self.state.live:
+            self._deliver(Scored(at=self.now, evidence=evidence))
+        self._deliver(Tick(at=self.now))
+
+    def result(self) -> Simulation:
+        """Return what happened."""
+        timeline = self.scribe.timeline()
+        if timeline is None:
+            raise ConfigError(f"{self.stream.title}: no row to replay")
+        return Simulation(timeline, self.predicted, self.trained, self.retrainings)
+
+    def _answer(self, start: int, stop: int) -> Predictions:
+        x, version = self.stream.live.x, self.state.live
+        output, embedding = self.shelf.answers(version, x, start, stop)
+        self.predicted[start:stop] = output.argmax(axis=1)
+        return Predictions(
+            ids=self.ids[start:stop],
+            row=np.arange(start, stop),
+            at=self.at[start:stop],
+            version=np.full(stop - start, version),
+            x=x[start:stop],
+            embedding=embedding,
+            output=output,
+        )
+
+    def _due(self, sent: int) -> Labels | None:
+        """Return the labels that have arrived since the last tick."""
+        until = int(np.searchsorted(self.label_at, sent, side="right"))
+        if until == self.labelled:
+            return None
+        labels = self._labels(self.labelled, until)
+        self.labelled = until
+        return labels
+
+    def _labels(self, start: int, stop: int) -> Labels:
+        rows = self.label_rows[start:stop]
+        at = self.label_at[start:stop] / self.pace.rows_per_s
+        return Labels(tuple(self.ids[i] for i in rows), self.stream.live.y[rows], at)
+
+    def _judge_probation(self) -> None:
+        if self.state.phase is not Phase.PROMOTED or self.state.run is None:
+            return
+        report, run_id = self.monitor.probation, self.state.run.run_id
+        if report.status == "passed":
+            self._deliver(ProbationPassed(at=self.now, run_id=run_id, detail=report.detail))
+        elif report.status == "failed":
+            self._deliver(ProbationFailed(at=self.now, run_id=run_id, detail=report.detail))
+
+    def _deliver(self, event: Event) -> None:
+        outcome = step(self.state, event)
+        self.state = outcome.state
+        for instruction in outcome.instructions:
+            self._execute(instruction)
+
+    def _execute(self, instruction: Instruction) -> None:
+        if isinstance(instruction, Train):
+            self._train(instruction)
+        elif isinstance(instruction, Swap):
+            event = Swapped(at=0.0, run_id=instruction.run_id, version=instruction.version)
+            self.pending.append((self.now + SWAP_S, event))
+        elif isinstance(instruction, Rearm):
+            self._rearm(instruction)
+        elif isinstance(instruction, Notify):
+            self._tell(instruction)
+
+    def _rearm(self, order: Rearm) -> None:
+        reference = self.shelf.reference(order.version)
+        self.monitor.rearm(
+            order.version,
+            reference,
+            regime_start=order.regime_start,
+            against=order.against is not None,
+            run_id=order.run_id,
+        )
+
+    def _tell(self, news: Notify) -> None:
+        """Enter what the scribe does not see by itself."""
+        if news.kind == "failed":
+            self.scribe.note(news.kind, news.text)
+        elif news.kind in ("promoted", "rolled_back"):
+            rows = int(self.shelf.reference(self.state.live).recent.sum())
+            text = f"{news.text}; watched by {rows:,} rows that it was not trained on"
+            kind = news.kind if self.trainer.trains else "rearmed"
+            self.scribe.rearmed(self.monitor.evidence(), text, kind)
+
+    def _train(self, order: Train) -> None:
+        plan = RetrainPlan(
+            run_id=order.run_id,
+            base_version=order.base_version,
+            method=order.method or self.train_settings.method,
+            steps=order.steps or self.train_settings.steps,
+            seed=zlib.crc32(order.run_id.encode()),
+            kind=order.kind,
+            regime_start=order.regime_start,
+            until_row=self.sent,
+        )
+        pool = self._pool(plan)
+        self.retrainings += 1
+        trigger = self.state.run.trigger if self.state.run else ""
+        since = f"{trigger}: from version {order.base_version}, regime since row"
+        self.scribe.note("retraining", f"{since} {order.regime_start:,}, kind {order.kind}")
+        try:
+            done = self.trainer(pool, plan)
+        except TrainingError as error:
+            event: Event = TrainFailed(at=0.0, run_id=order.run_id, reason=str(error))
+        else:
+            known = self.trained.get(order.regime_start, 0)
+            self.trained[order.regime_start] = max(known, done.regime_rows)
+            event = Trained(
+                at=0.0,
+                run_id=order.run_id,
+                version=done.version,
+                accepted=done.accepted,
+                reason=done.reason,
+                regime_rows=done.regime_rows,
+            )
+        self.pending.append((self.now + self.pace.training_s, event))
+
+    def _pool(self, plan: RetrainPlan) -> Pool:
+        """Return what a training worker would read from the store."""
+        most = self.train_settings.max_pool_rows
+        start, stop = max(0, self.sent - POOL_SPAN * most), self.sent
+        x = self.stream.live.x[start:stop]
+        nothing = np.empty((len(x), 0), dtype=np.float32)
+        rows = Predictions(
+            ids=self.ids[start:stop],
+            row=np.arange(start, stop),
+            at=self.at[start:stop],
+            version=np.zeros(len(x), dtype=np.int64),
+            x=x,
+            embedding=nothing,
+            output=nothing,
+        )
+        labels = self._labels(0, self.labelled)
+        return Pool.build(rows, labels, self.shelf.reference(plan.base_version), most)

@@ -1,0 +1,202 @@
+"""Model versions in memory, and what a drift adds: a retrained one, or only a new reference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from undrift.model import load_weights
+from undrift.records import FloatArray, IntArray, Reference
+from undrift.train.attempt import attempt
+from undrift.train.candidate import build_reference, check_reference
+from undrift.train.methods import get_method
+from undrift.train.plan import RetrainPlan
+from undrift.train.pool import Pool, choose
+from undrift.train.retrain import retrain
+from undrift.train.scoring import score
+from undrift.train.settings import TrainSettings
+
+_SAMPLE = 20  # a training is estimated from this fraction of its steps
+_BLOCK = 4096  # rows scored ahead
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one retraining.
+
+    Attributes:
+        version: The new version.
+        accepted: Whether the gate takes it.
+        reason: Why.
+        regime_rows: Labelled rows of the regime that it was trained for.
+    """
+
+    version: int
+    accepted: bool
+    reason: str
+    regime_rows: int
+
+
+class Shelf:
+    """Versions of one model, numbered from 1, and its answers.
+
+    Args:
+        model: A model of the right architecture; its weights are overwritten.
+        weights: Weights of version 1.
+        x: (n, *input_shape) reference inputs of version 1.
+        y: (n,) their class index.
+        row: (n,) where they stood in their stream, ascending; None: consecutive.
+        head: Linear layer whose input is the embedding.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        weights: Mapping[str, torch.Tensor],
+        x: FloatArray,
+        y: IntArray,
+        row: IntArray | None = None,
+        head: str = "auto",
+    ) -> None:
+        self.model, self.head = model, head
+        self.good: list[int] = []
+        self._weights: list[Mapping[str, torch.Tensor]] = []
+        self._references: list[Reference] = []
+        load_weights(model, weights)
+        output, embedding = score(model, x, head=head)
+        everything = np.ones(len(y), dtype=np.bool_)
+        self.add(weights, Reference(x, y, embedding, output, everything, row))
+        self._ahead: tuple[int, FloatArray, FloatArray] | None = None
+        self._scored: Mapping[str, torch.Tensor] | None = None
+
+    def add(
+        self, weights: Mapping[str, torch.Tensor], reference: Reference, *, accepted: bool = True
+    ) -> int:
+        """Keep a version and return its number."""
+        self._weights.append(weights)
+        self._references.append(reference)
+        version = len(self._weights)
+        if accepted:
+            self.good.append(version)
+        return version
+
+    def weights(self, version: int) -> Mapping[str, torch.Tensor]:
+        """Return the weights of a version."""
+        return self._weights[version - 1]
+
+    def reference(self, version: int) -> Reference:
+        """Return the reference of a version."""
+        return self._references[version - 1]
+
+    def answers(
+        self, version: int, x: FloatArray, start: int, stop: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return probabilities and embeddings of rows ``start`` to ``stop`` of a stream ``x``."""
+        weights = self.weights(version)
+        first, output, embedding = self._ahead or (0, x[:0], x[:0])
+        if self._scored is not weights or start < first or stop > first + len(output):
+            load_weights(self.model, weights)
+            size = max(_BLOCK, stop - start)
+            output, embedding = score(self.model, x[start : start + size], head=self.head)
+            first = start
+            self._ahead, self._scored = (first, output, embedding), weights
+        inside = slice(start - first, stop - first)
+        return output[inside], embedding[inside]
+
+
+class Trainer:
+    """Retrains with the product's cores.
+
+    Attributes:
+        trains: Whether new versions have new weights.
+        seconds: Wall time spent, or estimated to be needed, in training.
+
+    Args:
+        shelf: The versions; a new one is added to them.
+        settings: How to retrain.
+        reference_rows: Held-out rows of its regime that a new version is watched by, at least.
+    """
+
+    trains: ClassVar[bool] = True
+
+    def __init__(self, shelf: Shelf, settings: TrainSettings, reference_rows: int) -> None:
+        self.shelf, self.settings, self.reference_rows = shelf, settings, reference_rows
+        self.seconds = 0.0
+
+    def __call__(self, pool: Pool, plan: RetrainPlan) -> Outcome:
+        """Carry out a plan.
+
+        Raises:
+            TrainingError: No candidate came of it.
+        """
+        begun = time.perf_counter()
+        shelf = self.shelf
+        made = attempt(
+            shelf.model,
+            shelf.good,
+            shelf.weights,
+            pool,
+            shelf.reference(plan.base_version),
+            plan,
+            settings=self.settings,
+            reference_rows=self.reference_rows,
+            head=shelf.head,
+        )
+        verdict = made.verdict
+        version = shelf.add(made.result.state_dict, made.reference, accepted=verdict.accepted)
+        self.seconds += time.perf_counter() - begun
+        return Outcome(version, verdict.accepted, verdict.reason, regime_rows(pool, plan))
+
+
+class Recalibrator(Trainer):
+    """Trains nothing: the same weights get the reference that a retraining would have made."""
+
+    trains: ClassVar[bool] = False
+
+    def __init__(self, shelf: Shelf, settings: TrainSettings, reference_rows: int) -> None:
+        super().__init__(shelf, settings, reference_rows)
+        self._seconds_per_step = 0.0
+
+    def __call__(self, pool: Pool, plan: RetrainPlan) -> Outcome:
+        """Make the version that a plan asks for, without training it.
+
+        Raises:
+            TrainingError: A retraining would have found too few rows.
+        """
+        check_reference(pool, plan.regime_start, self.reference_rows)
+        shelf, settings = self.shelf, self.settings
+        chosen = choose(
+            pool,
+            kind=plan.kind,
+            regime_start=plan.regime_start,
+            settings=settings,
+            seed=plan.seed,
+        )
+        if not self._seconds_per_step:
+            self._seconds_per_step = self._measure(pool, plan)
+        steps = get_method(plan.method).steps(plan.steps, len(chosen.index), settings.batch_size)
+        self.seconds += steps * self._seconds_per_step
+        weights = shelf.weights(plan.base_version)
+        load_weights(shelf.model, weights)
+        reference = build_reference(shelf.model, pool, chosen, seed=plan.seed, head=shelf.head)
+        rows = len(chosen.validation)
+        reason = f"watched by {rows} held-out rows of the regime since row {plan.regime_start:,}"
+        return Outcome(shelf.add(weights, reference), True, reason, regime_rows(pool, plan))
+
+    def _measure(self, pool: Pool, plan: RetrainPlan) -> float:
+        short = replace(plan, steps=max(1, plan.steps // _SAMPLE))
+        weights = self.shelf.weights(plan.base_version)
+        reference = self.shelf.reference(plan.base_version)
+        result = retrain(self.shelf.model, weights, pool, reference, short, settings=self.settings)
+        return result.seconds / result.steps
+
+
+def regime_rows(pool: Pool, plan: RetrainPlan) -> int:
+    """Return the labelled rows of the regime that a plan is for."""
+    return int((pool.row >= plan.regime_start).sum())
