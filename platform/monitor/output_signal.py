@@ -2,164 +2,236 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from statistics import NormalDist
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from undrift.events import SignalReport
+from undrift.events import Change, Level, SignalReport
 from undrift.monitor.base import Calibration, Measures, Signal
-from undrift.monitor.bets import Z, rank, rising, row_uniform
+from undrift.monitor.bets import row_uniform
 from undrift.monitor.calibration import limits, recent_rows
+from undrift.monitor.class_mix import ClassMix
+from undrift.monitor.confidence import AccuracyEstimate, Confidence
+from undrift.monitor.dependence import correlation_time
 from undrift.monitor.detector import EDetector
+from undrift.monitor.online_ranks import OnlineRanks
 from undrift.monitor.settings import MonitorSettings
-from undrift.records import FloatArray, Predictions, Reference
+from undrift.records import IntArray, Predictions, Reference
+
+Floats = NDArray[np.float64]
 
 
 class OutputSignal(Signal[Predictions]):
     """Tests whether the answers look like those given on the reference.
 
-    Two kinds of bet share one detector. Uncertainty, 1 - max probability, becomes its rank among
-    the reference's, and bets go mostly on larger ranks. The class bet follows the mix of the
-    latest predicted classes: it pays (1 - s) + s p(c) / q(c) for class c, with p the recent mix
-    and q the mix in one half of the reference, and is made fair on the other half.
+    Two kinds of bet share one detector. Calibrated uncertainty becomes its rank among reference
+    and stream, and bets go mostly on larger ranks, some on single rows more uncertain than nearly
+    all before; others on smaller ranks. The class bets follow the mix of the latest predicted
+    classes. All are fair however short the reference. Where the reference shows autocorrelation,
+    e-values are tempered by its correlation time.
 
-    The signal also estimates accuracy without labels: confidence is calibrated on the reference
-    (share of right answers in bins of confidence) and averaged over recent rows. The estimate
-    rests on the labels still meaning the same given the inputs; under concept drift it is blind.
+    Once the level is drift, rows no longer count among those that later ones are compared with;
+    else a change that lasts would become the new normal.
+
+    Outputs that are not probabilities are made so: negative and non-finite parts count as zero,
+    and the rest is scaled to a sum of one. A row without any positive part is as uncertain as can
+    be, and is counted in a class ``none`` of its own.
 
     Args:
         settings: Budget of false alarms; seed.
 
     Reference:
-        Guillory et al. "Predicting with confidence on unseen distributions", ICCV 2021.
+        Vovk et al. "Retrain or not retrain: conformal test martingales for change-point
+        detection", COPA 2021; Guillory et al. "Predicting with confidence on unseen
+        distributions", ICCV 2021.
     """
 
-    BLOCK: ClassVar[int] = 32
-    BINS: ClassVar[int] = 10
-    MEMORY: ClassVar[float] = 0.1  # weight of the newest block in the running means
-    STRENGTHS: ClassVar[NDArray[np.float64]] = np.array([0.3, 0.8])
-    SAVED = (
-        "_uncertainty", "_mix", "_counts", "_recent_mix", "_edges", "_accuracy_of_bin",
-        "_reference_accuracy", "_estimate", "_block_class", "_block_bin", "_count",
-    )  # fmt: skip
-    PARTS = ("_detector",)
+    WINDOW: ClassVar[int] = 512  # newest rows from which accuracy and changes are estimated
+    LEAST: ClassVar[int] = 32  # of them that are used, however late the change point
+    LAG: ClassVar[float] = 4.0  # correlation times by which the recent class mix lags
+    LISTED: ClassVar[int] = 5
+    SAVED = ("_classes", "_recent", "_times", "_count", "_learn")
+    PARTS = ("_confidence", "_ranks", "_mix", "_detector")
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
-        self._uncertainty = np.zeros(0, dtype=np.float32)
-        self._mix = np.ones(1)
-        self._counts = np.ones(1)
-        self._recent_mix = np.ones(1)
-        self._edges = np.zeros(0, dtype=np.float32)
-        self._accuracy_of_bin = np.ones(1)
-        self._reference_accuracy = 1.0
-        self._estimate = 1.0
-        self._block_class = np.zeros(self.BLOCK, dtype=np.int64)
-        self._block_bin = np.zeros(self.BLOCK, dtype=np.int64)
+        self._confidence = Confidence()
+        self._ranks = OnlineRanks()
         self._count = 0
-        self._detector = self._new_detector()
+        self._learn = True
+        self._recent = np.zeros((0, 3))  # row, uncertainty and class of the newest rows
+        self._times = np.ones(2)  # correlation times of uncertainty and of the class mix
+        self._watch(np.zeros(0, dtype=np.int64), 1)
 
     @property
     def estimated_loss(self) -> float:
         """Accuracy on the reference less the label-free estimate of accuracy now."""
-        return self._reference_accuracy - self._estimate
+        return self.estimate().loss
 
     @property
     def estimated_accuracy(self) -> float:
         """Label-free estimate of the accuracy on recent rows."""
-        return self._estimate
+        return self.estimate().accuracy
+
+    def estimate(self) -> AccuracyEstimate:
+        """Return the label-free estimate of accuracy on the newest rows since the change."""
+        report = self._detector.report("output")
+        return self._confidence.estimate(self._newest(report)[:, 1], float(self._times[0]))
 
     def fit(self, reference: Reference) -> Calibration:
-        """Calibrate ranks, class mix and confidence on the recent reference rows."""
+        """Calibrate confidence, ranks and class mix on the recent reference rows."""
         recent = recent_rows(reference, self._settings)
         n, classes = recent.output.shape
-        predicted = recent.output.argmax(axis=1)
-        self._uncertainty = np.sort(_uncertainty(recent.output))
-        order = np.random.default_rng(self._settings.seed).permutation(n)
-        mix = np.bincount(predicted[order[: n // 2]], minlength=classes) + 0.5
-        self._mix = mix / mix.sum()
-        self._counts = np.bincount(predicted[order[n // 2 :]], minlength=classes).astype(float)
-        self._recent_mix = self._mix
-        self._calibrate(_uncertainty(recent.output), predicted == recent.y)
+        self._confidence.fit(recent.output, recent.y)
+        uncertainty, predicted = self._confidence.uncertainty(recent.output)
+        rows = recent.rows
+        indicators = [predicted == c for c in np.unique(predicted)]
+        spread = np.array([np.var(i) for i in indicators]) + 1e-12
+        apart = [correlation_time(i, rows) for i in indicators]
+        times = np.array([correlation_time(uncertainty, rows), spread @ apart / spread.sum()])
+        self._confidence.centre(uncertainty, times[0])
+        self._ranks = OnlineRanks()
+        self._ranks.fit(uncertainty, row_uniform(rows, self._settings.seed + 2))
         self._count = 0
-        self._detector = self._new_detector()
-        return Calibration(n)
+        self._recent = np.zeros((0, 3))
+        self._times = times
+        self._watch(predicted, classes)
+        return Calibration(n, float(times.max()), _notes(recent, predicted, uncertainty))
 
     def measure(self, batch: Predictions) -> Measures:
         """Return (n, 2): uncertainty and predicted class."""
-        predicted = batch.output.argmax(axis=1)
-        values = np.stack([_uncertainty(batch.output), predicted], axis=1, dtype=np.float64)
+        values = np.stack(self._confidence.uncertainty(batch.output), axis=1, dtype=np.float64)
         return Measures(batch.row, values)
 
     def advance(self, measures: Measures) -> None:
         """Take in the answers of the watched version."""
-        uncertainty = measures.values[:, 0].astype(np.float32)
-        uniform = row_uniform(measures.row, self._settings.seed)
-        ranks = rank(self._uncertainty, uncertainty, uniform)
-        n = len(self._uncertainty)
-        predicted = measures.values[:, 1].astype(np.int64)
-        bins = np.searchsorted(self._edges, uncertainty)
-        mix = self._bet_on_mix(predicted, bins)
-        self._detector.update(
-            np.hstack([rising(ranks, n), rising(1 - ranks, n), mix]), measures.row
-        )
+        done, n = 0, len(measures)
+        while done < n:
+            begin = self._count % ClassMix.BLOCK
+            if begin == 0:
+                self._learn = self._detector.report("output").level < Level.DRIFT
+            stop = min(n, done + ClassMix.BLOCK - begin)
+            self._take(measures.row[done:stop], measures.values[done:stop], begin)
+            self._count += stop - done
+            done = stop
+        seen = np.column_stack([measures.row, measures.values])[-self.WINDOW :]
+        self._recent = np.concatenate([self._recent, seen])[-self.WINDOW :]
 
     def report(self) -> SignalReport:
-        """Return the present level, statistic and change point."""
-        return self._detector.report("output")
+        """Return level, statistic, change point, and which classes and whether confidence moved."""
+        report = self._detector.report("output")
+        if report.level is Level.NONE:
+            return report
+        newest = self._newest(report)
+        found = share_changes(
+            self._classes, newest[:, 2].astype(np.int64), correlation_time=self._times[1]
+        )
+        found += self._confidence.changes(newest[:, 1], self._times[0])
+        found.sort(key=lambda change: abs(change.effect), reverse=True)
+        return replace(report, changes=tuple(found[: self.LISTED]))
 
-    def _new_detector(self) -> EDetector:
-        # Half of the stake on uncertainty, two thirds of that on its rise; half on the class mix.
-        stakes = np.concatenate([np.full(6, 1 / 18), np.full(6, 1 / 36), np.full(2, 1 / 4)])
-        return EDetector(stakes, *limits(self._settings))
+    def _watch(self, predicted: IntArray, classes: int) -> None:
+        self._classes = np.bincount(predicted, minlength=classes + 1)
+        lag = int(np.ceil(self.LAG * self._times[1])) if self._times[1] > 1.0 else 0
+        self._mix = ClassMix(self._classes, predicted[len(predicted) - lag :])
+        self._detector = EDetector(_STAKES, *limits(self._settings))
 
-    def _calibrate(self, uncertainty: FloatArray, right: NDArray[np.bool_]) -> None:
-        inner = np.linspace(0, 1, self.BINS + 1)[1:-1]
-        self._edges = np.unique(np.quantile(uncertainty, inner)).astype(np.float32)
-        bins = np.searchsorted(self._edges, uncertainty)
-        size = np.bincount(bins, minlength=len(self._edges) + 1)
-        hits = np.bincount(bins, weights=right, minlength=len(self._edges) + 1)
-        self._reference_accuracy = float(right.mean())
-        self._accuracy_of_bin = (hits + self._reference_accuracy) / (size + 1)
-        self._estimate = self._reference_accuracy
+    def _newest(self, report: SignalReport) -> Floats:
+        """Return row, uncertainty and class of the newest rows, only since the change if any."""
+        if report.change_row is None:
+            return self._recent
+        since = int(np.sum(self._recent[:, 0] >= report.change_row))
+        return self._recent[-max(since, self.LEAST) :]
 
-    def _bet_on_mix(
-        self, predicted: NDArray[np.int64], bins: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """Return (n, 2) e-values; the mix bet on is that of the blocks before the row's own."""
-        values = np.empty((len(predicted), len(self.STRENGTHS)))
-        done = 0
-        while done < len(predicted):
-            begin = self._count % self.BLOCK
-            stop = min(len(predicted), done + self.BLOCK - begin)
-            values[done:stop] = self._payoffs()[predicted[done:stop]]
-            end = begin + stop - done
-            self._block_class[begin:end] = predicted[done:stop]
-            self._block_bin[begin:end] = bins[done:stop]
-            self._count += stop - done
-            if end == self.BLOCK:
-                self._end_block()
-            done = stop
-        return values
-
-    def _payoffs(self) -> NDArray[np.float64]:
-        """Return the (classes, 2) payoff of each class, fair on the second half."""
-        ratio = self._recent_mix / self._mix
-        pay = 1.0 + self.STRENGTHS * (ratio[:, None] - 1.0)
-        n = self._counts.sum()
-        mean = self._counts @ pay / n
-        deviation = np.sqrt(np.maximum(self._counts @ pay**2 / n - mean**2, 0.0))
-        fair: NDArray[np.float64] = pay / (mean + Z * deviation / np.sqrt(n))
-        return fair
-
-    def _end_block(self) -> None:
-        now = np.bincount(self._block_class, minlength=len(self._mix)) / self.BLOCK
-        self._recent_mix = (1 - self.MEMORY) * self._recent_mix + self.MEMORY * now
-        accuracy = float(self._accuracy_of_bin[self._block_bin].mean())
-        self._estimate += self.MEMORY * (accuracy - self._estimate)
+    def _take(self, rows: IntArray, values: Floats, begin: int) -> None:
+        seed, learn = self._settings.seed, self._learn
+        uniform, tie = row_uniform(rows, seed), row_uniform(rows, seed + 1)
+        ranks = self._ranks.rank(values[:, 0], uniform, tie, learn=learn)
+        unsure = np.hstack([high_ranks(ranks), high_ranks(1.0 - ranks)])
+        mix = self._mix.bet(values[:, 1].astype(np.int64), begin, learn=learn)
+        parts = zip((unsure, mix), self._times.tolist(), strict=True)
+        tempered = [part if time == 1.0 else part ** (1.0 / time) for part, time in parts]
+        self._detector.update(np.hstack(tempered), rows)
 
 
-def _uncertainty(output: FloatArray) -> FloatArray:
-    uncertainty: FloatArray = 1.0 - output.max(axis=1)
-    return uncertainty
+def high_ranks(ranks: Floats) -> Floats:
+    """Bet that ranks are high: weakly to strongly, on the top tail, and on single highest ones.
+
+    Args:
+        ranks: (n,) ranks, uniform while nothing has changed.
+
+    Returns:
+        (n, 6) e-values, each of expectation one for uniform ranks.
+    """
+    slope = 2.0 * ranks - 1.0
+    tail = 5.0 * ranks**4 - 1.0
+    fraction = np.maximum(1.0 - ranks, 1e-9)
+    columns = [1.0 + tilt * slope for tilt in _SLOPES] + [1.0 + tilt * tail for tilt in _TAILS]
+    columns += [share * fraction ** (share - 1.0) for share in _POWERS]
+    return np.stack(columns, axis=1)
+
+
+def share_changes(
+    reference: IntArray, predicted: IntArray, *, correlation_time: float
+) -> list[Change]:
+    """Return the predicted classes whose share has changed significantly.
+
+    The effect is Cohen's h, the difference of 2 arcsin sqrt(share); 0.2 is small, 0.8 large.
+
+    Args:
+        reference: (c + 1,) reference rows of each class; the last is ``none``.
+        predicted: (n,) classes of recent rows.
+        correlation_time: Rows that carry the information of one independent row.
+
+    Returns:
+        One change per class that moved, at a chance of 5 % of listing any where none has.
+    """
+    total, n = int(reference.sum()), len(predicted)
+    before = reference / total
+    now = np.bincount(predicted, minlength=len(reference)) / n
+    effect = 2.0 * (np.arcsin(np.sqrt(now)) - np.arcsin(np.sqrt(before)))
+    error = np.sqrt(correlation_time * (1.0 / total + 1.0 / n))
+    critical = NormalDist().inv_cdf(1.0 - 0.025 / len(reference))
+    names = [*map(str, range(len(reference) - 1)), "none"]
+    return [
+        Change("class", names[c], "share", float(effect[c]), float(before[c]), float(now[c]))
+        for c in np.flatnonzero(np.abs(effect) > critical * error)
+    ]
+
+
+def _notes(reference: Reference, predicted: IntArray, uncertainty: Floats) -> tuple[str, ...]:
+    """Return what a user should know about the answers given on the reference."""
+    notes = []
+    sums = reference.output.sum(axis=1, dtype=np.float64)
+    odd = int(np.sum((np.abs(sums - 1.0) > 0.01) | (reference.output < 0).any(axis=1)))
+    if odd:
+        notes.append(
+            f"{odd} of {len(sums)} reference outputs are not probabilities (negative, or not of "
+            "sum one) and were scaled to be; does the model end with a softmax?"
+        )
+    if len(np.unique(predicted)) == 1:
+        notes.append(
+            f"the model gives every reference row the class {predicted[0]}, so any other answer "
+            "will look like a change"
+        )
+    if np.ptp(uncertainty) == 0:
+        notes.append(
+            "the model is equally sure of every reference row, so its confidence can tell "
+            "nothing about accuracy"
+        )
+    elif (predicted == reference.y).all():
+        notes.append(
+            "the model makes no error on the reference, so how accuracy falls with confidence "
+            "is little known"
+        )
+    return tuple(notes)
+
+
+_SLOPES = (0.3, 0.9)
+_TAILS = (0.2, 0.45)
+_POWERS = (0.2, 0.5)
+# Half of the stake on uncertainty, two thirds of that on its rise; half on the class mix.
+_STAKES = np.repeat([1 / 18, 1 / 36, 1 / 8], [6, 6, ClassMix.BETS])
