@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from pydantic import ValidationError
 
@@ -18,13 +20,18 @@ def verdict(
     *,
     missing: bool = False,
     loss: float = 0.0,
+    error: float = 0.0,
 ) -> Verdict:
     reports = [
         SignalReport(name, level, 0.0, 4.0, 5.0)
         for name, level in zip(("input", "output", "performance"), levels, strict=True)
     ]
     return decide(
-        reports, settings or MonitorSettings(), labels_missing=missing, estimated_loss=loss
+        reports,
+        settings or MonitorSettings(),
+        labels_missing=missing,
+        estimated_loss=loss,
+        loss_error=error,
     )
 
 
@@ -55,6 +62,60 @@ def test_escalation_needs_policy_missing_labels_strong_evidence_and_estimated_lo
     assert verdict(strong, ESCALATING, missing=False, loss=0.2).level is WARNING
     assert verdict((WARNING, WARNING, NONE), ESCALATING, missing=True, loss=0.2).level is WARNING
     assert verdict(strong, MonitorSettings(), missing=True, loss=0.2).level is WARNING
+
+
+def test_escalation_needs_a_loss_that_is_surely_above_the_tolerance() -> None:
+    strong = (DRIFT, DRIFT, NONE)
+    assert verdict(strong, ESCALATING, missing=True, loss=0.2, error=0.05).level is DRIFT
+    unsure = verdict(strong, ESCALATING, missing=True, loss=0.2, error=0.07)
+    assert unsure.level is WARNING
+    assert "-0.200 ± 0.070" in unsure.reason
+
+
+LEVELS = tuple(product(Level, repeat=3))
+SITUATIONS = tuple(
+    (settings, missing, loss)
+    for settings in (MonitorSettings(), ESCALATING)
+    for missing in (False, True)
+    for loss in (-0.3, 0.0, 0.09, 0.5)
+)
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_errors_on_labels_set_level_and_kind_whatever_the_others_say(
+    levels: tuple[Level, Level, Level],
+) -> None:
+    for settings, missing, loss in SITUATIONS:
+        found = verdict(levels, settings, missing=missing, loss=loss)
+        if levels[2] is not NONE:
+            assert found.level >= levels[2]
+            assert found.kind is (
+                DriftKind.CONCEPT if levels[:2] == (NONE, NONE) else DriftKind.BOTH
+            )
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_inputs_and_outputs_together_never_outvote_good_labels(
+    levels: tuple[Level, Level, Level],
+) -> None:
+    for settings, missing, loss in SITUATIONS:
+        found = verdict(levels, settings, missing=missing, loss=loss)
+        may_escalate = settings is ESCALATING and missing and loss == 0.5 and DRIFT in levels[:2]
+        if levels[2] is NONE and not may_escalate:
+            assert found.level is min(WARNING, max(levels))
+            quiet = levels == (NONE, NONE, NONE)
+            assert found.kind is (DriftKind.NONE if quiet else DriftKind.COVARIATE)
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_more_evidence_never_lowers_the_level(levels: tuple[Level, Level, Level]) -> None:
+    for settings, missing, loss in SITUATIONS:
+        level = verdict(levels, settings, missing=missing, loss=loss).level
+        for i in range(3):
+            if levels[i] is not DRIFT:
+                more = (*levels[:i], Level(levels[i] + 1), *levels[i + 1 :])
+                assert verdict(more, settings, missing=missing, loss=loss).level >= level
+        assert verdict(levels, settings, missing=missing, loss=loss + 0.1).level >= level
 
 
 def test_missing_labels_are_told_apart_from_fine() -> None:
