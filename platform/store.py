@@ -14,8 +14,9 @@ import re
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,8 @@ _SHAPE = "shape"
 _META = "meta"
 _ARRAY = "array."
 _TICKS_AT_ONCE = 256
+
+Batch = TypeVar("Batch", Predictions, Labels)
 
 
 class Store:
@@ -136,13 +139,11 @@ class Store:
         for start in range(0, len(seqs), _TICKS_AT_ONCE):
             chunk = seqs[start : start + _TICKS_AT_ONCE]
             inside = (ds.field("seq") >= chunk[0]) & (ds.field("seq") <= chunk[-1])
-            predictions, labels = (_by_seq(t.read(inside)) for t in tables)
-            for seq in chunk:
-                yield (
-                    seq,
-                    self._to_predictions(predictions[seq]) if seq in predictions else None,
-                    _to_labels(labels[seq]) if seq in labels else None,
-                )
+            predictions, labels = (t.read(inside) for t in tables)
+            rows, row_ends = self._to_predictions(predictions), _ends(predictions, chunk)
+            told, label_ends = _to_labels(labels), _ends(labels, chunk)
+            for seq, row, label in zip(chunk, row_ends, label_ends, strict=True):
+                yield seq, _part(rows, *row), _part(told, *label)
 
     def table_versions(self) -> dict[str, int]:
         """Return the version of each table: the last tick that it includes, -1 for none."""
@@ -348,13 +349,17 @@ def _to_labels(table: pa.Table | None) -> Labels:
     return Labels(_ids(table, order), _numpy(table, "label")[order], _numpy(table, "at")[order])
 
 
-def _by_seq(table: pa.Table | None) -> dict[int, pa.Table]:
-    if table is None or not len(table):
-        return {}
-    ordered = table.take(np.argsort(_numpy(table, "seq"), kind="stable"))
-    seqs, starts = np.unique(_numpy(ordered, "seq"), return_index=True)
-    ends = np.append(starts[1:], len(ordered))
-    return {
-        int(seq): ordered.slice(start, end - start)
-        for seq, start, end in zip(seqs, starts, ends, strict=True)
-    }
+def _part(rows: Batch, begin: int, end: int) -> Batch | None:
+    """Return the rows from ``begin`` to ``end``, None if there are none."""
+    if begin == end:
+        return None
+    return type(rows)(*(getattr(rows, field.name)[begin:end] for field in fields(rows)))
+
+
+def _ends(table: pa.Table | None, seqs: list[int]) -> list[tuple[int, int]]:
+    """Return where the rows of each tick begin and end, once they are in order."""
+    if table is None:
+        return [(0, 0)] * len(seqs)
+    found = np.sort(_numpy(table, "seq"))
+    ends = (np.searchsorted(found, seqs, side=side).tolist() for side in ("left", "right"))
+    return list(zip(*ends, strict=True))

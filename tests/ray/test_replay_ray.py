@@ -1,0 +1,116 @@
+"""A replay of what a real platform recorded makes its decisions again, on the same evidence."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.ray.running import Running, free_port, project, settled, undrift
+from tests.support import eventually
+from undrift.events import Codec, Evidence
+from undrift.monitor.history import Moment
+from undrift.replay.sources import recorded
+from undrift.replay.timeline import replay
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def watched(starter: Path, tmp_path: Path) -> Iterator[Running]:
+    """One replica; nothing happens by itself but watching."""
+    sections = {
+        "serve": {"port": free_port(), "replicas": 1},
+        "monitor": {"rows_per_false_drift": 1_000},
+        "lifecycle": {"mode": "off", "auto_rollback": False},
+    }
+    running = Running(project(starter, tmp_path / "spirals", **sections))
+    try:
+        yield running.await_ready()
+    finally:
+        running.end(signal.SIGINT)
+        running.kill_all()
+
+
+class Seen:
+    """What `GET drift` said after each request."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        data = np.load(running.config.reference)
+        self.x, self.y = data["x"], data["y"]
+        self.sent = 0
+        self.evidence: set[str] = set()
+
+    def ask(self, times: int, turn: int = 0) -> dict[str, Any]:
+        """Ask and label 50 rows, some times; ``turn`` makes wrong labels. Returns the last view."""
+        client = self.running.client
+        for _ in range(times):
+            index = np.arange(self.sent, self.sent + 50) % len(self.y)
+            answer = client.infer(self.x[index], f"row-{self.sent}")
+            client.feedback(answer.ids, ((self.y[index] + turn) % 3).tolist())
+            self.sent += 50
+            view = client.drift()
+            self.evidence.add(shown(view))
+        return view
+
+
+def shown(view: dict[str, Any]) -> str:
+    """Return the evidence in what `GET drift` answers."""
+    return json.dumps({key: view[key] for key in Evidence.__dataclass_fields__})
+
+
+def as_shown(evidence: Evidence) -> str:
+    """Return evidence as `GET drift` would."""
+    view = json.loads(json.dumps(Codec.encode(evidence)))
+    view["level"] = evidence.level.name.lower()
+    for signal_view, report in zip(view["signals"], evidence.signals, strict=True):
+        signal_view["level"] = report.level.name.lower()
+    return shown(view)
+
+
+def test_replay_makes_the_live_decisions_again_byte_for_byte(watched: Running) -> None:
+    seen = Seen(watched)
+    seen.ask(6)
+    (victim,) = watched.processes("ray::MonitorActor")
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: set(watched.processes("ray::MonitorActor")) - {victim}, 60)
+    eventually(lambda: seen.ask(1, turn=1)["level"] == "drift", 60)
+
+    store = watched.store
+    version = store.add_version(
+        store.state_dict(1), parent=1, reference=store.reference(1), metrics={}, plan=None
+    ).version
+    watched.client.promote(version)
+    eventually(settled(watched, version))
+    eventually(lambda: seen.ask(1)["version"] == version, 60)
+    assert seen.ask(6)["level"] != "drift"
+
+    done = undrift("replay", "--json", cwd=watched.path.parent)  # the platform runs on
+    assert done.returncode == 0, done.stderr
+    totals = json.loads(done.stdout)["totals"]
+    assert totals["decisions"]["same"] == totals["decisions"]["live"] >= 1
+    assert totals["rearmed"] == 1
+
+    again = set()
+
+    def observe(_: Moment, evidence: Evidence) -> None:
+        again.add(as_shown(evidence))
+
+    record = recorded(watched.config.state)
+    names = watched.config.model.class_names
+    replay(
+        record.moments,
+        watched.config.monitor,
+        record.store.reference,
+        class_names=names,
+        observe=observe,
+    )
+    assert len(seen.evidence) > 10
+    assert seen.evidence <= again
