@@ -81,20 +81,7 @@ def attempt(
     others = [v for v in good if v != plan.base_version][-ARCHIVE:]
     archive = ((v, weights(v)) for v in (plan.base_version, *others))
     start = choose_start(model, archive, pool, regime_start=plan.regime_start, device=device)
-    for rate in (settings.learning_rate, settings.learning_rate / _SLOWER):
-        result = retrain(
-            model,
-            weights(start),
-            pool,
-            reference,
-            plan,
-            settings=settings.model_copy(update={"learning_rate": rate}),
-            comm=comm,
-            device=device,
-        )
-        held = result.chosen.validation
-        if not collapsed(score(model, pool.x[held], device=device)[0].argmax(1), pool.y[held]):
-            break
+    result, rate = _retrained(model, weights(start), pool, reference, plan, settings, comm, device)
     verdict, renewed = judge_candidate(
         model,
         weights(plan.base_version),
@@ -106,3 +93,31 @@ def attempt(
         device=device,
     )
     return Attempt(result, verdict, renewed, start, rate)
+
+
+def _retrained(
+    model: nn.Module,
+    start: Mapping[str, torch.Tensor],
+    pool: Pool,
+    reference: Reference,
+    plan: RetrainPlan,
+    settings: TrainSettings,
+    comm: Comm | None,
+    device: torch.device | str,
+) -> tuple[TrainResult, float]:
+    """Retrain, and once more with a lower learning rate if the candidate has collapsed."""
+    for rate in (settings.learning_rate, settings.learning_rate / _SLOWER):
+        result = retrain(
+            model,
+            start,
+            pool,
+            reference,
+            plan,
+            settings=settings.model_copy(update={"learning_rate": rate}),
+            comm=comm,
+            device=device,
+        )
+        held = result.chosen.validation
+        if not collapsed(score(model, pool.x[held], device=device)[0].argmax(1), pool.y[held]):
+            break
+    return result, rate
