@@ -231,9 +231,11 @@ class _Loop:
         if news.kind == "failed":
             self.scribe.note(news.kind, news.text)
         elif news.kind in ("promoted", "rolled_back"):
-            rows = int(self.shelf.reference(self.state.live).recent.sum())
-            text = f"{news.text}; watched by {rows:,} rows that it was not trained on"
-            kind = news.kind if self.trainer.trains else "rearmed"
+            rows = f"{int(self.shelf.reference(self.state.live).recent.sum()):,} held-out rows"
+            kind, text = news.kind, f"{news.text}; watched by {rows}"
+            if not self.trainer.trains:
+                since = f"of the regime since row {self.state.regime_start:,}"
+                kind, text = "rearmed", f"same weights, watched by {rows} {since}"
             self.scribe.rearmed(self.monitor.evidence(), text, kind)
 
     def _train(self, order: Train) -> None:

@@ -90,30 +90,35 @@ class Timeline:
 
 
 class Scribe:
-    """Writes a timeline: an entry whenever the level rises or goes back to none."""
+    """Writes a timeline: an entry when the level goes higher than since it was last none, or back.
+
+    So one drift whose evidence comes and goes is one entry until all is calm again, or another
+    version is watched.
+    """
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
         self._rows: list[int] = []
         self._figures: list[list[tuple[float, float, float]]] = []
-        self._level = Level.NONE
+        self._highest = Level.NONE
         self._last: Evidence | None = None
 
     def look(self, evidence: Evidence) -> None:
         """Take in the evidence after a tick."""
         self._last = evidence
-        if evidence.level > self._level:
+        if evidence.level > self._highest:
             self._enter(evidence, evidence.level.name.lower(), evidence.reason, evidence)
-        elif evidence.level is Level.NONE and self._level > Level.NONE:
+            self._highest = evidence.level
+        elif evidence.level is Level.NONE and self._highest > Level.NONE:
             self._enter(evidence, "calm", evidence.reason)
-        self._level = evidence.level
+            self._highest = Level.NONE
         self._rows.append(evidence.rows)
         self._figures.append([(s.statistic, s.warning_at, s.drift_at) for s in evidence.signals])
 
     def rearmed(self, evidence: Evidence, text: str, kind: str = "rearmed") -> None:
         """Take in the first evidence after a re-arming; levels rise from none again."""
         self._last = evidence
-        self._level = Level.NONE
+        self._highest = Level.NONE
         self._enter(evidence, kind, text)
 
     def note(self, kind: str, text: str) -> None:

@@ -66,7 +66,8 @@ def _moved(evidence: Evidence) -> str:
     changes = [change for signal in evidence.signals for change in signal.changes]
     changes.sort(key=lambda change: -abs(change.effect))
     return ", ".join(
-        f"{c.what} {c.name} {c.before:.3g} -> {c.now:.3g}" for c in changes[:_MOVED_SHOWN]
+        f"{c.what if c.name == c.what else f'{c.what} {c.name}'} {c.before:.3g} -> {c.now:.3g}"
+        for c in changes[:_MOVED_SHOWN]
     )
 
 
