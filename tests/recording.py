@@ -18,7 +18,7 @@ from undrift.monitor.settings import MonitorSettings
 from undrift.store import Store
 
 SETTINGS = MonitorSettings(
-    rows_per_false_drift=1_000, label_lag_rows=1_000, join_window_rows=5_000, commit_ms=1.0
+    rows_per_false_drift=10_000, label_lag_rows=1_000, join_window_rows=5_000, commit_ms=1.0
 )
 ORDER = Rearm(version=2, run_id="run-1", regime_start=300, against=1)
 
