@@ -1,0 +1,1 @@
+"""Drift detection on streams with known drift: the product's monitor beside its rivals."""
