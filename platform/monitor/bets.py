@@ -91,18 +91,6 @@ def rising(ranks: NDArray[np.float64], n_reference: int) -> NDArray[np.float64]:
     return np.hstack(columns)
 
 
-def upper_rate(events: int, n: int) -> float:
-    """Return the upper confidence limit of a rate, by Wilson's score interval.
-
-    Example:
-        >>> round(upper_rate(100, 1000), 3), round(upper_rate(0, 1000), 3)
-        (0.115, 0.002)
-    """
-    p, z2 = events / n, Z * Z
-    spread = Z * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return float((p + z2 / (2 * n) + spread) / (1 + z2 / n))
-
-
 def error_alternatives(rate: float) -> NDArray[np.float64]:
     """Return (k,) error rates above ``rate``, at fixed multiples of its odds."""
     odds = _ODDS * rate / (1.0 - rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -23,10 +24,10 @@ class EDetector(Stateful):
     least A without any further assumption: a false-alarm budget is itself the limit. The reported
     statistic and limits are log10(1 + M).
 
-    A level falls again only when M is below a tenth of its limit. What had come together by then
+    A level falls again only when M is below a tenth of its limit, and drift stands for at least
+    ``HOLD`` rows, so that it is seen however rarely one looks. What had come together by then
     is forgotten when the warning level falls, lest it make the next alarm cheap, and each R is
-    capped at a hundred times the drift limit, lest recovery take forever; both only lower M. The
-    level reported is that of the last row: one that rises and falls within a batch goes unseen.
+    capped at a hundred times the drift limit, lest recovery take forever; both only lower M.
 
     The change point is the start s that maximises the likelihood prod_{i=s..t} L_i of the best
     alternative, that is, the last reset of its CUSUM; it is never later than the row at which the
@@ -50,11 +51,12 @@ class EDetector(Stateful):
     """
 
     BLOCK: ClassVar[int] = 64
+    HOLD: ClassVar[int] = 4096
     LOWEST: ClassVar[float] = float(np.exp(-4.0))
     HIGHEST: ClassVar[float] = float(np.exp(4.0))
     SAVED = (
         "_weights", "_limits", "_ceiling", "_count", "_product", "_total", "_low", "_start",
-        "_level", "_fallen", "_since", "_statistic",
+        "_level", "_fallen", "_since", "_held", "_statistic",
     )  # fmt: skip
 
     def __init__(self, weights: NDArray[np.float64], warning_at: float, drift_at: float) -> None:
@@ -72,6 +74,7 @@ class EDetector(Stateful):
         self._level = 0
         self._fallen = False
         self._since = -1
+        self._held = 0  # count of rows up to which drift stands
         self._statistic = 0.0
 
     def update(self, values: FloatMatrix, rows: IntArray) -> None:
@@ -82,11 +85,18 @@ class EDetector(Stateful):
             rows: (n,) row number of each.
         """
         values = np.clip(values, self.LOWEST, self.HIGHEST)
-        done = 0
-        while done < len(rows):
-            stop = min(len(rows), done + self.BLOCK - self._count % self.BLOCK)
-            self._advance(values[done:stop], rows[done:stop])
-            done = stop
+        for part in aligned(self._count, len(rows)):
+            self._advance(values[part], rows[part])
+
+    @property
+    def count(self) -> int:
+        """Rows taken in so far."""
+        return self._count
+
+    @property
+    def level(self) -> Level:
+        """Level after the last row."""
+        return Level(self._level)
 
     def report(self, name: str) -> SignalReport:
         """Return level, statistic and change point as the report of signal ``name``."""
@@ -135,17 +145,41 @@ class EDetector(Stateful):
     def _walk(self, path: NDArray[np.float64], rows: IntArray) -> None:
         """Follow the statistic through the levels, row by row, in as few steps as it crosses."""
         warning, drift = self._limits
+        first = self._count - len(path)
         at = 0
         while at < len(path):
             rise = (warning, drift, np.inf)[self._level]
             fall = (-np.inf, warning - 1.0, drift - 1.0)[self._level]
             crossed = (path[at:] >= rise) | (path[at:] < fall)
+            crossed[: max(self._held - first - at, 0)] &= self._level < 2
             if not crossed.any():
                 return
             at += int(np.argmax(crossed))
             if path[at] >= rise:
                 self._level = 2 if path[at] >= drift else 1
+                self._held = first + at + self.HOLD if self._level == 2 else self._held
             else:
                 self._level = 0 if path[at] < warning - 1.0 else 1
                 self._fallen = self._level == 0
             self._since = int(rows[at])
+
+
+def aligned(count: int, n: int) -> Iterator[slice]:
+    """Cut ``n`` rows where blocks end, so that what happens there depends on no other cut.
+
+    Args:
+        count: Rows before these.
+        n: Rows.
+
+    Yields:
+        Slices of the rows, none longer than a block.
+
+    Example:
+        >>> list(aligned(60, 70))
+        [slice(0, 4, None), slice(4, 68, None), slice(68, 70, None)]
+    """
+    done = 0
+    while done < n:
+        stop = min(n, done + EDetector.BLOCK - (count + done) % EDetector.BLOCK)
+        yield slice(done, stop)
+        done = stop

@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from undrift.events import SignalReport
-from undrift.monitor.base import Calibration, Measures, Signal
-from undrift.monitor.bets import error_alternatives, likelihood_ratio, upper_rate
+from undrift.monitor.base import Calibration, Measures
 from undrift.monitor.calibration import limits, recent_rows
-from undrift.monitor.detector import EDetector
-from undrift.monitor.join import Joined
+from undrift.monitor.error_test import ErrorTest
+from undrift.monitor.join import Joined, LabelSignal
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Reference
 
 
-class PerformanceSignal(Signal[Joined]):
-    """Tests whether the model errs more often than it did on its reference.
+class PerformanceSignal(LabelSignal):
+    """Tests whether the model errs more often than it did on its reference and since.
 
-    The e-value of one label is the likelihood ratio of its error under a higher error rate,
-    mixed over six rates, to that under the upper confidence limit of the reference's rate. Its
-    row numbers are those of the predictions, so a change point is where the world changed, not
-    where the news of it arrived.
+    Its row numbers are those of the predictions, so a change point is where the world changed,
+    not where the news of it arrived.
 
     Args:
         settings: Budget of false alarms.
     """
 
-    SAVED = ("_rate", "_alternatives")
-    PARTS = ("_detector",)
+    FEW: ClassVar[int] = 100  # reference rows that hardly show autocorrelation
+    COARSE: ClassVar[float] = 0.1  # rise of the error rate that should be seen soon
+    PARTS = ("_test",)
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
-        self._rate = 0.5
-        self._alternatives = error_alternatives(self._rate)
-        self._detector = EDetector(np.ones(len(self._alternatives)), *limits(settings))
+        self._test = ErrorTest(*limits(settings))
 
     def fit(self, reference: Reference) -> Calibration:
         """Take the error rate of the recent reference rows as the one that is fine."""
         recent = recent_rows(reference, self._settings)
-        wrong = int(np.sum(recent.output.argmax(axis=1) != recent.y))
-        self._rate = min(upper_rate(wrong, len(recent)), 0.999)
-        self._alternatives = error_alternatives(self._rate)
-        self._detector = EDetector(np.ones(len(self._alternatives)), *limits(self._settings))
-        return Calibration(len(recent))
+        self._test.fit(recent.output.argmax(axis=1) != recent.y, recent.rows)
+        time = self._test.correlation_time
+        return Calibration(len(recent), time, self._notes(len(recent), time))
 
     def measure(self, batch: Joined) -> Measures:
         """Return (n, 1) ones where the prediction was wrong."""
@@ -50,10 +46,29 @@ class PerformanceSignal(Signal[Joined]):
 
     def advance(self, measures: Measures) -> None:
         """Take in labels that met their predictions."""
-        wrong = measures.values[:, 0] > 0
-        values = likelihood_ratio(wrong, self._rate, self._alternatives)
-        self._detector.update(values, measures.row)
+        self._test.update(measures.values[:, 0] > 0, measures.row)
 
     def report(self) -> SignalReport:
         """Return the present level, statistic and change point."""
-        return self._detector.report("performance")
+        return self._test.report("performance")
+
+    def _notes(self, n: int, time: float) -> tuple[str, ...]:
+        notes = []
+        rate, rise = self._test.rate, self._test.rise_seen_within(n)
+        if n < self.FEW * time:
+            notes.append(
+                f"the reference of {n} rows is worth {n / time:.0f} independent ones, too few to "
+                "tell how alike neighbouring rows are; until the stream has told, false alarms "
+                "may come sooner than the budget allows"
+            )
+        if rate + self.COARSE >= 1.0:
+            notes.append(
+                f"the model is wrong on {rate:.0%} of the reference rows, so a rise of errors can "
+                "hardly be seen"
+            )
+        elif rise > self.COARSE:
+            notes.append(
+                f"the model is wrong on {rate:.1%} of {n} reference rows; as many labels show a "
+                f"lasting rise to {rate + rise:.0%}, a smaller one takes more"
+            )
+        return tuple(notes)

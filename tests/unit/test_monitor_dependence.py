@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from undrift.monitor.dependence import correlation_time
+from undrift.monitor.dependence import CorrelationTime, correlation_time, temper
 
 
 def autoregressive(n: int, coefficient: float, seed: int) -> np.ndarray:
@@ -64,3 +64,34 @@ def test_shift_and_scale_do_not_matter() -> None:
     time = correlation_time(values, rows)
     assert time > 2.0
     assert correlation_time(1e-3 * values + 5.0, rows) == pytest.approx(time)
+
+
+def test_kept_up_in_blocks_equals_all_at_once() -> None:
+    values, times = autoregressive(2_000, 0.5, 2), CorrelationTime()
+    times.fit(values[:200], np.arange(200))
+    for part in values[200:].reshape(-1, 60):
+        times.add(part)
+    assert times.value == pytest.approx(correlation_time(values, np.arange(2_000)), abs=0.15)
+    assert times.value != correlation_time(values[:200], np.arange(200))
+
+
+def test_saved_and_loaded_estimate_goes_on_alike() -> None:
+    values, times, other = autoregressive(1_000, 0.5, 3), CorrelationTime(), CorrelationTime()
+    times.fit(values[:300], np.arange(300))
+    times.add(values[300:500])
+    other.load(times.state())
+    for estimate in (times, other):
+        estimate.add(values[500:])
+    assert other.value == times.value > 2.0
+
+
+def test_slow_change_is_not_taken_for_dependence() -> None:
+    rng = np.random.default_rng(4)
+    rising = rng.random(2_000) < np.linspace(0.1, 0.4, 2_000)
+    assert correlation_time(rising, np.arange(2_000)) < 1.5
+
+
+def test_tempered_bets_lose_what_neighbours_repeat() -> None:
+    values = np.array([[0.5, 4.0]])
+    assert temper(values, 1.0) is values
+    np.testing.assert_allclose(temper(values, 2.0), values ** (1 / 2.15))
