@@ -75,6 +75,11 @@ class OnlineRanks(Stateful):
         ranks: Floats = (below + uniform * same) / total
         return ranks
 
+    def place(self, values: Floats) -> Floats:
+        """Return which share of the reference values kept is lower, for (n,) values."""
+        places: Floats = np.searchsorted(self._values, values) / len(self._values)
+        return places
+
     def _key(self, values: Floats, tie: Floats) -> Floats:
         """Return where values stand among those kept: place of the first equal one, plus tie."""
         place = np.searchsorted(self._values, values)

@@ -15,7 +15,7 @@ from undrift.monitor.bets import row_uniform
 from undrift.monitor.calibration import limits, recent_rows
 from undrift.monitor.class_mix import ClassMix
 from undrift.monitor.confidence import AccuracyEstimate, Confidence
-from undrift.monitor.dependence import correlation_time
+from undrift.monitor.dependence import CorrelationTime, correlation_time, temper
 from undrift.monitor.detector import EDetector
 from undrift.monitor.online_ranks import OnlineRanks
 from undrift.monitor.settings import MonitorSettings
@@ -30,8 +30,8 @@ class OutputSignal(Signal[Predictions]):
     Two kinds of bet share one detector. Calibrated uncertainty becomes its rank among reference
     and stream, and bets go mostly on larger ranks, some on single rows more uncertain than nearly
     all before; others on smaller ranks. The class bets follow the mix of the latest predicted
-    classes. All are fair however short the reference. Where the reference shows autocorrelation,
-    e-values are tempered by its correlation time.
+    classes. All are fair however short the reference. Where neighbouring rows are alike, e-values
+    are tempered by their correlation time.
 
     Once the level is drift, rows no longer count among those that later ones are compared with;
     else a change that lasts would become the new normal.
@@ -53,8 +53,8 @@ class OutputSignal(Signal[Predictions]):
     LEAST: ClassVar[int] = 32  # of them that are used, however late the change point
     LAG: ClassVar[float] = 4.0  # correlation times by which the recent class mix lags
     LISTED: ClassVar[int] = 5
-    SAVED = ("_classes", "_recent", "_times", "_count", "_learn")
-    PARTS = ("_confidence", "_ranks", "_mix", "_detector")
+    SAVED = ("_classes", "_recent", "_mix_time", "_count", "_learn")
+    PARTS = ("_confidence", "_ranks", "_time", "_mix", "_detector")
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
@@ -63,8 +63,9 @@ class OutputSignal(Signal[Predictions]):
         self._count = 0
         self._learn = True
         self._recent = np.zeros((0, 3))  # row, uncertainty and class of the newest rows
-        self._times = np.ones(2)  # correlation times of uncertainty and of the class mix
-        self._watch(np.zeros(0, dtype=np.int64), 1)
+        self._time = CorrelationTime()  # of uncertainty
+        self._mix_time = 1.0
+        self._watch(np.zeros(1, dtype=np.int64), 1)
 
     @property
     def estimated_loss(self) -> float:
@@ -79,7 +80,7 @@ class OutputSignal(Signal[Predictions]):
     def estimate(self) -> AccuracyEstimate:
         """Return the label-free estimate of accuracy on the newest rows since the change."""
         report = self._detector.report("output")
-        return self._confidence.estimate(self._newest(report)[:, 1], float(self._times[0]))
+        return self._confidence.estimate(self._newest(report)[:, 1], self._time.value)
 
     def fit(self, reference: Reference) -> Calibration:
         """Calibrate confidence, ranks and class mix on the recent reference rows."""
@@ -87,19 +88,17 @@ class OutputSignal(Signal[Predictions]):
         n, classes = recent.output.shape
         self._confidence.fit(recent.output, recent.y)
         uncertainty, predicted = self._confidence.uncertainty(recent.output)
-        rows = recent.rows
-        indicators = [predicted == c for c in np.unique(predicted)]
-        spread = np.array([np.var(i) for i in indicators]) + 1e-12
-        apart = [correlation_time(i, rows) for i in indicators]
-        times = np.array([correlation_time(uncertainty, rows), spread @ apart / spread.sum()])
-        self._confidence.centre(uncertainty, times[0])
         self._ranks = OnlineRanks()
-        self._ranks.fit(uncertainty, row_uniform(rows, self._settings.seed + 2))
+        self._ranks.fit(uncertainty, row_uniform(recent.rows, self._settings.seed + 2))
+        self._time = CorrelationTime()
+        self._time.fit(self._ranks.place(uncertainty), recent.rows)
+        self._mix_time = _mix_time(predicted, recent.rows)
+        self._confidence.centre(uncertainty, self._time.value)
         self._count = 0
         self._recent = np.zeros((0, 3))
-        self._times = times
         self._watch(predicted, classes)
-        return Calibration(n, float(times.max()), _notes(recent, predicted, uncertainty))
+        time = max(self._time.value, self._mix_time)
+        return Calibration(n, time, _notes(recent, predicted, uncertainty))
 
     def measure(self, batch: Predictions) -> Measures:
         """Return (n, 2): uncertainty and predicted class."""
@@ -111,14 +110,12 @@ class OutputSignal(Signal[Predictions]):
         done, n = 0, len(measures)
         while done < n:
             begin = self._count % ClassMix.BLOCK
-            if begin == 0:
-                self._learn = self._detector.report("output").level < Level.DRIFT
             stop = min(n, done + ClassMix.BLOCK - begin)
             self._take(measures.row[done:stop], measures.values[done:stop], begin)
             self._count += stop - done
+            if self._count % ClassMix.BLOCK == 0:
+                self._end_block()
             done = stop
-        seen = np.column_stack([measures.row, measures.values])[-self.WINDOW :]
-        self._recent = np.concatenate([self._recent, seen])[-self.WINDOW :]
 
     def report(self) -> SignalReport:
         """Return level, statistic, change point, and which classes and whether confidence moved."""
@@ -127,16 +124,16 @@ class OutputSignal(Signal[Predictions]):
             return report
         newest = self._newest(report)
         found = share_changes(
-            self._classes, newest[:, 2].astype(np.int64), correlation_time=self._times[1]
+            self._classes, newest[:, 2].astype(np.int64), correlation_time=self._mix_time
         )
-        found += self._confidence.changes(newest[:, 1], self._times[0])
+        found += self._confidence.changes(newest[:, 1], self._time.value)
         found.sort(key=lambda change: abs(change.effect), reverse=True)
         return replace(report, changes=tuple(found[: self.LISTED]))
 
     def _watch(self, predicted: IntArray, classes: int) -> None:
         self._classes = np.bincount(predicted, minlength=classes + 1)
-        lag = int(np.ceil(self.LAG * self._times[1])) if self._times[1] > 1.0 else 0
-        self._mix = ClassMix(self._classes, predicted[len(predicted) - lag :])
+        lag = int(np.ceil(self.LAG * self._mix_time))
+        self._mix = ClassMix(self._classes, predicted[-lag:])
         self._detector = EDetector(_STAKES, *limits(self._settings))
 
     def _newest(self, report: SignalReport) -> Floats:
@@ -152,9 +149,22 @@ class OutputSignal(Signal[Predictions]):
         ranks = self._ranks.rank(values[:, 0], uniform, tie, learn=learn)
         unsure = np.hstack([high_ranks(ranks), high_ranks(1.0 - ranks)])
         mix = self._mix.bet(values[:, 1].astype(np.int64), begin, learn=learn)
-        parts = zip((unsure, mix), self._times.tolist(), strict=True)
-        tempered = [part if time == 1.0 else part ** (1.0 / time) for part, time in parts]
-        self._detector.update(np.hstack(tempered), rows)
+        bets = np.hstack([temper(unsure, self._time.value), temper(mix, self._mix_time)])
+        self._detector.update(bets, rows)
+        newest = np.column_stack([rows, values])
+        self._recent = np.concatenate([self._recent, newest])[-self.WINDOW :]
+
+    def _end_block(self) -> None:
+        if self._learn:
+            self._time.add(self._ranks.place(self._recent[-ClassMix.BLOCK :, 1]))
+        self._learn = self._detector.level < Level.DRIFT
+
+
+def _mix_time(predicted: IntArray, rows: IntArray) -> float:
+    """Return the mean correlation time of the classes, by how much each varies."""
+    found = [predicted == c for c in np.unique(predicted)]
+    spread = np.array([np.var(one) for one in found]) + 1e-12
+    return float(spread @ [correlation_time(one, rows) for one in found] / spread.sum())
 
 
 def high_ranks(ranks: Floats) -> Floats:
@@ -168,9 +178,9 @@ def high_ranks(ranks: Floats) -> Floats:
     """
     slope = 2.0 * ranks - 1.0
     tail = 5.0 * ranks**4 - 1.0
-    fraction = np.maximum(1.0 - ranks, 1e-9)
+    beyond = np.maximum(1.0 - ranks, _FEWEST)
     columns = [1.0 + tilt * slope for tilt in _SLOPES] + [1.0 + tilt * tail for tilt in _TAILS]
-    columns += [share * fraction ** (share - 1.0) for share in _POWERS]
+    columns += [p * beyond ** (p - 1.0) / (1.0 - (1.0 - p) * _FEWEST**p) for p in _POWERS]
     return np.stack(columns, axis=1)
 
 
@@ -233,5 +243,6 @@ def _notes(reference: Reference, predicted: IntArray, uncertainty: Floats) -> tu
 _SLOPES = (0.3, 0.9)
 _TAILS = (0.2, 0.45)
 _POWERS = (0.2, 0.5)
+_FEWEST = 1 / 800  # a smaller share of rows beyond is bet on no higher: the detector clips
 # Half of the stake on uncertainty, two thirds of that on its rise; half on the class mix.
 _STAKES = np.repeat([1 / 18, 1 / 36, 1 / 8], [6, 6, ClassMix.BETS])
