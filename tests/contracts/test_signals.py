@@ -12,7 +12,7 @@ import pytest
 from tests.streams import Stream
 from undrift.errors import ConfigError
 from undrift.events import Level, SignalReport
-from undrift.monitor.base import Signal
+from undrift.monitor.base import Measures, Signal
 from undrift.monitor.input_signal import InputSignal
 from undrift.monitor.join import LabelJoin
 from undrift.monitor.output_signal import OutputSignal
@@ -21,6 +21,7 @@ from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions, Reference
 
 SETTINGS = MonitorSettings()
+MARGINAL = MonitorSettings(input_statistic="marginal")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Kind:
     name: str
     build: Callable[[MonitorSettings], Signal[Any]]
     change: dict[str, float]  # a gross change that this signal must see
+    settings: MonitorSettings = SETTINGS
+    statistic: str = ""
 
     def batch(self, predictions: Predictions, labels: Labels) -> Any:
         if self.name != "performance":
@@ -39,19 +42,20 @@ class Kind:
 
 KINDS = (
     Kind("input", InputSignal, {"shift": 1.0}),
+    Kind("input", InputSignal, {"shift": 1.0}, MARGINAL, "marginal"),
     Kind("output", OutputSignal, {"shift": 2.0}),
     Kind("performance", PerformanceSignal, {"flipped": 0.5}),
 )
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.statistic or kind.name)
 def kind(request: pytest.FixtureRequest) -> Kind:
     found: Kind = request.param
     return found
 
 
-def fitted(kind: Kind, reference: Reference, settings: MonitorSettings = SETTINGS) -> Signal[Any]:
-    signal = kind.build(settings)
+def fitted(kind: Kind, reference: Reference) -> Signal[Any]:
+    signal = kind.build(kind.settings)
     signal.fit(reference)
     return signal
 
@@ -110,13 +114,38 @@ def test_batch_cut_changes_nothing(kind: Kind) -> None:
     assert whole.report().since_row is not None
 
 
+def test_shards_measure_and_one_folds(kind: Kind) -> None:
+    stream = Stream(12)
+    whole = fitted(kind, stream.reference())
+    feed(whole, kind, stream, 500)
+    state = whole.state()
+    parts = [stream.take(700), stream.take(800, **kind.change)]
+    batch = kind.batch(
+        Predictions.concat([p for p, _ in parts]), Labels.concat([labels for _, labels in parts])
+    )
+    whole.update(batch)
+    shards = [kind.build(kind.settings) for _ in range(4)]
+    measures = []
+    owner = np.random.default_rng(1).integers(0, 4, 1_500)
+    for i, shard in enumerate(shards):
+        shard.load(state)
+        cuts = np.array_split(np.flatnonzero(owner == i), 5)
+        measures += [shard.measure(batch.take(np.isin(np.arange(1_500), cut))) for cut in cuts]
+    shards[0].advance(Measures.merge(measures))
+    assert shards[0].report() == whole.report()
+    assert whole.report().level is Level.DRIFT
+    final = shards[0].state()
+    for name, value in whole.state().items():
+        np.testing.assert_array_equal(final[name], value)
+
+
 def test_saved_and_loaded_mid_stream_decides_alike(kind: Kind) -> None:
     stream = Stream(4)
     reference = stream.reference()
     signal = fitted(kind, reference)
     feed(signal, kind, stream, 1_000)
     signal.update(kind.batch(*stream.take(77)))
-    loaded = kind.build(SETTINGS)
+    loaded = kind.build(kind.settings)
     loaded.load(signal.state())
     seen: list[Level] = []
     for change in ({}, kind.change, {}):
@@ -197,7 +226,7 @@ def test_reference_that_is_not_finite_is_refused(kind: Kind) -> None:
 
 
 def test_short_reference_still_sees_a_gross_change(kind: Kind) -> None:
-    stream = Stream(9)
+    stream = Stream(13)
     signal = fitted(kind, stream.reference(100))
     feed(signal, kind, stream, 1_000)
     assert signal.report().level is Level.NONE
