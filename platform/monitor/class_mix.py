@@ -67,7 +67,7 @@ class ClassMix(Stateful):
         count = self._counts[classes] + earlier * learn
         chance = count / (self._total + np.arange(n) * learn)
         recent = faded * (self._running[:, classes] + (self._block[:, classes] + latest))
-        values = 1.0 + (recent / chance - 1.0)[:, None] * np.array(self.STAKES)[:, None]
+        values: Floats = 1.0 + (recent / chance - 1.0)[:, None] * _STAKES
         for block, row_weight in zip(self._block, weight, strict=True):
             block += np.bincount(entering, weights=row_weight, minlength=len(block))
         if learn:
@@ -76,7 +76,7 @@ class ClassMix(Stateful):
         if end == self.BLOCK:
             self._running = (self._running + self._block) * _OVER
             self._block = np.zeros_like(self._block)
-        return np.ascontiguousarray(values.reshape(self.BETS, n).T)
+        return values.reshape(self.BETS, n).T
 
 
 def _among_earlier(classes: IntArray, entering: IntArray, weight: Floats) -> tuple[Floats, Floats]:
@@ -107,6 +107,7 @@ def _among_earlier(classes: IntArray, entering: IntArray, weight: Floats) -> tup
 # A running mean is kept as of the start of the block, and multiplied by what has faded since; so
 # a row weighs the more, the later. Weights are multiples of 2**-30, so that their sums are exact
 # and do not depend on how rows are batched.
+_STAKES = np.array(ClassMix.STAKES)[:, None]
 _DECAY = 1.0 - np.array(ClassMix.MEMORY)[:, None]
 _FADED = _DECAY ** np.arange(ClassMix.BLOCK)
 _OVER = _DECAY**ClassMix.BLOCK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -66,7 +67,7 @@ class OnlineRanks(Stateful):
         below = np.cumsum(self._counts)[cell] - same
         total = np.full(n, self._total)
         if learn:
-            short, earlier = cell.astype(np.int16), np.tri(n, k=-1, dtype=np.bool_)
+            short, earlier = cell.astype(np.int16), _earlier(n)
             below = below + _count((short < short[:, None]) & earlier)
             same = same + _count((short == short[:, None]) & earlier)
             total = total + np.arange(n)
@@ -85,6 +86,11 @@ class OnlineRanks(Stateful):
         place = np.searchsorted(self._values, values)
         tied = self._values[np.minimum(place, len(self._values) - 1)] == values
         return place.astype(np.float64) + np.where(tied, tie, 0.0)
+
+
+@lru_cache(maxsize=8)
+def _earlier(n: int) -> NDArray[np.bool_]:
+    return np.tri(n, k=-1, dtype=np.bool_)
 
 
 def _count(true: NDArray[np.bool_]) -> IntArray:

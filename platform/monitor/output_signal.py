@@ -107,15 +107,21 @@ class OutputSignal(Signal[Predictions]):
 
     def advance(self, measures: Measures) -> None:
         """Take in the answers of the watched version."""
+        seed, before = self._settings.seed, len(self._recent)
+        uniform = row_uniform(measures.row, seed), row_uniform(measures.row, seed + 1)
+        newest = np.column_stack([measures.row, measures.values])
+        self._recent = np.concatenate([self._recent, newest])
         done, n = 0, len(measures)
         while done < n:
-            begin = self._count % ClassMix.BLOCK
-            stop = min(n, done + ClassMix.BLOCK - begin)
-            self._take(measures.row[done:stop], measures.values[done:stop], begin)
+            stop = min(n, done + ClassMix.BLOCK - self._count % ClassMix.BLOCK)
+            part = slice(done, stop)
+            bets = self._bet(measures.values[part], uniform[0][part], uniform[1][part])
+            self._detector.update(bets, measures.row[part])
             self._count += stop - done
             if self._count % ClassMix.BLOCK == 0:
-                self._end_block()
+                self._end_block(self._recent[: before + stop, 1])
             done = stop
+        self._recent = self._recent[-self.WINDOW :]
 
     def report(self) -> SignalReport:
         """Return level, statistic, change point, and which classes and whether confidence moved."""
@@ -143,20 +149,17 @@ class OutputSignal(Signal[Predictions]):
         since = int(np.sum(self._recent[:, 0] >= report.change_row))
         return self._recent[-max(since, self.LEAST) :]
 
-    def _take(self, rows: IntArray, values: Floats, begin: int) -> None:
-        seed, learn = self._settings.seed, self._learn
-        uniform, tie = row_uniform(rows, seed), row_uniform(rows, seed + 1)
-        ranks = self._ranks.rank(values[:, 0], uniform, tie, learn=learn)
-        unsure = np.hstack([high_ranks(ranks), high_ranks(1.0 - ranks)])
-        mix = self._mix.bet(values[:, 1].astype(np.int64), begin, learn=learn)
-        bets = np.hstack([temper(unsure, self._time.value), temper(mix, self._mix_time)])
-        self._detector.update(bets, rows)
-        newest = np.column_stack([rows, values])
-        self._recent = np.concatenate([self._recent, newest])[-self.WINDOW :]
+    def _bet(self, values: Floats, uniform: Floats, tie: Floats) -> Floats:
+        ranks = self._ranks.rank(values[:, 0], uniform, tie, learn=self._learn)
+        unsure = high_ranks(np.concatenate([ranks, 1.0 - ranks])).reshape(2, len(ranks), -1)
+        begin = self._count % ClassMix.BLOCK
+        mix = self._mix.bet(values[:, 1].astype(np.int64), begin, learn=self._learn)
+        up, down = temper(unsure, self._time.value)
+        return np.hstack([up, down, temper(mix, self._mix_time)])
 
-    def _end_block(self) -> None:
+    def _end_block(self, uncertainty: Floats) -> None:
         if self._learn:
-            self._time.add(self._ranks.place(self._recent[-ClassMix.BLOCK :, 1]))
+            self._time.add(self._ranks.place(uncertainty[-ClassMix.BLOCK :]))
         self._learn = self._detector.level < Level.DRIFT
 
 
