@@ -25,6 +25,9 @@ class CorrelationTime(Stateful):
 
     It starts from a reference and may be kept up with the stream: a reference of some hundred
     rows knows its correlation time to within a third, which false alarms of long budgets feel.
+    When the stream has given twice as many rows, and a thousand, the reference is forgotten: its
+    rows may be sparser or denser than those of the stream, or from a model that was still
+    learning.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -42,7 +45,10 @@ class CorrelationTime(Stateful):
     SIGNIFICANT: ClassVar[float] = 2.5
     """Standard errors that a group must be above zero to count; some 95 % of independent
     references are then found to be just that."""
-    SAVED = ("_centre", "_scale", "_sums", "_products", "_pairs", "_newest", "_due", "_value")
+    SAVED = (
+        "_centre", "_scale", "_sums", "_products", "_pairs", "_of_reference", "_newest", "_due",
+        "_value",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.fit(np.zeros(0), np.zeros(0, dtype=np.int64))
@@ -65,6 +71,7 @@ class CorrelationTime(Stateful):
         standard = (scores - self._centre) / self._scale
         self._sums = _moments(standard)
         self._products, self._pairs = _pair_sums(standard, rows, self.REACH)
+        self._of_reference = np.concatenate([self._sums, self._products, self._pairs])
         self._newest = np.zeros(0)
         self._value = self._estimate()
         self._due = 1.05 * len(standard)
@@ -81,9 +88,18 @@ class CorrelationTime(Stateful):
         self._pairs = self._pairs + (ends[:, :-1] - ends[:, 1:]).sum(axis=0)
         self._sums = self._sums + _moments(standard)
         self._newest = known[-self.REACH :]
+        kept = self._of_reference[0]
+        if kept and self._sums[0] >= kept + max(1_000.0, 2.0 * kept):
+            self._forget_reference()
         if self._sums[0] >= self._due:
             self._value = self._estimate()
             self._due = 1.05 * self._sums[0]
+
+    def _forget_reference(self) -> None:
+        sums, products, pairs = np.split(self._of_reference, [3, 3 + self.GROUPS])
+        self._sums, self._due = self._sums - sums, 0.0
+        self._products, self._pairs = self._products - products, self._pairs - pairs
+        self._of_reference = np.zeros_like(self._of_reference)
 
     def _estimate(self) -> float:
         n, seen = self._sums[0], self._pairs > 0

@@ -67,12 +67,26 @@ def test_shift_and_scale_do_not_matter() -> None:
 
 
 def test_kept_up_in_blocks_equals_all_at_once() -> None:
-    values, times = autoregressive(2_000, 0.5, 2), CorrelationTime()
+    values, times = autoregressive(1_100, 0.5, 2), CorrelationTime()
     times.fit(values[:200], np.arange(200))
     for part in values[200:].reshape(-1, 60):
         times.add(part)
-    assert times.value == pytest.approx(correlation_time(values, np.arange(2_000)), abs=0.15)
+    assert times.value == pytest.approx(correlation_time(values, np.arange(1_100)), abs=0.15)
     assert times.value != correlation_time(values[:200], np.arange(200))
+
+
+def test_reference_is_forgotten_when_the_stream_is_longer() -> None:
+    times = CorrelationTime()
+    times.fit(autoregressive(400, 0.9, 5), np.arange(400))
+    stream = np.random.default_rng(5).normal(size=(20, 60))
+    for part in stream[:-4]:
+        times.add(part)
+    assert times.value > 2.0
+    for part in stream[-4:]:
+        times.add(part)
+    alone = correlation_time(stream.reshape(-1), np.arange(1_200))
+    assert times.value == pytest.approx(alone, abs=0.01)
+    assert alone < 1.2
 
 
 def test_saved_and_loaded_estimate_goes_on_alike() -> None:
