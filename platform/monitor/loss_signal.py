@@ -1,0 +1,139 @@
+"""The performance signal on losses: how surprised the stored prediction is by its late label."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undrift.events import Level, SignalReport
+from undrift.monitor.base import Calibration, Measures
+from undrift.monitor.bets import row_uniform
+from undrift.monitor.calibration import limits, recent_rows
+from undrift.monitor.dependence import CorrelationTime, temper
+from undrift.monitor.detector import EDetector, aligned
+from undrift.monitor.join import Joined, LabelSignal
+from undrift.monitor.online_ranks import OnlineRanks
+from undrift.monitor.output_signal import high_ranks
+from undrift.monitor.quarantine import Quarantine
+from undrift.monitor.settings import MonitorSettings
+from undrift.records import FloatArray, IntArray, Predictions, Reference
+
+
+def probabilities(output: FloatArray) -> FloatArray:
+    """Return outputs as probabilities: negative and non-finite parts count as 0, rows sum to 1.
+
+    Args:
+        output: (n, c) what the model gave out as class probabilities.
+
+    Returns:
+        (n, c) probabilities; a row without any positive part becomes uniform.
+
+    Example:
+        >>> probabilities(np.array([[2.0, 2.0], [-1.0, 0.5], [0.0, 0.0]], dtype=np.float32))
+        array([[0.5, 0.5],
+               [0. , 1. ],
+               [0.5, 0.5]], dtype=float32)
+    """
+    parts = np.where(np.isfinite(output), output, 0.0).clip(min=0.0).astype(np.float32)
+    parts[parts.sum(axis=1) == 0] = 1.0
+    shares: FloatArray = parts / parts.sum(axis=1, keepdims=True)
+    return shares
+
+
+class LossSignal(LabelSignal):
+    """Tests whether labels surprise the model more than they did on its reference.
+
+    The cross-entropy of the stored prediction is ranked among those of the reference and of the
+    labels that have left quarantine, and the detector bets that ranks rise, tempered by the
+    correlation time of the losses. Equal losses are ranked at random, so a model with the same
+    loss on every row has false alarms at the rate of the budget, no less than others.
+
+    A loss sees a model that is wrong more often, and one that is less sure of right answers or
+    surer of wrong ones, and sees damage to the inputs long before the error rate does. So it also
+    alarms where the model only loses confidence.
+
+    Outputs that are not probabilities are normalised. A probability below 6e-8, and that of a
+    label that the model has no class for, counts as 6e-8, a loss of 16.6. Of a model with more
+    than 32 classes, the 32 likeliest are noted, and the others share what is left: a waiting row
+    takes 4 bytes a class, and never more than 256.
+
+    Args:
+        settings: Budget of false alarms; seed.
+    """
+
+    LEADING: ClassVar[int] = 32
+    LEAST: ClassVar[float] = 2.0**-24
+    BETS: ClassVar[int] = 6
+    SAVED = ("_classes",)
+    PARTS = ("_ranks", "_time", "_quarantine", "_detector")
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        self._settings = settings
+        self._start(1)
+
+    def fit(self, reference: Reference) -> Calibration:
+        """Take the losses of the recent reference rows as those that are fine."""
+        recent = recent_rows(reference, self._settings)
+        self._start(recent.output.shape[1])
+        losses = self._losses(self._leading(recent.output), recent.y)
+        self._time.fit(losses, recent.rows)
+        self._ranks.fit(losses, row_uniform(recent.rows, self._settings.seed + 2))
+        note = "the loss is the same on every reference row, so any larger one looks like a change"
+        return Calibration(len(recent), self._time.value, () if np.ptp(losses) else (note,))
+
+    def note(self, rows: Predictions) -> FloatArray:
+        """Return (n, c) class probabilities, or (n, 64) the likeliest 32 classes and theirs."""
+        return self._leading(rows.output)
+
+    def measure(self, batch: Joined) -> Measures:
+        """Return (n, 1) losses in nats."""
+        return Measures(batch.row, self._losses(batch.notes, batch.label)[:, None])
+
+    def advance(self, measures: Measures) -> None:
+        """Take in the losses of labels that met their predictions."""
+        for part in aligned(self._detector.count, len(measures)):
+            seen = np.column_stack([measures.values[part], measures.row[part]])
+            values = high_ranks(self._rank(seen, learn=False))
+            self._detector.update(temper(values, self._time.value), measures.row[part])
+            usual = self._quarantine.push(seen, trusted=self._detector.level < Level.DRIFT)
+            if len(usual):
+                self._rank(usual, learn=True)
+                self._time.add(usual[:, 0])
+
+    def report(self) -> SignalReport:
+        """Return the present level, statistic and change point."""
+        return self._detector.report("performance")
+
+    def _start(self, classes: int) -> None:
+        self._classes = classes
+        self._ranks = OnlineRanks()
+        self._time = CorrelationTime()
+        self._quarantine = Quarantine()
+        self._detector = EDetector(np.ones(self.BETS), *limits(self._settings))
+
+    def _rank(self, seen: NDArray[np.float64], *, learn: bool) -> NDArray[np.float64]:
+        """Return the (n,) ranks of (n, 2) losses and rows; with ``learn`` they then count."""
+        rows, seed = seen[:, 1].astype(np.int64), self._settings.seed
+        uniform, tie = row_uniform(rows, seed), row_uniform(rows, seed + 1)
+        return self._ranks.rank(seen[:, 0], uniform, tie, learn=learn)
+
+    def _leading(self, output: FloatArray) -> FloatArray:
+        chances = probabilities(output)
+        if output.shape[1] <= self.LEADING:
+            return chances
+        top = np.argsort(-chances, axis=1, kind="stable")[:, : self.LEADING]
+        return np.hstack([top, np.take_along_axis(chances, top, axis=1)]).astype(np.float32)
+
+    def _losses(self, notes: FloatArray, label: IntArray) -> NDArray[np.float64]:
+        known = (label >= 0) & (label < self._classes)
+        if self._classes <= self.LEADING:
+            chance = notes[np.arange(len(notes)), np.where(known, label, 0)].astype(np.float64)
+        else:
+            top, chances = np.hsplit(notes[:, : 2 * self.LEADING].astype(np.float64), 2)
+            hit = top == label[:, None]
+            rest = (1.0 - chances.sum(axis=1)) / (self._classes - self.LEADING)
+            chance = np.where(hit.any(axis=1), (chances * hit).sum(axis=1), rest)
+        losses: NDArray[np.float64] = -np.log(np.where(known, chance, 0.0).clip(self.LEAST, 1.0))
+        return losses

@@ -1,0 +1,35 @@
+"""Which statistic late labels are judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from undrift.monitor.join import LabelSignal
+from undrift.monitor.loss_signal import LossSignal
+from undrift.monitor.performance_signal import PerformanceSignal
+from undrift.monitor.river_signal import RiverSignal
+from undrift.monitor.score_signal import ScoreSignal
+from undrift.monitor.settings import MonitorSettings
+
+_STATISTICS: dict[str, Callable[[MonitorSettings], LabelSignal]] = {
+    "error": PerformanceSignal,
+    "loss": LossSignal,
+    "score": ScoreSignal,
+}
+
+
+def performance_signal_for(settings: MonitorSettings) -> LabelSignal:
+    """Return the performance signal that ``performance_statistic`` asks for, not yet fitted.
+
+    Args:
+        settings: Statistic and budget.
+
+    Returns:
+        A signal that reports as ``performance``.
+
+    Raises:
+        ConfigError: The statistic names a detector that cannot be imported or built, or options
+            are given for a statistic that takes none.
+    """
+    kind = _STATISTICS.get(settings.performance_statistic, RiverSignal)
+    return kind(settings)
