@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from undrift.errors import ConfigError
 from undrift.monitor.join import LabelSignal
 from undrift.monitor.loss_signal import LossSignal
 from undrift.monitor.performance_signal import PerformanceSignal
@@ -32,4 +33,10 @@ def performance_signal_for(settings: MonitorSettings) -> LabelSignal:
             are given for a statistic that takes none.
     """
     kind = _STATISTICS.get(settings.performance_statistic, RiverSignal)
+    if kind is not RiverSignal and settings.performance_options:
+        raise ConfigError(
+            f"monitor.performance_options: {', '.join(settings.performance_options)} given, but "
+            f"performance_statistic = {settings.performance_statistic!r} takes none; they are for "
+            "a detector named as module:Class"
+        )
     return kind(settings)

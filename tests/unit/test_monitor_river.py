@@ -130,6 +130,11 @@ def test_detector_that_cannot_be_built_is_refused_in_words(
         performance_signal_for(settings(path, **options))
 
 
+def test_options_without_a_detector_to_take_them_are_refused() -> None:
+    with pytest.raises(ConfigError, match="delta given, but performance_statistic = 'error'"):
+        performance_signal_for(settings("error", delta=0.1))
+
+
 def test_missing_river_is_told_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "river"]:
         monkeypatch.delitem(sys.modules, name)
