@@ -53,8 +53,9 @@ class OutputSignal(Signal[Predictions]):
     LEAST: ClassVar[int] = 32  # of them that are used, however late the change point
     LAG: ClassVar[float] = 4.0  # correlation times by which the recent class mix lags
     LISTED: ClassVar[int] = 5
-    SAVED = ("_classes", "_recent", "_mix_time", "_count", "_learn")
-    PARTS = ("_confidence", "_ranks", "_time", "_mix", "_detector")
+    INDEPENDENT: ClassVar[int] = 50  # with 20, measured, alarms came three times too soon
+    SAVED = ("_classes", "_scores", "_least_mix_time", "_recent", "_count", "_learn")
+    PARTS = ("_confidence", "_ranks", "_time", "_mix_time", "_mix", "_detector")
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
@@ -62,10 +63,17 @@ class OutputSignal(Signal[Predictions]):
         self._ranks = OnlineRanks()
         self._count = 0
         self._learn = True
+        self._scores = np.zeros(2)  # of each class: numbers whose correlation time is measured
         self._recent = np.zeros((0, 3))  # row, uncertainty and class of the newest rows
         self._time = CorrelationTime()  # of uncertainty
-        self._mix_time = 1.0
+        self._mix_time = CorrelationTime()  # of the predicted class
+        self._least_mix_time = 1.0
         self._watch(np.zeros(1, dtype=np.int64), 1)
+
+    @property
+    def mix_time(self) -> float:
+        """Correlation time of the class mix: on the reference, or more if the stream tells so."""
+        return max(self._least_mix_time, self._mix_time.value)
 
     @property
     def estimated_loss(self) -> float:
@@ -92,13 +100,23 @@ class OutputSignal(Signal[Predictions]):
         self._ranks.fit(uncertainty, row_uniform(recent.rows, self._settings.seed + 2))
         self._time = CorrelationTime()
         self._time.fit(self._ranks.place(uncertainty), recent.rows)
-        self._mix_time = _mix_time(predicted, recent.rows)
+        self._scores = np.random.default_rng(self._settings.seed).normal(size=classes + 1)
+        self._mix_time = CorrelationTime()
+        self._mix_time.fit(self._scores[predicted], recent.rows)
+        self._least_mix_time = _mean_time(predicted, recent.rows)
         self._confidence.centre(uncertainty, self._time.value)
         self._count = 0
         self._recent = np.zeros((0, 3))
         self._watch(predicted, classes)
-        time = max(self._time.value, self._mix_time)
-        return Calibration(n, time, _notes(recent, predicted, uncertainty))
+        time = max(self._time.value, self.mix_time)
+        notes = _notes(recent, predicted, uncertainty)
+        if n < self.INDEPENDENT * time:
+            notes += (
+                f"neighbouring rows are so alike that the {n} reference rows tell no more than "
+                f"some {n / time:.0f} independent ones; false alarms may come sooner than the "
+                "budget says",
+            )
+        return Calibration(n, time, notes)
 
     def measure(self, batch: Predictions) -> Measures:
         """Return (n, 2): uncertainty and predicted class."""
@@ -119,7 +137,7 @@ class OutputSignal(Signal[Predictions]):
             self._detector.update(bets, measures.row[part])
             self._count += stop - done
             if self._count % ClassMix.BLOCK == 0:
-                self._end_block(self._recent[: before + stop, 1])
+                self._end_block(self._recent[: before + stop][-ClassMix.BLOCK :])
             done = stop
         self._recent = self._recent[-self.WINDOW :]
 
@@ -130,7 +148,7 @@ class OutputSignal(Signal[Predictions]):
             return report
         newest = self._newest(report)
         found = share_changes(
-            self._classes, newest[:, 2].astype(np.int64), correlation_time=self._mix_time
+            self._classes, newest[:, 2].astype(np.int64), correlation_time=self.mix_time
         )
         found += self._confidence.changes(newest[:, 1], self._time.value)
         found.sort(key=lambda change: abs(change.effect), reverse=True)
@@ -138,7 +156,7 @@ class OutputSignal(Signal[Predictions]):
 
     def _watch(self, predicted: IntArray, classes: int) -> None:
         self._classes = np.bincount(predicted, minlength=classes + 1)
-        lag = int(np.ceil(self.LAG * self._mix_time))
+        lag = int(np.ceil(self.LAG * self.mix_time))
         self._mix = ClassMix(self._classes, predicted[-lag:])
         self._detector = EDetector(_STAKES, *limits(self._settings))
 
@@ -155,15 +173,16 @@ class OutputSignal(Signal[Predictions]):
         begin = self._count % ClassMix.BLOCK
         mix = self._mix.bet(values[:, 1].astype(np.int64), begin, learn=self._learn)
         up, down = temper(unsure, self._time.value)
-        return np.hstack([up, down, temper(mix, self._mix_time)])
+        return np.hstack([up, down, temper(mix, self.mix_time)])
 
-    def _end_block(self, uncertainty: Floats) -> None:
+    def _end_block(self, block: Floats) -> None:
         if self._learn:
-            self._time.add(self._ranks.place(uncertainty[-ClassMix.BLOCK :]))
+            self._time.add(self._ranks.place(block[:, 1]))
+            self._mix_time.add(self._scores[block[:, 2].astype(np.int64)])
         self._learn = self._detector.level < Level.DRIFT
 
 
-def _mix_time(predicted: IntArray, rows: IntArray) -> float:
+def _mean_time(predicted: IntArray, rows: IntArray) -> float:
     """Return the mean correlation time of the classes, by how much each varies."""
     found = [predicted == c for c in np.unique(predicted)]
     spread = np.array([np.var(one) for one in found]) + 1e-12

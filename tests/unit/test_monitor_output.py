@@ -179,6 +179,15 @@ def test_what_a_reference_cannot_tell_is_said(output: list[list[float]], note: s
     assert any(note in text for text in notes)
 
 
+def test_reference_of_few_independent_rows_is_said_to_be_short() -> None:
+    answers = Answers(11)
+    rows = answers.take(15)
+    repeated = answers.rows(np.repeat(rows.output, 20, axis=0))
+    calibration = OutputSignal(SETTINGS).fit(answers.reference(repeated))
+    assert 10 < calibration.correlation_time < 40
+    assert any("300 reference rows tell no more than" in note for note in calibration.notes)
+
+
 def test_two_classes_that_swap_shares_are_both_named() -> None:
     answers = Answers(10, classes=2)
     signal = OutputSignal(SETTINGS)
