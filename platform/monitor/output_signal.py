@@ -81,6 +81,11 @@ class OutputSignal(Signal[Predictions]):
         return self.estimate().loss
 
     @property
+    def loss_error(self) -> float:
+        """Standard error of ``estimated_loss``."""
+        return self.estimate().error
+
+    @property
     def estimated_accuracy(self) -> float:
         """Label-free estimate of the accuracy on recent rows."""
         return self.estimate().accuracy

@@ -145,7 +145,8 @@ def test_estimate_looks_at_rows_since_the_change() -> None:
     found = signal.estimate()
     expected = 1 - np.mean(rows.output.max(axis=1))
     assert found.accuracy == pytest.approx(1 - expected, abs=0.05)
-    assert (found.loss, found.accuracy) == (signal.estimated_loss, signal.estimated_accuracy)
+    assert found.accuracy == signal.estimated_accuracy
+    assert (found.loss, found.error) == (signal.estimated_loss, signal.loss_error)
 
 
 def test_unscaled_outputs_are_watched_like_probabilities_and_noted() -> None:
