@@ -181,7 +181,8 @@ def _scaled(stream: Stream) -> tuple[FloatArray, FloatArray]:
 
 def _squared_distance(a: FloatArray, b: FloatArray) -> FloatArray:
     squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    return np.maximum(squared, 0.0)
+    distance: FloatArray = np.maximum(squared, 0.0)
+    return distance
 
 
 def _permuted_mmd(kernel: FloatArray) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from scipy.stats import ks_2samp
 
 from benchmarks.detection.charts import STEP, WINDOW
 from benchmarks.detection.rows import Rows
+from benchmarks.detection.tasks import source_digest
 from undrift.monitor.input_signal import InputSignal
 from undrift.monitor.join import LabelJoin
 from undrift.monitor.monitor import Monitor
@@ -140,8 +141,8 @@ def measure() -> dict[str, Any]:
 
 
 def kept(out: Path) -> dict[str, list[float]]:
-    """Return what :func:`measure` found, from disk if it is there."""
-    path = out / "cost.json"
+    """Return what :func:`measure` found with the present code, from disk if it is there."""
+    path = out / f"cost-{source_digest('monitor')[:16]}.json"
     if not path.exists():
         path.write_text(json.dumps(measure()), encoding="utf-8")
     found: dict[str, list[float]] = json.loads(path.read_text(encoding="utf-8"))

@@ -101,7 +101,8 @@ class Results:
         """Return the cells in which detectors are compared at equal false alarms.
 
         Drifts are compared with rivals that see labels, on streams whose accuracy falls; first
-        alarms of any kind with all rivals, on all streams.
+        alarms of any kind with all rivals, on all streams. A rival that no threshold keeps to our
+        rate of false alarms is left out.
         """
         any_alarm = point.level is Level.WARNING
         found = []
@@ -111,7 +112,8 @@ class Results:
             for lag in LAGS:
                 scores = {OURS: self.our_scores(stream, point, lag)}
                 for name, needs_labels in LABELS.items():
-                    if needs_labels or any_alarm:
+                    fair = self.kept_to(spec.world, name, point)
+                    if fair and (needs_labels or any_alarm):
                         scores[name] = self.rival_scores(stream, name, str(point), lag)
                 found.append(Cell(stream, lag, scores))
         return found
@@ -130,6 +132,11 @@ class Results:
     def tuned(self, world: str) -> dict[str, Any]:
         """Return the thresholds of the rivals in a world, with their false alarms."""
         return read(Task("calibrate-rivals", world), self.out)
+
+    def kept_to(self, world: str, rival: str, point: Point) -> bool:
+        """Tell whether a rival's tuned threshold keeps to our rate of false alarms in a world."""
+        tuned = self.tuned(world)[rival][str(point)]
+        return bool(tuned["false"] <= tuned["allowed"])
 
     def _of(self, kind: str, name: str) -> list[dict[str, Any]]:
         return [read(Task(kind, name, str(seed)), self.out) for seed in range(self.seeds)]
@@ -159,7 +166,7 @@ class Comparison:
 def compare(cells: Sequence[Cell]) -> Comparison:
     """Compare ourselves with the rivals over all cells (at least one)."""
     ratios = np.array([cell.ratio for cell in cells])
-    names = [name for name in cells[0].scores if name != OURS]
+    names = [name for name in LABELS if all(name in cell.scores for cell in cells)]
     rival = min(names, key=lambda name: sum(np.log(cell.mean(name)) for cell in cells))
     return Comparison(
         cells=len(cells),
@@ -190,8 +197,6 @@ def realised(results: Results, stream: str, point: Point) -> tuple[float, float,
 
 
 def quartiles(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return median, lower and upper quartile; not a number if there are none."""
-    if not len(values):
-        return (float("nan"),) * 3
+    """Return median, lower and upper quartile of one value or more."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     return float(middle), float(low), float(high)

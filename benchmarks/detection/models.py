@@ -70,6 +70,9 @@ def logistic(d: int, classes: int) -> Net:
 class Standardised(nn.Module):
     """Puts the training rows' mean and scale in front of a body."""
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, x: FloatArray, body: nn.Module) -> None:
         super().__init__()
         self.body = body
@@ -77,7 +80,8 @@ class Standardised(nn.Module):
         self.register_buffer("scale", torch.from_numpy(x.std(axis=0) + 1e-6))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.body((x - self.mean) / self.scale)
+        embedding: torch.Tensor = self.body((x - self.mean) / self.scale)
+        return embedding
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from benchmarks.detection.figures import OURS, Cell, Results
+from benchmarks.detection.figures import LABELS, OURS, Cell, Results
 from benchmarks.detection.ours import Point, ticks
 from benchmarks.detection.rows import Stream
 from benchmarks.detection.scoring import delays
@@ -26,8 +27,9 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#9
 MARKERS = "sD^vPX*"
 SIGNALS = {"input": "#0072B2", "output": "#E69F00", "performance": "#D55E00"}
 TIMELINE_LAG = 200
+LOW, HIGH = 5, 3_000  # delays at the ends of the colour scale
 TIMELINE_ROWS = slice(2_600, 3_500)
-STYLE = {
+STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "svg.hashsalt": "undrift", "legend.frameon": False,
 }  # fmt: skip
@@ -71,9 +73,9 @@ def timeline(stream: Stream) -> Figure:
 
 def heat_map(results: Results) -> Figure:
     """Draw the mean delay of every detector on every stream at lag 0."""
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure = Figure(figsize=(12.5, 8), layout="constrained")
     drift, first = results.cells(DRIFT), results.cells(WARNING)
-    axes = figure.subplots(1, 2, width_ratios=[len(drift[0].scores), len(first[0].scores)])
+    axes = figure.subplots(1, 2, width_ratios=[8, 12])
     titles = (
         "drift, and rivals that see labels\n(tuned to our rate of false drifts)",
         "first alarm, and all rivals\n(tuned to our rate of false alarms)",
@@ -105,6 +107,10 @@ def _frontier(ax: Axes, results: Results, stream: str) -> None:
         ax.plot(x0, y0, color=colour, marker=marker, markersize=8, fillstyle="none", linestyle="")
     ax.plot(times, means, color="black", marker="o", linewidth=2.5, label=OURS)
     ax.set(xscale="log", yscale="log", title=spec.title)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("rows between false alarms (filled: tuned, open: default)")
     ax.set_ylabel("mean delay, rows")
     ax.grid(alpha=0.25)
@@ -142,15 +148,18 @@ def _signal(ax: Axes, name: str, colour: str, rows: list[int], reports: list[Sig
 
 
 def _heat(ax: Axes, cells: list[Cell]) -> Any:
-    names = list(cells[0].scores)
-    values = np.array([[cell.mean(name) for name in names] for cell in cells])
-    image = ax.imshow(values, norm=LogNorm(5, 3_000), cmap="cividis_r", aspect="auto")
+    names = [OURS, *(n for n in LABELS if any(n in cell.scores for cell in cells))]
+    values = np.array(
+        [[cell.mean(n) if n in cell.scores else np.nan for n in names] for cell in cells]
+    )
+    image = ax.imshow(values, norm=LogNorm(LOW, HIGH), cmap="cividis_r", aspect="auto")
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            dark = image.norm(value) > 0.55
-            best = value <= row.min()
+            dark = np.log(value / LOW) > 0.55 * np.log(HIGH / LOW)
+            best = value <= np.nanmin(row)
+            text = "" if np.isnan(value) else f"{value:.0f}"
             ax.text(
-                j, i, f"{value:.0f}", ha="center", va="center", fontsize=7,
+                j, i, text, ha="center", va="center", fontsize=7,
                 color="white" if dark else "black", fontweight="bold" if best else "normal",
             )  # fmt: skip
     ax.set_xticks(range(len(names)), names, rotation=60, ha="right")

@@ -94,11 +94,11 @@ class Mean:
 
 
 class QuickHDDMA(binary.HDDMA):
-    """River's HDDM_A, which spends nine tenths of its time on copying means."""
+    """River's HDDM_A, which spends most of its time on copying means."""
 
     def _reset(self) -> None:
-        super()._reset()
-        self._x_min, self._x_max, self._z = Mean(), Mean(), Mean()
+        super()._reset()  # type: ignore[no-untyped-call]
+        self._x_min, self._x_max, self._z = Mean(), Mean(), Mean()  # type: ignore[assignment]
 
 
 def hddm(kind: Callable[..., Any]) -> Callable[[float], Any]:
@@ -140,10 +140,10 @@ def adwin(strictness: float) -> Any:
 
 RECURSIVE: tuple[Rival, ...] = (
     _river("ADWIN", adwin, -np.log10(0.002), (0.0, 30.0)),
-    _river("DDM", ddm, 3.0, (1.0, 12.0)),
+    _river("DDM", ddm, 3.0, (1.0, 20.0)),
     _river("EDDM", eddm, 0.1, (0.01, 0.9)),
-    _river("HDDM_A", hddm(QuickHDDMA), 3.0, (0.5, 30.0)),
-    _river("HDDM_W", hddm(binary.HDDMW), 3.0, (0.5, 30.0)),
+    _river("HDDM_A", hddm(QuickHDDMA), 3.0, (0.01, 30.0)),
+    _river("HDDM_W", hddm(binary.HDDMW), 3.0, (0.01, 30.0)),
     _river("Page-Hinkley", lambda t: drift.PageHinkley(threshold=t, mode="up"), 50.0, (0.5, 200.0)),
     _river("STUDD", adwin, -np.log10(0.002), (0.0, 30.0), see=disagreements),
 )

@@ -20,7 +20,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from benchmarks.detection import cost, tables
 from benchmarks.detection.figures import Results
 from benchmarks.detection.streams import DRIFTS, NO_DRIFT
-from benchmarks.detection.tasks import Task, all_tasks, execute, is_done
+from benchmarks.detection.tasks import (
+    Task,
+    all_tasks,
+    execute,
+    frozen_tasks,
+    is_done,
+    source_digest,
+)
 from benchmarks.detection.worlds import MODELS, Folders, images
 
 
@@ -64,11 +71,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="", help="part of a stream's name; writes no page")
     options = parser.parse_args()
-    folders = Folders(options.data_dir, options.out / "models")
+    folders = Folders(options.data_dir, options.out / "models" / source_digest("models")[:16])
     streams = [name for name in (*DRIFTS, *NO_DRIFT) if options.only in name]
     for k in range(MODELS):
         images(folders, k)  # trained once, before processes share the work
     stages = all_tasks(streams, options.seeds, options.calibration_seeds)
+    if not options.only:
+        stages[-1] += frozen_tasks()
     run(stages, folders, options.out, options.jobs)
     if options.only:
         return

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.detection import plots
+from benchmarks.detection import frozen_errors, plots
 from benchmarks.detection.figures import (
     OURS,
     Cell,
     Results,
     change_errors,
-    compare,
-    quartiles,
     realised,
 )
+from benchmarks.detection.markdown import Row, spread, table
 from benchmarks.detection.scoring import Score, delays, missed
 from benchmarks.detection.streams import AFTER, BEFORE, DRIFTS, NO_DRIFT
+from benchmarks.detection.summary import Cost, frozen_cells, stayed_a_warning, summary
 from benchmarks.detection.tasks import (
     DRIFT,
-    HARMLESS,
     LAGS,
     PUBLISHED,
     PUBLISHED_WARNING,
@@ -31,10 +30,6 @@ from benchmarks.detection.tasks import (
 )
 from benchmarks.detection.worlds import Folders
 from undrift.events import Level
-
-PURE_CONCEPT = ("mnist-swap", "sea", "stagger", "sine", "mixed")
-Cost = dict[str, list[float]]
-Row = Sequence[object]
 
 
 def write(results: Results, folders: Folders, docs: Path, cost: Cost) -> None:
@@ -49,6 +44,7 @@ def write(results: Results, folders: Folders, docs: Path, cost: Cost) -> None:
         "published": lambda: published(results),
         "drift": lambda: cells(results.cells(DRIFT)),
         "warning": lambda: cells(results.cells(WARNING)),
+        "frozen": lambda: frozen_errors.table(frozen_cells(results)),
         "defaults": lambda: defaults(results),
         "harmless": lambda: harmless(results),
         "change": lambda: change_points(results),
@@ -61,127 +57,6 @@ def write(results: Results, folders: Folders, docs: Path, cost: Cost) -> None:
     (docs / "detection.md").write_text(
         text.replace("{seeds}", str(results.seeds)), encoding="utf-8"
     )
-
-
-def table(head: Row, rows: Iterable[Row]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def spread(values: Sequence[float] | np.ndarray, form: str = ".0f") -> str:
-    """Return a median and, in brackets, the quartiles."""
-    middle, low, high = quartiles(values)
-    return f"{middle:{form}} [{low:{form}}, {high:{form}}]"
-
-
-def verdict(met: bool) -> str:
-    """Return how a target fared."""
-    return "met" if met else "**not met**"
-
-
-def summary(results: Results, cost: Cost) -> str:
-    """Return the table of targets."""
-    rows: list[Row] = []
-    for stream, least in (("independent", 1.0), ("ar1", 0.7), ("electricity", 0.7)):
-        ratios = [realised(results, stream, point)[0] for point in QUIET]
-        met = min(ratios) >= least and max(ratios) <= 5
-        text = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        name = f"false alarms, {NO_DRIFT[stream].title}: realised / stated"
-        rows.append([name, f"{least} to 5", text, verdict(met)])
-    rows += [published_row(results), *comparison_rows(results)]
-    rows += [concept_row(results), harmless_row(results), change_row(results)]
-    ours, river, rolling = (np.array(cost[k]) for k in ("signals", "river", "rolling"))
-    rows.append(
-        ["cost, µs a row", "at most 10", spread(ours, ".1f"), verdict(float(np.median(ours)) <= 10)]
-    )
-    for name, other in (("once a batch", river), ("every 50 rows, as in the tables", rolling)):
-        ratio = other / ours
-        met = float(np.median(ratio)) >= 10
-        what = f"cost, River and KS per feature {name} / ours"
-        rows.append([what, "at least 10", spread(ratio, ".1f"), verdict(met)])
-    return table(["measure", "target", "measured", ""], rows)
-
-
-def published_row(results: Results) -> Row:
-    scores = results.our_scores("mnist-usps", PUBLISHED, 0)
-    found, gone = delays(scores, AFTER), missed(scores)
-    total, false = results.calibration("mnist", PUBLISHED)
-    mtfa = total / max(false, 1)
-    met = gone == 0 and found.mean() <= 13 and mtfa >= 1_000
-    text = f"missed {gone:.0%}, mean delay {found.mean():.1f}, {mtfa:,.0f}"
-    target = "missed 0 %, mean delay at most 13, MTFA at least 1,000"
-    return ["MNIST to USPS, lag 0, drift at a budget of 1,000", target, text, verdict(met)]
-
-
-def comparison_rows(results: Results) -> list[Row]:
-    rows: list[Row] = []
-    named = (("drift, against rivals with labels", DRIFT), ("first alarm, against all", WARNING))
-    for name, point in named:
-        found = compare(results.cells(point))
-        text = f"{found.won:.0%} of {found.cells} cells, worst {found.worst:.2f} times, "
-        text += f"at most 1.5 times in {found.within:.0%}"
-        met = found.won >= 0.7 and found.worst <= 1.5
-        target = "70 % of cells shorter, never above 1.5 times"
-        rows.append(
-            [f"delay at equal false alarms: {name}, best of each cell", target, text, verdict(met)]
-        )
-        text = f"{found.won_rival:.0%} shorter than {found.rival}"
-        rows.append(
-            [
-                f"delay at equal false alarms: {name}, best over all cells",
-                "70 %",
-                text,
-                verdict(found.won_rival >= 0.7),
-            ]
-        )
-    return rows
-
-
-def concept_row(results: Results) -> Row:
-    gone = max(
-        missed(results.our_scores(stream, DRIFT, lag)) for stream in PURE_CONCEPT for lag in LAGS
-    )
-    swap = [
-        f"{np.median(delays(results.our_scores('mnist-swap', DRIFT, lag), AFTER + lag)) - lag:.0f}"
-        for lag in LAGS
-    ]
-    text = f"missed at most {gone:.0%}; permuted labels: {', '.join(swap)} labels (lags {LAGS})"
-    return ["pure concept drift, any lag", "missed 0 %", text, verdict(gone == 0)]
-
-
-def harmless_row(results: Results) -> Row:
-    shares = [
-        float(np.mean(fine))
-        for stream, spec in DRIFTS.items()
-        if spec.harmless
-        for lag in LAGS
-        for fine in [_harmless(results, stream, lag)]
-    ]
-    text = f"{min(shares):.0%} to {max(shares):.0%}"
-    return [
-        "harmless shift: a warning and no drift",
-        "95 % of runs",
-        text,
-        verdict(min(shares) >= 0.95),
-    ]
-
-
-def change_row(results: Results) -> Row:
-    found = {
-        shape: float(np.median(np.concatenate([
-            change_errors(results.outcomes(stream, DRIFT, lag))
-            for stream, spec in DRIFTS.items() if spec.hurts and spec.shape == shape for lag in LAGS
-        ])))
-        for shape in ("abrupt", "gradual", "growing")
-    }  # fmt: skip
-    text = ", ".join(f"{shape} {value:.1%}" for shape, value in found.items())
-    return [
-        "change point, median error / segment",
-        "at most 10 %",
-        text,
-        verdict(max(found.values()) <= 0.1),
-    ]
 
 
 def quiet(results: Results) -> str:
@@ -306,14 +181,9 @@ def harmless(results: Results) -> str:
                 float(np.mean([run[f"error_{when}"] for run in runs]))
                 for when in ("before", "after")
             )
-            shares = [f"{np.mean(_harmless(results, stream, lag)):.0%}" for lag in LAGS]
+            shares = [f"{np.mean(stayed_a_warning(results, stream, lag)):.0%}" for lag in LAGS]
             rows.append([spec.title, f"{before:.4f}", f"{after:.4f}", *shares])
     return table(["stream", "error before", "error after", *(f"lag {lag}" for lag in LAGS)], rows)
-
-
-def _harmless(results: Results, stream: str, lag: int) -> list[bool]:
-    outcomes = results.outcomes(stream, HARMLESS, lag)
-    return [o["warned"] and o["detected"] is None for o in outcomes]
 
 
 def change_points(results: Results) -> str:
@@ -347,7 +217,10 @@ def calibration(results: Results) -> str:
             total, false = results.calibration(world, point)
             tuned = results.tuned(world)
             found = [tuned[rival.name][str(point)] for rival in RIVALS]
-            thresholds = [f"{f['threshold']:.3g} ({f['false']})" for f in found]
+            thresholds = [
+                f"{f['threshold']:.3g} ({f['false']})" if f["false"] <= f["allowed"] else "none"
+                for f in found
+            ]
             name = f"{point.level.name.lower()}, {point.rows_per_false_alarm:,.0f}"
             rows.append([world, name, f"{total:,}", false, *thresholds])
     return table(["world", "budget", "rows", "ours", *(r.name for r in RIVALS)], rows)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import undrift.monitor
+from benchmarks.detection import frozen_errors
 from benchmarks.detection.charts import CHARTS
 from benchmarks.detection.ours import Point, watch
 from benchmarks.detection.rivals import RECURSIVE, Prepared, Rival
@@ -30,6 +31,7 @@ HARMLESS = Point(100_000, Level.DRIFT)  # as shipped
 FRONTIER = (PUBLISHED, Point(3_000, Level.DRIFT), DRIFT)
 QUIET = (Point(2_000, Level.DRIFT), DRIFT, WARNING)
 CALIBRATION_SEED = 10_000
+FROZEN_SEEDS = 30
 
 
 def tuned_points(stream: str) -> tuple[Point, ...]:
@@ -147,12 +149,18 @@ def rivals(task: Task, folders: Folders, out: Path) -> dict[str, Any]:
     return found
 
 
+def frozen(task: Task, _folders: Folders, _out: Path) -> dict[str, Any]:
+    """Return delays and false alarms on the errors of frozen learners on River's generators."""
+    return frozen_errors.cell(task.name, int(task.part))
+
+
 KINDS: dict[str, Callable[[Task, Folders, Path], dict[str, Any]]] = {
     "ours": ours,
     "quiet": quiet,
     "calibrate-ours": calibrate_ours,
     "calibrate-rivals": calibrate_rivals,
     "rivals": rivals,
+    "frozen": frozen,
 }
 
 
@@ -185,6 +193,8 @@ def execute(task: Task, folders: Folders, out: Path) -> None:
 def made_by(task: Task, out: Path) -> str:
     """Return a digest of the code and the results that a task's result depends on."""
     parts = [source_digest("common"), str(task.seeds)]
+    if task.kind == "frozen":
+        return hashlib.sha256(source_digest("frozen").encode()).hexdigest()[:16]
     if task.kind in ("ours", "quiet", "calibrate-ours"):
         parts += [source_digest("monitor"), str([*map(str, QUIET)])]
     if task.kind == "ours":
@@ -202,13 +212,13 @@ def source_digest(group: str) -> str:
     """Return a digest of a group of source files, blind to comments and docstrings."""
     here, monitor = Path(__file__).parent, Path(str(undrift.monitor.__file__)).parent
     shells = {"actor.py", "probation.py"}
+    signals = [path for path in sorted(monitor.glob("*.py")) if path.name not in shells]
     files = {
+        "frozen": [here / "frozen_errors.py", *signals],
+        "models": [here / f"{n}.py" for n in ("data", "models", "worlds")],
         "common": [here / f"{n}.py" for n in ("data", "models", "rows", "worlds", "streams")],
         "rivals": [here / f"{n}.py" for n in ("rivals", "charts", "scoring")],
-        "monitor": [
-            here / "ours.py",
-            *(path for path in sorted(monitor.glob("*.py")) if path.name not in shells),
-        ],
+        "monitor": [here / "ours.py", *signals],
     }[group]
     return hashlib.sha256("".join(map(_code, files)).encode()).hexdigest()
 
@@ -232,6 +242,15 @@ def all_tasks(streams: Sequence[str], seeds: int, calibration_seeds: int) -> lis
         for kind in ("ours", "rivals")
     ]
     return [first, second, third]
+
+
+def frozen_tasks() -> list[Task]:
+    """Return the tasks of the study of frozen learners, which has seeds of its own."""
+    return [
+        Task("frozen", stream, str(seed))
+        for stream in frozen_errors.STREAMS
+        for seed in range(FROZEN_SEEDS)
+    ]
 
 
 def _point(text: str) -> Point:

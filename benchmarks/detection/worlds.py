@@ -104,7 +104,7 @@ def images(folders: Folders, k: int) -> tuple[Model, Rows, Rows]:
         model = train_images(x[:20_000], y[:20_000], seed=k)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        save_file({key: value.clone() for key, value in _modules(model).items()}, partial)
+        save_file(dict(_join(model).state_dict()), partial)
         partial.replace(path)
     model = Model(cnn(10), mlp(784, 10, hidden=64))
     _join(model).load_state_dict(load_file(path))
@@ -158,7 +158,8 @@ def gauss_rows(k: int, n: int, coefficient: float, rng: np.random.Generator) -> 
 def gauss_labels(x: FloatArray, rng: np.random.Generator) -> IntArray:
     """Return labels that depend on the first four columns, with logistic noise."""
     lead = x[:, :4] @ np.array([2.0, -2.0, 1.5, 1.0])
-    return (lead + 0.7 * rng.logistic(size=len(x)) > 0).astype(np.int64)
+    labels: IntArray = (lead + 0.7 * rng.logistic(size=len(x)) > 0).astype(np.int64)
+    return labels
 
 
 def _answered(path: Path, x: FloatArray, y: IntArray, model: Callable[[], Model]) -> Rows:
@@ -176,7 +177,3 @@ def _answered(path: Path, x: FloatArray, y: IntArray, model: Callable[[], Model]
 def _join(model: Model) -> nn.ModuleDict:
     nets = {"net": model.net, "student": model.student}
     return nn.ModuleDict({n: nn.ModuleList([net.body, net.head]) for n, net in nets.items()})
-
-
-def _modules(model: Model) -> dict[str, object]:
-    return dict(_join(model).state_dict())
