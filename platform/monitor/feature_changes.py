@@ -22,8 +22,8 @@ class FeatureChanges(Stateful):
 
     The effect size is the Hellinger distance between the shares of reference and of recent rows
     in cells between the reference's deciles: 0 for equal shares, 1 for rows of which none lies
-    where reference rows lie. A column counts as moved where a chi-squared test on the same cells
-    says so, at a level that lets one report in a hundred name a column that has not moved.
+    where reference rows lie. A column counts as moved where a likelihood ratio test on the same
+    cells says so, at a level at which one report in some fifty names a column that has not moved.
 
     Reference:
         Ditzler, Polikar. "Hellinger distance based drift detection for nonstationary
@@ -34,7 +34,7 @@ class FeatureChanges(Stateful):
     NUMBERS: ClassVar[int] = 131_072  # kept at most
     CELLS: ClassVar[int] = 10
     LISTED: ClassVar[int] = 5
-    CHANCE: ClassVar[float] = 0.01
+    CHANCE: ClassVar[float] = 0.004
     SAVED = ("_edges", "_counts", "_mean", "_times", "_recent", "_row", "_seen")
 
     def __init__(self) -> None:
@@ -100,11 +100,13 @@ class FeatureChanges(Stateful):
         return np.bincount(flat, minlength=width * length).reshape(width, length).astype(np.float64)
 
     def _excess(self, counts: Matrix) -> Matrix:
-        """Return (d,) chi-squared statistics of homogeneity less their limits."""
+        """Return (d,) likelihood ratio statistics of homogeneity less their limits."""
         n, m = self._counts[0].sum(), counts[0].sum()
         pooled = self._counts + counts
-        gap = np.square(self._counts * np.sqrt(m / n) - counts * np.sqrt(n / m))
-        statistic = (gap / np.maximum(pooled, 1.0)).sum(axis=1) / self._times
+        share = np.maximum(pooled, 1.0) / (n + m)
+        parts = self._counts * np.log(np.maximum(self._counts, 1.0) / (n * share))
+        parts += counts * np.log(np.maximum(counts, 1.0) / (m * share))
+        statistic = 2.0 * parts.sum(axis=1) / self._times
         freedom = np.maximum((pooled > 0).sum(axis=1) - 1, 1)
         spread = 2.0 / (9.0 * freedom)  # Wilson and Hilferty's cube root
         z = NormalDist().inv_cdf(1.0 - self.CHANCE / len(counts))

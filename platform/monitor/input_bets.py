@@ -29,11 +29,14 @@ class InputBets(Stateful, ABC):
     """
 
     BLOCK: ClassVar[int] = 32
-    SAVED: ClassVar[tuple[str, ...]] = ("_block", "count")
+    PIECE: ClassVar[int] = 512
+    TINY: ClassVar[float] = 1e-12
+    LAG: ClassVar[float] = 2.0  # correlation times for which a block waits before it is learnt
+    SAVED: ClassVar[tuple[str, ...]] = ("_waiting", "count")
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self.restart(0)
+        self.restart(0, 1.0)
 
     @property
     @abstractmethod
@@ -64,16 +67,21 @@ class InputBets(Stateful, ABC):
     def learn(self, block: Matrix) -> None:
         """Add a block of described rows to those that later ones are ranked among."""
 
-    def restart(self, width: int) -> None:
-        """Begin the stream with an empty block of ``width`` columns."""
-        self._block = np.zeros((self.BLOCK, width))
+    def heed(self, ranks: Matrix) -> None:
+        """Learn from the (n, m) ranks of the newest rows how to bet on later ones."""
+
+    def restart(self, width: int, time: float) -> None:
+        """Begin the stream of rows of ``width`` numbers and correlation time ``time``."""
+        lag = round(self.LAG * time / self.BLOCK) if time > 1.0 else 0
+        self._waiting = np.zeros(((1 + lag) * self.BLOCK, width))
         self.count = 0
 
     def take(self, values: Matrix, rows: IntArray, *, learning: bool) -> Matrix:
-        """Return the e-values of (n, k) described rows of the stream, and learn from them.
+        """Return the e-values of described rows of the stream, and learn from them.
 
         Args:
-            values: What :meth:`describe` returned for them.
+            values: (n, k) numbers that :meth:`describe` returned, of rows that do not go beyond
+                the end of a piece of ``PIECE`` rows.
             rows: (n,) row numbers.
             learning: Whether rows are added to those that later ones are ranked among.
         """
@@ -82,12 +90,17 @@ class InputBets(Stateful, ABC):
         ranks = np.empty(uniform.shape)
         for part in pieces(self.count, len(rows), self.BLOCK):
             ranks[part] = self.rank(values[part], uniform[part])
-            begin, length = self.count % self.BLOCK, part.stop - part.start
-            self._block[begin : begin + length] = values[part]
+            begin, length = self.count % len(self._waiting), part.stop - part.start
+            self._waiting[begin : begin + length] = values[part]
             self.count += length
-            if learning and self.count % self.BLOCK == 0:
-                self.learn(self._block)
-        return self.bet(ranks)
+            if learning and self.count % self.BLOCK == 0 and self.count >= len(self._waiting):
+                oldest = self.count % len(self._waiting)
+                self.learn(self._waiting[oldest : oldest + self.BLOCK])
+        ranks = ranks.clip(self.TINY, 1.0 - self.TINY)
+        e_values = self.bet(ranks)
+        if learning:
+            self.heed(ranks)
+        return e_values
 
 
 def pieces(count: int, n: int, size: int) -> Iterator[slice]:
@@ -105,14 +118,9 @@ def pieces(count: int, n: int, size: int) -> Iterator[slice]:
 
 
 def halves(n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Split n rows in two, in alternating eighths, so that few neighbours in time are parted.
-
-    Example:
-        >>> halves(16)[0].nonzero()[0].tolist()
-        [0, 1, 4, 5, 8, 9, 12, 13]
-    """
-    first = np.arange(n) * 8 // n % 2 == 0
-    return first, ~first
+    """Split n rows in an earlier and a later half, so that few neighbours in time are parted."""
+    later = np.arange(n) >= n // 2
+    return ~later, later
 
 
 def spread(data: NDArray[Any], most: int) -> NDArray[Any]:

@@ -33,7 +33,6 @@ class InputSignal(Signal[Predictions]):
     """
 
     RAW_LIMIT: ClassVar[int] = 256
-    PIECE: ClassVar[int] = 512  # rows after which it is asked whether the level is drift
     SAVED = ("_raw", "_shape", "_learning")
     PARTS = ("_bets", "_changes", "_detector")
 
@@ -79,8 +78,8 @@ class InputSignal(Signal[Predictions]):
         """Take in the inputs of the watched version."""
         width = int(np.prod(self._shape))
         self._changes.add(measures.values[:, :width], measures.row)
-        for part in pieces(self._bets.count, len(measures), self.PIECE):
-            if self._bets.count % self.PIECE == 0:
+        for part in pieces(self._bets.count, len(measures), InputBets.PIECE):
+            if self._bets.count % InputBets.PIECE == 0:
                 self._learning = self._detector.report("input").level < Level.DRIFT
             rows = measures.row[part]
             bets = self._bets.take(measures.values[part, width:], rows, learning=self._learning)

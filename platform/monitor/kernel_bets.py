@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from undrift.monitor.column_ranks import ColumnRanks
-from undrift.monitor.dependence import correlation_time
+from undrift.monitor.dependence import CorrelationTime, correlation_time, temper
 from undrift.monitor.features import Features
 from undrift.monitor.input_bets import InputBets, Matrix, halves
 from undrift.monitor.witness import Witnesses
@@ -22,10 +22,11 @@ class KernelBets(InputBets):
     row plausible; they run over principal components and Fourier features together, which is the
     maximum mean discrepancy of a linear plus a Gaussian kernel.
 
-    Features are fitted on one half of the reference; strangeness and witness scores are ranked
-    among the other half and the stream. The bag of a witness is bounded, so what remains of its
-    own error is paid for by a margin of ``MARGIN`` standard errors on each bet. All e-values are
-    tempered by the correlation time of what they bet on.
+    Features are fitted on the earlier half of the reference; strangeness and witness scores are
+    ranked among the later half and the stream. The bag of a witness is bounded, so what remains
+    of its own error is paid for by a margin of ``MARGIN`` standard errors on each bet. E-values
+    are tempered by correlation times: those of witnesses by that of the features, those of
+    strangeness by its own, which the stream goes on to teach.
 
     Reference:
         Gretton et al. "A kernel two-sample test", JMLR 2012; Vovk, Wang. "E-values: calibration,
@@ -34,44 +35,49 @@ class KernelBets(InputBets):
 
     CELLS: ClassVar[int] = 512
     POWERS: ClassVar[Matrix] = np.array([0.1, 0.3, 0.6])
-    RISING: ClassVar[Matrix] = np.array([0.3, 0.9])
-    SAMPLED: ClassVar[int] = 8  # Fourier features whose mean correlation time stands for all
+    TILTS: ClassVar[Matrix] = np.array([0.3, 0.9])
+    SAMPLED: ClassVar[int] = 8  # Fourier features that tell the correlation time of all
     KERNEL: ClassVar[float] = 0.5  # weight of a Fourier feature; a component has 1
     MARGIN: ClassVar[float] = 0.75
-    SAVED = (*InputBets.SAVED, "_times", "_margin")
-    PARTS = ("_features", "_ranks", "_witnesses")
+    SHARED: ClassVar[float] = 0.5  # of the features' excess correlation time, strangeness has
+    SAVED = (*InputBets.SAVED, "_time", "_margin", "_heard")
+    PARTS = ("_features", "_ranks", "_witnesses", "_nearest", "_trailing")
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        self._times = np.ones(4)
+        self._time = 1.0
         self._margin = 0.0
+        self._heard = np.zeros((self.PIECE, 2))  # ranks of strangeness of the present piece
         self._features = Features()
         self._ranks = ColumnRanks(self.CELLS)
         self._witnesses = Witnesses(seed + 1)
+        self._nearest = CorrelationTime()
+        self._trailing = CorrelationTime()
 
     @property
     def ranked(self) -> int:
         """Two kinds of strangeness, and two witnesses."""
-        return len(self._times)
+        return 4
 
     def fit(self, data: FloatArray, rows: IntArray) -> float:
-        """Fit features on one half of the reference rows, start ranks from the other."""
+        """Fit features on the earlier half of the reference, start ranks from the later."""
         shaping, held = halves(len(data))
         self._features.fit(data[shaping], self._seed)
         features, scores = self._features.measure(data)
-        self._ranks.fit(scores[held].astype(np.float64))
+        strange = scores[held].astype(np.float64)
+        self._ranks.fit(strange)
+        for clock, column in zip((self._nearest, self._trailing), strange.T, strict=True):
+            clock.fit(column.argsort(kind="stable").argsort() / len(column), rows[held])
         first = self._features.components
-        weight = np.repeat([1.0, self.KERNEL], [first, features.shape[1] - first])
-        self._witnesses.fit(features[shaping], features[held], weight)
         sampled = features[:, : first + self.SAMPLED]
         times = np.array([correlation_time(column, rows) for column in sampled.T])
         # The mean of recent features, all noise, leans on each in proportion to its time.
-        witness = np.square(times).sum() / times.sum()
-        strange = [correlation_time(column, rows[held]) for column in scores[held].T]
-        self._times = np.array([*strange, witness, witness])
-        self._margin = self.MARGIN * np.sqrt(witness / min(int(held.sum()), Witnesses.BAG))
-        self.restart(features.shape[1] + scores.shape[1])
-        return float(max(self._times.max(), times.max()))
+        self._time = float(np.square(times).sum() / times.sum())
+        self._margin = self.MARGIN * np.sqrt(self._time / min(len(strange), Witnesses.BAG))
+        weight = np.repeat([1.0, self.KERNEL], [first, features.shape[1] - first])
+        self._witnesses.fit(features[shaping], features[held], weight)
+        self.restart(features.shape[1] + strange.shape[1], self._time)
+        return max(self._time, *self._strange_times())
 
     def describe(self, data: FloatArray) -> Matrix:
         """Return cells of the two kinds of strangeness, and features."""
@@ -89,18 +95,31 @@ class KernelBets(InputBets):
         self._ranks.add(block[:, :2])
         self._witnesses.learn(block[:, 2:].astype(np.float32))
 
+    def heed(self, ranks: Matrix) -> None:
+        """Learn how long strangeness lasts."""
+        end = (self.count - 1) % self.PIECE + 1
+        self._heard[end - len(ranks) : end] = ranks[:, :2]
+        if end == self.PIECE:
+            self._nearest.add(self._heard[:, 0])
+            self._trailing.add(self._heard[:, 1])
+
     def bet(self, ranks: Matrix) -> Matrix:
         """Bet on high ranks, steeply on single strange rows; on trailing energy both ways."""
-        bets = []
-        for i, time in enumerate(self._times):
-            rank = ranks[:, i : i + 1]
-            slopes = self.RISING * (2.0 * rank - 1.0)
-            if i < 2:
-                top = self.POWERS * (1.0 - rank) ** (self.POWERS - 1.0)
-                both = [top, 1.0 + slopes, 1.0 - slopes][: 2 + i]
-            else:
-                top = (0.6 + 2.0 * rank**4) / (1.0 + 8 / 15 * self._margin)
-                both = [top, (1.0 + slopes) / (1.0 + self.RISING * 3**-0.5 * self._margin)]
-            e_values = np.hstack(both)
-            bets.append(e_values if time == 1.0 else e_values ** (1.0 / time))
+        nearest, trailing = self._strange_times()
+        slopes = self.TILTS * (2.0 * ranks[:, :, None] - 1.0)
+        tops = self.POWERS * (1.0 - ranks[:, :2, None]) ** (self.POWERS - 1.0)
+        fair = 1.0 + self.TILTS * 3**-0.5 * self._margin
+        high = (0.6 + 2.0 * ranks[:, 2:] ** 4) / (1.0 + 8 / 15 * self._margin)
+        bets = [
+            temper(np.hstack([tops[:, 0], 1.0 + slopes[:, 0]]), nearest),
+            temper(np.hstack([tops[:, 1], 1.0 + slopes[:, 1], 1.0 - slopes[:, 1]]), trailing),
+            temper(
+                np.hstack([high, (1.0 + slopes[:, 2]) / fair, (1.0 + slopes[:, 3]) / fair]),
+                self._time,
+            ),
+        ]
         return np.hstack(bets)
+
+    def _strange_times(self) -> tuple[float, float]:
+        least = 1.0 + self.SHARED * (self._time - 1.0)
+        return max(least, self._nearest.value), max(least, self._trailing.value)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from undrift.monitor.column_ranks import ColumnRanks
-from undrift.monitor.dependence import correlation_time
+from undrift.monitor.dependence import correlation_time, temper
 from undrift.monitor.input_bets import InputBets, Matrix
 from undrift.records import FloatArray, IntArray
 
@@ -44,7 +44,7 @@ class MarginalBets(InputBets):
         columns = data.astype(np.float64)
         self._ranks.fit(columns)
         self._times = np.array([correlation_time(column, rows) for column in columns.T])
-        self.restart(len(self._times))
+        self.restart(len(self._times), float(self._times.max()))
         return float(self._times.max())
 
     def describe(self, data: FloatArray) -> Matrix:
@@ -64,7 +64,7 @@ class MarginalBets(InputBets):
         slope = 0.5 * (2.0 * ranks - 1.0)
         spread = 0.9 * (6.0 * ranks * (ranks - 1.0) + 1.0)
         ends = 0.3 * (2.0 * np.minimum(ranks, 1.0 - ranks)) ** -0.7
-        bets = [1.0 + slope, 1.0 - slope, 1.0 + spread, 1.0 - spread, ends]
-        if (self._times > 1.0).any():
-            bets = [e_values ** (1.0 / self._times) for e_values in bets]
-        return np.hstack(bets)
+        bets = np.stack([1.0 + slope, 1.0 - slope, 1.0 + spread, 1.0 - spread, ends], axis=2)
+        for i in np.flatnonzero(self._times > 1.0):
+            bets[:, i] = temper(bets[:, i], self._times[i])
+        return bets.reshape(len(ranks), -1)
