@@ -22,7 +22,8 @@ class LinearThompson(Bandit):
         n_arms: Number of arms K.
         n_features: Length d of a context.
         discount: Factor in (0, 1] on all evidence at each update; 1 never forgets.
-        noise: Standard deviation of a reward about its expectation, on the scale of [0, 1].
+        noise: Standard deviation of a reward about its expectation, on the scale of [0, 1]; less
+            is greedier.
         ridge: Precision of the prior on the coefficients, in rewards seen per unit of context.
         floor: Share of uniform exploration in (0, 1); no probability falls below floor / K.
         seed: Seed of the draws.
@@ -50,7 +51,7 @@ class LinearThompson(Bandit):
         n_features: int,
         *,
         discount: float = 1.0,
-        noise: float = 0.5,
+        noise: float = 0.25,
         ridge: float = 1.0,
         floor: float = 0.05,
         seed: int = 0,

@@ -73,8 +73,8 @@ class DiscountedThompson(_Gaussian):
         n_arms: Number of arms K.
         discount: Factor in (0, 1] on all evidence at each update; the memory is about
             1 / (1 - discount) updates.
-        noise: Standard deviation of a reward, on the scale of [0, 1]; 0.5 covers every
-            distribution, less is greedier.
+        noise: Standard deviation of a reward, on the scale of [0, 1]. Forgetting widens the
+            posterior as well, so half of the real one often earns more.
         floor: Share of uniform exploration in (0, 1); no probability falls below floor / K.
         seed: Seed of the draws.
 
