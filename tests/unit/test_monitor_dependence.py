@@ -108,4 +108,4 @@ def test_slow_change_is_not_taken_for_dependence() -> None:
 def test_tempered_bets_lose_what_neighbours_repeat() -> None:
     values = np.array([[0.5, 4.0]])
     assert temper(values, 1.0) is values
-    np.testing.assert_allclose(temper(values, 2.0), values ** (1 / 2.15))
+    np.testing.assert_allclose(temper(values, 2.0), values ** (1 / 2.1))
