@@ -30,9 +30,9 @@ class ErrorTest(Stateful):
 
     Mean time to the first false alarm in multiples of the limit, over references and streams, at
     limits of 1,000 to 100,000: 1.2 to 1.5 on independent errors (10 and 40 %; references of 200
-    and 1,000 rows); 0.8 to 2.9 on those of a Gaussian AR(1) of 0.5 above a threshold; on a real
+    and 1,000 rows); 0.8 to 2.3 on those of a Gaussian AR(1) of 0.5 above a threshold; on a real
     model's errors on Electricity, days drawn at random and shuffled within (correlation time 9),
-    1.5 to 3.9 with 1,000 reference rows and 0.7 to 2.0 with 200. It is the lower the higher the
+    1.5 to 2.6 with 1,000 reference rows and 0.7 to 1.4 with 200. It is the lower the higher the
     rate: 0.8 to 1 at 80 % errors. A single unlucky reference of 200 rows may alarm sooner: on the
     same one over and over it is 0.6, with 1,000 rows 1.1.
 
