@@ -50,7 +50,7 @@ class KernelBets(InputBets):
         self._heard = np.zeros((self.PIECE, 2))  # ranks of strangeness of the present piece
         self._features = Features()
         self._ranks = ColumnRanks(self.CELLS)
-        self._witnesses = Witnesses(seed + 1)
+        self._witnesses = Witnesses()
         self._nearest = CorrelationTime()
         self._trailing = CorrelationTime()
 
@@ -93,7 +93,7 @@ class KernelBets(InputBets):
     def learn(self, block: Matrix) -> None:
         """Rank later rows among these too, and turn the witnesses."""
         self._ranks.add(block[:, :2])
-        self._witnesses.learn(block[:, 2:].astype(np.float32))
+        self._witnesses.learn(block[:, 2:])
 
     def heed(self, ranks: Matrix) -> None:
         """Learn how long strangeness lasts."""

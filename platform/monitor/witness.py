@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.monitor.base import Stateful
-from undrift.monitor.bets import row_uniform
 from undrift.monitor.input_bets import spread
 from undrift.records import FloatArray
 
 Matrix = NDArray[np.float64]
+
+GOLDEN = (5**0.5 - 1) / 2
+"""Its multiples, less their whole parts, spread evenly; they choose the row that makes room."""
 
 
 class Witnesses(Stateful):
@@ -24,9 +26,6 @@ class Witnesses(Stateful):
     slow change. A score is ranked among the scores of a bag of rows, which begins as reference
     rows that had no part in the mean, and becomes a sample of the whole stream.
 
-    Args:
-        seed: Seed of the sample.
-
     Reference:
         Shekhar, Ramdas. "Nonparametric two-sample testing by betting", 2023, arXiv 2112.09162;
         Vitter. "Random sampling with a reservoir", 1985.
@@ -37,8 +36,7 @@ class Witnesses(Stateful):
     LEVELS: ClassVar[float] = 511.0  # weights are integers up to it, so that scores are exact
     SAVED = ("_precision", "_sum", "_rows", "_running", "_bag", "_seen", "_weights", "_ordered")
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self) -> None:
         empty = np.zeros((2, 1), dtype=np.float32)
         self.fit(empty, empty, np.ones(1))
 
@@ -71,17 +69,17 @@ class Witnesses(Stateful):
         ranks: Matrix = (below.T + uniform * (ties.T + 1.0)) / (len(self._bag) + 1.0)
         return ranks
 
-    def learn(self, block: FloatArray) -> None:
+    def learn(self, block: Matrix) -> None:
         """Turn the witnesses by a block of (n, d) features."""
-        total = block.sum(axis=0, dtype=np.float64)
+        total = block.sum(axis=0)
         self._sum = self._sum + total
         self._rows += len(block)
         self._running = self._running + self.MEMORY * (total / len(block) - self._running)
         self._seen += 1
         if len(self._bag) < self.BAG:
-            self._bag = np.vstack([self._bag, block[:1]])
+            self._bag = np.vstack([self._bag, block[:1].astype(np.float32)])
         else:
-            place = int(row_uniform(np.array([self._seen]), self._seed)[0] * self._seen)
+            place = int((self._seen * GOLDEN) % 1.0 * self._seen)
             if place < self.BAG:
                 self._bag[place] = block[0]
         self._aim()

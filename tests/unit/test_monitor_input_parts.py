@@ -54,12 +54,12 @@ def test_value_outside_the_reference_ranks_at_the_end_and_equal_values_share() -
 def test_witness_turns_to_a_shift_and_its_bag_is_bounded() -> None:
     rng = np.random.default_rng(3)
     data = rng.normal(size=(2_000, 4)).astype(np.float32)
-    witnesses = Witnesses(seed=0)
+    witnesses = Witnesses()
     witnesses.fit(data[:1_000], data[1_000:], np.ones(4))
     before = witnesses.state()["_bag"].shape
     for _ in range(20):
-        witnesses.learn(rng.normal(size=(32, 4)).astype(np.float32) + np.float32([0, 1, 0, 0]))
-    moved = rng.normal(size=(400, 4)).astype(np.float32) + np.float32([0, 1, 0, 0])
+        witnesses.learn(rng.normal(size=(32, 4)) + np.array([0, 1, 0, 0]))
+    moved = rng.normal(size=(400, 4)).astype(np.float32) + np.array([0, 1, 0, 0], dtype=np.float32)
     usual = rng.normal(size=(400, 4)).astype(np.float32)
     uniform = rng.random((400, 2))
     assert witnesses.rank(moved, uniform).mean() > 0.68
