@@ -16,7 +16,8 @@ def limits(settings: MonitorSettings) -> tuple[float, float]:
 
     The time to a false alarm of several detectors adds up in rates: s detectors with a mean time
     of at least s N each have one of at least N together, however dependent they are. All three
-    signals can warn, so the warning budget is split in three. Without escalation only performance
+    signals can warn, so the warning budget is split in three; segments, where there are any,
+    share a fourth part. Without escalation only performance
     can make a drift, so it has the drift budget to itself; with escalation all three can, and the
     budget is split in three.
 
@@ -31,7 +32,8 @@ def limits(settings: MonitorSettings) -> tuple[float, float]:
         (15000.0, 100000.0)
     """
     shares = len(SIGNALS)
-    warning = shares * settings.rows_per_false_drift / settings.warnings_per_drift
+    warners = shares + bool(settings.segments)
+    warning = warners * settings.rows_per_false_drift / settings.warnings_per_drift
     drift = float(settings.rows_per_false_drift)
     if settings.escalate_without_labels:
         drift *= shares

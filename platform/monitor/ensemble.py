@@ -34,6 +34,7 @@ def decide(
     labels_missing: bool,
     estimated_loss: float,
     loss_error: float = 0.0,
+    segments: Sequence[str] = (),
 ) -> Verdict:
     """Combine the signals; labels outrank inputs, however many label-free signals agree.
 
@@ -41,7 +42,8 @@ def decide(
     correlated signals are no second opinion. Evidence from labels sets the level by itself. The
     one way round, if the settings allow it, is escalation: labels are missing, a label-free
     signal is at its own drift level, and the label-free estimate of accuracy has fallen by more
-    than the tolerance, surely so: by 1.64 standard errors, 95 % one-sided.
+    than the tolerance, surely so: by 1.64 standard errors, 95 % one-sided. Errors in a segment
+    alone are a warning too: the segment is a part of the stream, and often a small one.
 
     Args:
         reports: Reports named ``input``, ``output`` and ``performance``.
@@ -49,6 +51,7 @@ def decide(
         labels_missing: True if labels are further away than the configured lag.
         estimated_loss: Label-free estimate of the loss of accuracy, as a fraction.
         loss_error: Standard error of that estimate.
+        segments: Names of the segments in which errors have risen.
 
     Returns:
         Level, kind and reason. Which signals fired, and since when, is in ``reports``.
@@ -69,6 +72,11 @@ def decide(
         worse = "errors on late labels exceed the reference"
         also = f", and the {names} moved as well" if moved else ", with inputs as before"
         return Verdict(performance, kind if moved else DriftKind.CONCEPT, worse + also)
+    if segments:
+        where = f"errors have risen in {', '.join(segments)}, not yet in the whole"
+        also = f", and the {names} moved as well" if moved else ""
+        kind = DriftKind.BOTH if moved else DriftKind.CONCEPT
+        return Verdict(Level.WARNING, kind, where + also)
     if not moved:
         blind = "; labels are missing, so errors would not be seen" if labels_missing else ""
         return Verdict(Level.NONE, DriftKind.NONE, "nothing departs from the reference" + blind)

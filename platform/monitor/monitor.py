@@ -12,22 +12,26 @@ from numpy.typing import NDArray
 from undrift.errors import StoreError
 from undrift.events import Change, Evidence, Level, SignalReport
 from undrift.monitor.base import Calibration, State, collect, restore
+from undrift.monitor.class_recall import ClassRecall
 from undrift.monitor.ensemble import decide
 from undrift.monitor.input_signal import InputSignal
 from undrift.monitor.join import Joined, LabelCounts, LabelJoin
 from undrift.monitor.output_signal import OutputSignal
-from undrift.monitor.performance_signal import PerformanceSignal
+from undrift.monitor.performance import performance_signal_for
 from undrift.monitor.probation import Probation, ProbationReport
+from undrift.monitor.segments import SegmentReport, Segments
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions, Reference
 
-_FORMAT = 2
+_FORMAT = 3
 _SAVED = (
     "_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row",
     "_newest_labelled", "_reference_error", "_previous_error", "_wrong", "_previous_wrong",
     "_lag_rows", "_lag_seconds", "_counts",
 )  # fmt: skip
-_PARTS = ("_join", "_input", "_output", "_performance", "_probation")
+_PARTS = (
+    "_join", "_input", "_output", "_performance", "_segments", "_recall", "_probation",
+)  # fmt: skip
 _OUTCOMES = tuple(f.name for f in fields(LabelCounts))
 _FEW = 30  # labels below which the baseline of a probation is the reference's error instead
 
@@ -103,7 +107,8 @@ class Monitor:
         if predictions is not None and len(predictions):
             if self._rows == 0:
                 self._newest_labelled = int(predictions.row[0]) - 1
-            joined, counts = self._join.add(predictions)
+            notes = [self._performance.note(predictions), self._segments.note(predictions)]
+            joined, counts = self._join.add(predictions, np.hstack(notes))
             self._rows += len(predictions)
             self._newest_row = int(predictions.row[-1])
             watched = predictions.version == self._version
@@ -111,6 +116,7 @@ class Monitor:
                 rows = predictions if watched.all() else predictions.take(watched)
                 self._input.update(rows)
                 self._output.update(rows)
+                self._segments.count(notes[1][watched])
             self._take_joined(joined)
         if labels is not None and len(labels):
             joined, more = self._join.label(labels)
@@ -126,11 +132,15 @@ class Monitor:
         level is drift, else since the regime start that was given last.
         """
         reports, missing = self._reports(), self._labels_missing()
+        estimate = self._output.estimate()
+        segments = [s.name for s in self._segments.report() if s.level > Level.NONE]
         verdict = decide(
             reports,
             self._settings,
             labels_missing=missing,
-            estimated_loss=self._output.estimated_loss,
+            estimated_loss=estimate.loss,
+            loss_error=estimate.error,
+            segments=segments,
         )
         evidence = Evidence(
             level=verdict.level,
@@ -179,6 +189,7 @@ class Monitor:
 
     def summary(self) -> dict[str, Any]:
         """Return what HTTP shows, as plain JSON values."""
+        estimate = self._output.estimate()
         lags = {"rows": self._lag_rows, "seconds": self._lag_seconds}
         due = self._newest_row - self._settings.label_lag_rows + 1
         return {
@@ -186,6 +197,7 @@ class Monitor:
             "rows": self._rows,
             "regime_start": self._regime_start,
             "signals": {r.name: _plain(r) for r in self._reports()},
+            "segments": [_plain(s) for s in self._segments.report()],
             "calibration": {name: asdict(c) for name, c in self._calibration.items()},
             "labels": {
                 "outcomes": dict(zip(_OUTCOMES, self._counts.tolist(), strict=True)),
@@ -199,7 +211,8 @@ class Monitor:
                 "window_labels": len(self._wrong),
                 "window": float(1 - self._wrong.mean()) if len(self._wrong) else None,
                 "reference": 1 - self._reference_error,
-                "estimated": self._output.estimated_accuracy,
+                "estimated": estimate.accuracy,
+                "estimated_error": estimate.error,
             },
             "probation": asdict(self.probation),
         }
@@ -239,13 +252,18 @@ class Monitor:
     def _watch(self, version: int, reference: Reference, regime_start: int) -> None:
         inputs = InputSignal(self._settings)
         outputs = OutputSignal(self._settings)
-        performance = PerformanceSignal(self._settings)
+        performance = performance_signal_for(self._settings)
+        segments = Segments(self._settings)
         self._calibration = {
             "input": inputs.fit(reference),
             "output": outputs.fit(reference),
             "performance": performance.fit(reference),
+            "segments": segments.fit(reference),
         }
         self._input, self._output, self._performance = inputs, outputs, performance
+        self._segments = segments
+        self._recall = ClassRecall(self._settings.accuracy_window)
+        self._recall.fit(reference)
         self._version = version
         self._armed_row = self._newest_row
         self._regime_start = regime_start
@@ -266,6 +284,8 @@ class Monitor:
         if live.any():
             rows = joined.take(live)
             self._performance.update(rows)
+            self._segments.update(rows)
+            self._recall.update(rows)
             self._wrong = _push(self._wrong, rows.wrong, size)
             self._probation.update(rows.wrong, self._baseline())
 
@@ -279,12 +299,19 @@ class Monitor:
         return self._newest_row - self._newest_labelled > self._settings.label_lag_rows
 
     def _reports(self) -> tuple[SignalReport, ...]:
-        reports = (s.report() for s in (self._input, self._output, self._performance))
-        return tuple(replace(r, changes=tuple(map(self._named, r.changes))) for r in reports)
+        performance = self._performance.report()
+        changes = (*performance.changes, *self._segments.changes())
+        if performance.change_row is not None:
+            changes += self._recall.changes(performance.change_row)
+        reports = (self._input.report(), self._output.report())
+        return tuple(
+            replace(r, changes=tuple(map(self._named, r.changes)))
+            for r in (*reports, replace(performance, changes=changes))
+        )
 
     def _named(self, change: Change) -> Change:
         """Return ``change`` with the class's name instead of its number."""
-        if change.what != "class" or not self._class_names:
+        if change.what != "class" or not (self._class_names and change.name.isdecimal()):
             return change
         return replace(change, name=self._class_names[int(change.name)])
 
@@ -309,5 +336,5 @@ def _moved_most(reports: tuple[SignalReport, ...]) -> str:
     return f"; moved most: {', '.join(named)}" if most else ""
 
 
-def _plain(report: SignalReport) -> dict[str, Any]:
+def _plain(report: SignalReport | SegmentReport) -> dict[str, Any]:
     return asdict(report) | {"level": report.level.name.lower()}

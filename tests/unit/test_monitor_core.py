@@ -281,3 +281,51 @@ def test_empty_tick_changes_nothing() -> None:
     nothing = Labels((), np.zeros(0, dtype=np.int64), np.zeros(0))
     assert source.monitor.fold(source.stream.take(0)[0], nothing) == LabelCounts()
     assert source.monitor.evidence() == before
+
+
+def test_errors_in_one_segment_are_a_warning_that_names_it() -> None:
+    settings = SETTINGS.model_copy(
+        update={"segments": ("night",), "features": ("a", "b", "c", "d", "e", "night")}
+    )
+    stream = Stream(6)
+    source = Feed(Monitor(settings, stream.reference(2_000), version=1), stream)
+    source.ticks(20)
+    for _ in range(60):
+        predictions, labels = stream.take(TICK)
+        hit = (predictions.x[:, 5] == 1) & (stream.rng.random(TICK) < 0.25)
+        source.owed.append(
+            Labels(labels.ids, np.where(hit, 1 - labels.label, labels.label), labels.at)
+        )
+        source.monitor.fold(predictions, source.owed.pop(0))
+        evidence = source.monitor.evidence()
+        if evidence.level > Level.NONE:
+            break
+    assert evidence.level is Level.WARNING
+    assert evidence.kind is DriftKind.CONCEPT
+    assert "errors have risen in night=1" in evidence.reason
+    named = [c.name for c in evidence.signals[2].changes if c.what == "segment"]
+    assert named == ["night=1"]
+    levels = {s["name"]: s["level"] for s in source.monitor.summary()["segments"]}
+    assert levels["night=0"] == "none"
+    assert levels["night=1"] != "none"
+
+
+def test_unlearnt_class_is_named_as_the_user_names_it() -> None:
+    stream = Stream(7)
+    monitor = Monitor(SETTINGS, stream.reference(), version=1, class_names=("down", "up"))
+    source = Feed(monitor, stream)
+    source.ticks(10)
+    last = source.ticks(12, flipped=0.5)[-1]
+    classes = {c.name: c for c in last.signals[2].changes if c.what == "class"}
+    assert classes.keys() == {"down", "up"}
+    assert classes["up"].now < classes["up"].before - 0.2
+    assert "moved most" in last.reason
+
+
+def test_detector_of_river_takes_the_place_of_the_performance_signal() -> None:
+    settings = SETTINGS.model_copy(update={"performance_statistic": "river.drift:ADWIN"})
+    source = feed(8, settings)
+    assert {e.level for e in source.ticks(20)} == {Level.NONE}
+    assert source.ticks(12, flipped=0.5)[-1].level is Level.DRIFT
+    notes = source.monitor.summary()["calibration"]["performance"]["notes"]
+    assert "sets its own false-alarm rate" in notes[0]
