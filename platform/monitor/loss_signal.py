@@ -16,7 +16,6 @@ from undrift.monitor.detector import EDetector, aligned
 from undrift.monitor.join import Joined, LabelSignal
 from undrift.monitor.online_ranks import OnlineRanks
 from undrift.monitor.output_signal import high_ranks
-from undrift.monitor.quarantine import Quarantine
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import FloatArray, IntArray, Predictions, Reference
 
@@ -45,14 +44,15 @@ def probabilities(output: FloatArray) -> FloatArray:
 class LossSignal(LabelSignal):
     """Tests whether labels surprise the model more than they did on its reference.
 
-    The cross-entropy of the stored prediction is ranked among those of the reference and of the
-    labels that have left quarantine, and the detector bets that ranks rise, tempered by the
-    correlation time of the losses. Equal losses are ranked at random, so a model with the same
-    loss on every row has false alarms at the rate of the budget, no less than others.
+    The cross-entropy of the stored prediction is ranked among those of the reference and of all
+    labels before it, and the detector bets that ranks rise, tempered by the correlation time of
+    the losses. Once the level is drift, losses no longer count for the ranks of later ones. Equal
+    losses are ranked at random, so a model with the same loss on every row has false alarms at
+    the rate of the budget, no less than others.
 
-    A loss sees a model that is wrong more often, and one that is less sure of right answers or
-    surer of wrong ones, and sees damage to the inputs long before the error rate does. So it also
-    alarms where the model only loses confidence.
+    A loss sees a model that is wrong more often, sooner where it was sure, and one that is less
+    sure of being right, as on damaged inputs, long before the error rate does. So it also alarms
+    where the model loses nothing but confidence.
 
     Outputs that are not probabilities are normalised. A probability below 6e-8, and that of a
     label that the model has no class for, counts as 6e-8, a loss of 16.6. Of a model with more
@@ -66,12 +66,20 @@ class LossSignal(LabelSignal):
     LEADING: ClassVar[int] = 32
     LEAST: ClassVar[float] = 2.0**-24
     BETS: ClassVar[int] = 6
-    SAVED = ("_classes",)
-    PARTS = ("_ranks", "_time", "_quarantine", "_detector")
+    SAVED = ("_classes", "_learn", "_block")
+    PARTS = ("_ranks", "_time", "_detector")
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
         self._start(1)
+
+    def _start(self, classes: int) -> None:
+        self._classes = classes
+        self._ranks = OnlineRanks()
+        self._time = CorrelationTime()
+        self._learn = True
+        self._block = np.zeros(EDetector.BLOCK)
+        self._detector = EDetector(np.ones(self.BETS), *limits(self._settings))
 
     def fit(self, reference: Reference) -> Calibration:
         """Take the losses of the recent reference rows as those that are fine."""
@@ -93,31 +101,22 @@ class LossSignal(LabelSignal):
 
     def advance(self, measures: Measures) -> None:
         """Take in the losses of labels that met their predictions."""
+        seed = self._settings.seed
         for part in aligned(self._detector.count, len(measures)):
-            seen = np.column_stack([measures.values[part], measures.row[part]])
-            values = high_ranks(self._rank(seen, learn=False))
-            self._detector.update(temper(values, self._time.value), measures.row[part])
-            usual = self._quarantine.push(seen, trusted=self._detector.level < Level.DRIFT)
-            if len(usual):
-                self._rank(usual, learn=True)
-                self._time.add(usual[:, 0])
+            begin = self._detector.count % EDetector.BLOCK
+            if begin == 0:
+                self._learn = self._detector.level < Level.DRIFT
+            rows, losses = measures.row[part], measures.values[part, 0]
+            uniform, tie = row_uniform(rows, seed), row_uniform(rows, seed + 1)
+            ranks = self._ranks.rank(losses, uniform, tie, learn=self._learn)
+            self._detector.update(temper(high_ranks(ranks), self._time.value), rows)
+            self._block[begin : begin + len(rows)] = losses
+            if self._learn and begin + len(rows) == EDetector.BLOCK:
+                self._time.add(self._block)
 
     def report(self) -> SignalReport:
         """Return the present level, statistic and change point."""
         return self._detector.report("performance")
-
-    def _start(self, classes: int) -> None:
-        self._classes = classes
-        self._ranks = OnlineRanks()
-        self._time = CorrelationTime()
-        self._quarantine = Quarantine()
-        self._detector = EDetector(np.ones(self.BETS), *limits(self._settings))
-
-    def _rank(self, seen: NDArray[np.float64], *, learn: bool) -> NDArray[np.float64]:
-        """Return the (n,) ranks of (n, 2) losses and rows; with ``learn`` they then count."""
-        rows, seed = seen[:, 1].astype(np.int64), self._settings.seed
-        uniform, tie = row_uniform(rows, seed), row_uniform(rows, seed + 1)
-        return self._ranks.rank(seen[:, 0], uniform, tie, learn=learn)
 
     def _leading(self, output: FloatArray) -> FloatArray:
         chances = probabilities(output)

@@ -86,10 +86,15 @@ class ScoreMap(Stateful):
         return np.hstack([kind[:, None], residual, hidden]).astype(np.float32)
 
     def factors(self, notes: FloatArray, label: IntArray) -> Matrix:
-        """Return (n, 1 + r + q) kind and both factors, from notes and (n,) labels."""
+        """Return (n, 1 + r + q) kind and both factors.
+
+        Args:
+            notes: (n, at least 1 + r + q) notes; what lies beyond belongs to others.
+            label: (n,) class index.
+        """
         classes, width = len(self._residual) - 1, self._residual.shape[1]
         known = (label >= 0) & (label < classes)
-        factors = notes.astype(np.float64)
+        factors = notes[:, : 1 + width + self._hidden.shape[1]].astype(np.float64)
         factors[:, 1 : 1 + width] -= self._residual[np.where(known, label, classes)]
         return factors
 

@@ -16,7 +16,6 @@ from undrift.monitor.detector import EDetector, aligned
 from undrift.monitor.error_test import ErrorTest
 from undrift.monitor.join import Joined, LabelSignal
 from undrift.monitor.output_signal import high_ranks
-from undrift.monitor.quarantine import Quarantine
 from undrift.monitor.score_map import Matrix, ScoreMap
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import FloatArray, IntArray, Predictions, Reference
@@ -48,7 +47,7 @@ class ScoreSignal(LabelSignal):
     MEMORY: ClassVar[NDArray[np.float64]] = np.array([[0.4], [0.06]])
     BETS: ClassVar[int] = 6 * len(MEMORY)
     SAVED = ("_mean", "_running", "_block", "_bag", "_kinds", "_seen")
-    PARTS = ("_map", "_quarantine", "_detector", "_errors")
+    PARTS = ("_map", "_detector", "_errors")
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
@@ -99,7 +98,6 @@ class ScoreSignal(LabelSignal):
         self._kinds[: len(held)] = held[:, 0]
         self._bag = np.zeros((self.BAG, self._map.width))
         self._bag[: len(held)] = self._map.scores(held)
-        self._quarantine = Quarantine()
         half = 2.0 * np.array(limits(self._settings))  # each half of the budget, together all
         self._detector = EDetector(np.ones(self.BETS), *half)
         self._errors = ErrorTest(*half)
@@ -114,12 +112,10 @@ class ScoreSignal(LabelSignal):
         ranks = self._ranks(scores, part, rows)
         values = high_ranks(ranks.reshape(-1)).reshape(len(rows), self.BETS)
         self._detector.update(temper(values, self._errors.correlation_time), rows)
-        seen = np.column_stack([self._block[:, 0], scores])[part]
-        usual = self._quarantine.push(seen, trusted=self._detector.level < Level.DRIFT)
-        if len(usual):
-            self._keep(usual)
         if part.stop == EDetector.BLOCK:
             self._running = self._running + self.MEMORY * (scores.mean(axis=0) - self._running)
+            if self._detector.level < Level.DRIFT:
+                self._keep(scores)
 
     def _ranks(self, scores: Matrix, part: slice, rows: IntArray) -> Matrix:
         """Return (n, 2) ranks along each witness of the rows in ``part`` of the block."""
@@ -136,14 +132,14 @@ class ScoreSignal(LabelSignal):
             ranks[:, i] = (below - first + uniform * (most - below + 1)) / (last - first + 1)
         return ranks
 
-    def _keep(self, usual: Matrix) -> None:
-        """Let (n, 1 + width) kinds and scores into the bag by reservoir sampling."""
-        order = np.arange(self._seen, self._seen + len(usual))
+    def _keep(self, scores: Matrix) -> None:
+        """Let the rows of a block into the bag by reservoir sampling."""
+        order = np.arange(self._seen, self._seen + len(scores))
         place = (row_uniform(order, self._settings.seed + 3) * (order + 1)).astype(np.int64)
         place = np.where(order < self.BAG, order, place)
         for row in np.flatnonzero(place < self.BAG).tolist():
-            self._kinds[place[row]], self._bag[place[row]] = usual[row, 0], usual[row, 1:]
-        self._seen += len(usual)
+            self._kinds[place[row]], self._bag[place[row]] = self._block[row, 0], scores[row]
+        self._seen += len(scores)
 
 
 _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
