@@ -39,7 +39,7 @@ class KernelBets(InputBets):
     SAMPLED: ClassVar[int] = 8  # Fourier features that tell the correlation time of all
     KERNEL: ClassVar[float] = 0.5  # weight of a Fourier feature; a component has 1
     MARGIN: ClassVar[float] = 0.75
-    SHARED: ClassVar[float] = 0.5  # of the features' excess correlation time, strangeness has
+    SHARED: ClassVar[float] = 0.3  # of the features' excess correlation time, strangeness has
     SAVED = (*InputBets.SAVED, "_time", "_margin", "_heard")
     PARTS = ("_features", "_ranks", "_witnesses", "_nearest", "_trailing")
 
