@@ -48,7 +48,9 @@ class LossSignal(LabelSignal):
     labels before it, and the detector bets that ranks rise, tempered by the correlation time of
     the losses. Once the level is drift, losses no longer count for the ranks of later ones. Equal
     losses are ranked at random, so a model with the same loss on every row has false alarms at
-    the rate of the budget, no less than others.
+    the rate of the budget, no less than others. Mean time to the first false drift, in multiples of
+    the budget (1,000 and 10,000 rows; references of 200 and 1,000; 30 to 100 runs each): 1.3 to 1.6
+    on independent losses, 0.9 to 1.2 on those of an AR(1) of 0.5.
 
     A loss sees a model that is wrong more often, sooner where it was sure, and one that is less
     sure of being right, as on damaged inputs, long before the error rate does. So it also alarms
