@@ -31,7 +31,8 @@ class EDetector(Stateful):
 
     The change point is the start s that maximises the likelihood prod_{i=s..t} L_i of the best
     alternative, that is, the last reset of its CUSUM; it is never later than the row at which the
-    present level was reached.
+    present level was reached. While drift stands it stays where it was in the block of rows in
+    which drift was found: a regime has one beginning, however its evidence comes in bursts.
 
     Args:
         weights: (k,) mixture weights, positive; they are normalised to sum to one.
@@ -56,7 +57,7 @@ class EDetector(Stateful):
     HIGHEST: ClassVar[float] = float(np.exp(4.0))
     SAVED = (
         "_weights", "_limits", "_ceiling", "_count", "_product", "_total", "_low", "_start",
-        "_level", "_fallen", "_since", "_held", "_statistic",
+        "_level", "_fallen", "_since", "_held", "_change", "_statistic",
     )  # fmt: skip
 
     def __init__(self, weights: NDArray[np.float64], warning_at: float, drift_at: float) -> None:
@@ -75,6 +76,7 @@ class EDetector(Stateful):
         self._fallen = False
         self._since = -1
         self._held = 0  # count of rows up to which drift stands
+        self._change = -1  # change point of the drift that stands
         self._statistic = 0.0
 
     def update(self, values: FloatMatrix, rows: IntArray) -> None:
@@ -112,6 +114,8 @@ class EDetector(Stateful):
         )
 
     def _change_row(self) -> int:
+        if self._change >= 0:
+            return self._change
         best = np.argmax(self._weights * self._product / self._low)
         return min(int(self._start[best]), self._since)
 
@@ -132,6 +136,7 @@ class EDetector(Stateful):
             self._end_block()
 
     def _end_block(self) -> None:
+        self._change = self._change_row() if self._level == Level.DRIFT else -1
         if self._fallen and self._level == 0:
             self._total = np.zeros_like(self._total)
             self._low = np.full_like(self._low, np.inf)

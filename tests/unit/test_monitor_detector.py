@@ -118,3 +118,16 @@ def test_row_uniform_depends_on_row_and_salt_alone() -> None:
     assert (row_uniform(rows, 1)[500:] == row_uniform(rows[500:], 1)).all()
     assert abs(np.corrcoef(row_uniform(rows, 1), row_uniform(rows, 2))[0, 1]) < 0.1
     assert ((row_uniform(rows, 1) >= 0) & (row_uniform(rows, 1) < 1)).all()
+
+
+def test_change_point_stays_while_drift_stands() -> None:
+    detector = EDetector(np.ones(2), warning_at=100, drift_at=1_000)
+    calm, burst = np.full((640, 2), [0.99, 0.8]), np.full((64, 2), [1.05, 2.0])
+    values = np.vstack([calm, burst, *([calm[:200], burst] * 10)])
+    seen = set()
+    for row, value in enumerate(values):
+        detector.update(value[None], np.array([row]))
+        report = detector.report("x")
+        if report.level is Level.DRIFT and row % 64 == 63:
+            seen.add(report.change_row)
+    assert seen == {640}
