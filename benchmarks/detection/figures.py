@@ -124,6 +124,11 @@ class Results:
         each = np.array([run["false"][str(point)] for run in runs])
         return sum(run["rows"] for run in runs), int(each.sum()), each
 
+    def alert(self, stream: str, point: Point) -> float:
+        """Return the share of a stream without drift during which the level was above none."""
+        runs = self._of("quiet", stream)
+        return float(np.mean([run["alert"][str(point)] / run["rows"] for run in runs]))
+
     def calibration(self, world: str, point: Point) -> tuple[int, int]:
         """Return rows and false alarms of the monitor on the streams that rivals are tuned on."""
         run = read(Task("calibrate-ours", world, str(point)), self.out)

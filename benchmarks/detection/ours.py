@@ -52,6 +52,7 @@ class Outcome:
     Attributes:
         rows: Rows until it was stopped.
         false: Rows of the alarms before the drift; after each it was armed anew.
+        alert: Rows before the drift at which the level was above none, in whole ticks.
         detected: Row of the first alarm at or after the drift.
         arrival: Newest row when that alarm was raised; later than ``detected`` for late labels.
         kind: What it said has changed.
@@ -63,6 +64,7 @@ class Outcome:
 
     rows: int = 0
     false: list[int] = field(default_factory=list)
+    alert: int = 0
     detected: int | None = None
     arrival: int | None = None
     kind: str = ""
@@ -96,6 +98,8 @@ def watch(stream: Stream, point: Point, lag: int) -> Outcome:
         outcome.rows = newest
         evidence = monitor.evidence()
         outcome.warned |= any((s.since_row or 0) >= onset for s in evidence.signals)
+        if newest <= onset and evidence.level > Level.NONE:
+            outcome.alert += TICK
         if evidence.level < point.level:
             continue
         row, arrival = raised(evidence, point.level, lag)

@@ -13,10 +13,10 @@ from benchmarks.detection.scoring import delays, missed
 from benchmarks.detection.streams import AFTER, DRIFTS, NO_DRIFT
 from benchmarks.detection.tasks import (
     DRIFT,
-    HARMLESS,
     LAGS,
     PUBLISHED,
     QUIET,
+    SHIPPED,
     WARNING,
     frozen_tasks,
     read,
@@ -30,7 +30,7 @@ def summary(results: Results, cost: Cost) -> str:
     """Return the table of targets."""
     rows: list[Row] = []
     for stream, least in (("independent", 1.0), ("ar1", 0.7), ("electricity", 0.7)):
-        ratios = [realised(results, stream, point)[0] for point in QUIET]
+        ratios = [realised(results, stream, point)[0] for point in QUIET if point != SHIPPED]
         met = min(ratios) >= least and max(ratios) <= 5
         text = f"{min(ratios):.2f} to {max(ratios):.2f}"
         name = f"false alarms, {NO_DRIFT[stream].title}: realised / stated"
@@ -51,7 +51,7 @@ def summary(results: Results, cost: Cost) -> str:
 
 def stayed_a_warning(results: Results, stream: str, lag: int) -> list[bool]:
     """Tell for each run of a harmless stream whether there was a warning and no drift."""
-    outcomes = results.outcomes(stream, HARMLESS, lag)
+    outcomes = results.outcomes(stream, SHIPPED, lag)
     return [o["warned"] and o["detected"] is None for o in outcomes]
 
 

@@ -26,6 +26,7 @@ from benchmarks.detection.tasks import (
     PUBLISHED_WARNING,
     QUIET,
     RIVALS,
+    SHIPPED,
     WARNING,
 )
 from benchmarks.detection.worlds import Folders
@@ -69,7 +70,9 @@ def quiet(results: Results) -> str:
             stated = f"{point.rows_per_false_alarm:,.0f}"
             level = point.level.name.lower()
             interval = f"{middle:.2f} ({low:.2f} to {high:.2f})"
-            rows.append([spec.title, level, stated, f"{total:,}", false, interval, spread(each)])
+            alert = f"{results.alert(stream, point):.1%}"
+            counts = [f"{total:,}", false, interval, spread(each), alert]
+            rows.append([spec.title, level, stated, *counts])
     head = [
         "stream",
         "alarm",
@@ -78,6 +81,7 @@ def quiet(results: Results) -> str:
         "false",
         "realised / stated (95 %)",
         "false a seed",
+        "under warning",
     ]
     return table(head, rows)
 
@@ -201,7 +205,9 @@ def kinds(results: Results) -> str:
     rows: list[Row] = []
     for stream, spec in DRIFTS.items():
         if spec.hurts:
-            outcomes = [o for o in results.outcomes(stream, DRIFT, 0) if o["detected"] is not None]
+            outcomes = [
+                o for o in results.outcomes(stream, SHIPPED, 0) if o["detected"] is not None
+            ]
             said = [o["kind"] for o in outcomes]
             counts = ", ".join(f"{kind} {said.count(kind)}" for kind in sorted(set(said)))
             moved = next((", ".join(o["moved"][:3]) for o in outcomes if o["moved"]), "")

@@ -27,9 +27,9 @@ DRIFT = Point(10_000, Level.DRIFT)
 WARNING = Point(100_000, Level.WARNING)  # one false warning in 5,000 rows
 PUBLISHED = Point(1_000, Level.DRIFT)  # MNIST to USPS, as in the paper's table
 PUBLISHED_WARNING = Point(20_000, Level.WARNING)  # one false warning in 1,000 rows
-HARMLESS = Point(100_000, Level.DRIFT)  # as shipped
+SHIPPED = Point(100_000, Level.DRIFT)
 FRONTIER = (PUBLISHED, Point(3_000, Level.DRIFT), DRIFT)
-QUIET = (Point(2_000, Level.DRIFT), DRIFT, WARNING)
+QUIET = (Point(2_000, Level.DRIFT), DRIFT, WARNING, SHIPPED)
 CALIBRATION_SEED = 10_000
 FROZEN_SEEDS = 30
 
@@ -42,8 +42,7 @@ def tuned_points(stream: str) -> tuple[Point, ...]:
 
 def points(stream: str) -> tuple[Point, ...]:
     """Return all points at which the monitor watches a stream."""
-    harmless = (HARMLESS,) if DRIFTS[stream].harmless else ()
-    return (*tuned_points(stream), *harmless)
+    return (*tuned_points(stream), SHIPPED)
 
 
 def points_of_world(world: str) -> tuple[Point, ...]:
@@ -92,10 +91,14 @@ def ours(task: Task, folders: Folders, _out: Path) -> dict[str, Any]:
 
 
 def quiet(task: Task, folders: Folders, _out: Path) -> dict[str, Any]:
-    """Return the number of the monitor's false alarms on one long stream without drift."""
+    """Return the monitor's false alarms, and rows under warning, on a long stream without drift."""
     stream = build(folders, task.name, int(task.part))
-    false = {str(point): len(watch(stream, point, 0).false) for point in QUIET}
-    return {"rows": len(stream.rows), "false": false}
+    outcomes = {str(point): watch(stream, point, 0) for point in QUIET}
+    return {
+        "rows": len(stream.rows),
+        "false": {point: len(outcome.false) for point, outcome in outcomes.items()},
+        "alert": {point: outcome.alert for point, outcome in outcomes.items()},
+    }
 
 
 def calibrate_ours(task: Task, folders: Folders, _out: Path) -> dict[str, Any]:
