@@ -24,15 +24,19 @@ class Point:
     Attributes:
         budget: ``monitor.rows_per_false_drift``.
         level: An alarm is this level or a higher one, of the ensemble.
+        statistic: ``monitor.performance_statistic``.
     """
 
     budget: int
     level: Level
+    statistic: str = "error"
 
     @property
     def settings(self) -> MonitorSettings:
-        """Settings of the monitor; all but the budget are as shipped."""
-        return MonitorSettings(rows_per_false_drift=self.budget)
+        """Settings of the monitor; all others are as shipped."""
+        return MonitorSettings(
+            rows_per_false_drift=self.budget, performance_statistic=self.statistic
+        )
 
     @property
     def rows_per_false_alarm(self) -> float:
@@ -42,7 +46,8 @@ class Point:
         return self.budget / self.settings.warnings_per_drift
 
     def __str__(self) -> str:
-        return f"{self.level.name.lower()}-{self.budget}"
+        end = "" if self.statistic == "error" else f"-{self.statistic}"
+        return f"{self.level.name.lower()}-{self.budget}{end}"
 
 
 @dataclass(slots=True)

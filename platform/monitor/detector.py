@@ -24,8 +24,9 @@ class EDetector(Stateful):
     least A without any further assumption: a false-alarm budget is itself the limit. The reported
     statistic and limits are log10(1 + M).
 
-    A level falls again only when M is below a tenth of its limit, and drift stands for at least
-    ``HOLD`` rows, so that it is seen however rarely one looks. What had come together by then
+    A level falls again when M is below a tenth of its limit, or has not reached the limit in the
+    last ``STALE`` rows; drift stands for at least ``HOLD`` rows, so that it is seen however rarely
+    one looks. What had come together by then
     is forgotten when the warning level falls, lest it make the next alarm cheap, and each R is
     capped at a hundred times the drift limit, lest recovery take forever; both only lower M.
 
@@ -53,11 +54,12 @@ class EDetector(Stateful):
 
     BLOCK: ClassVar[int] = 64
     HOLD: ClassVar[int] = 4096
+    STALE: ClassVar[int] = 512
     LOWEST: ClassVar[float] = float(np.exp(-4.0))
     HIGHEST: ClassVar[float] = float(np.exp(4.0))
     SAVED = (
         "_weights", "_limits", "_ceiling", "_count", "_product", "_total", "_low", "_start",
-        "_level", "_fallen", "_since", "_held", "_change", "_statistic",
+        "_level", "_fallen", "_since", "_held", "_reached", "_change", "_statistic",
     )  # fmt: skip
 
     def __init__(self, weights: NDArray[np.float64], warning_at: float, drift_at: float) -> None:
@@ -76,6 +78,7 @@ class EDetector(Stateful):
         self._fallen = False
         self._since = -1
         self._held = 0  # count of rows up to which drift stands
+        self._reached = 0  # count of rows when M was last at the limit of the level
         self._change = -1  # change point of the drift that stands
         self._statistic = 0.0
 
@@ -151,21 +154,28 @@ class EDetector(Stateful):
         """Follow the statistic through the levels, row by row, in as few steps as it crosses."""
         warning, drift = self._limits
         first = self._count - len(path)
+        counts = np.arange(first, self._count)
         at = 0
         while at < len(path):
             rise = (warning, drift, np.inf)[self._level]
-            fall = (-np.inf, warning - 1.0, drift - 1.0)[self._level]
-            crossed = (path[at:] >= rise) | (path[at:] < fall)
-            crossed[: max(self._held - first - at, 0)] &= self._level < 2
+            here = (np.inf, warning, drift)[self._level]
+            reached = np.where(path[at:] >= here, counts[at:], self._reached)
+            reached = np.maximum.accumulate(reached)
+            falls = (path[at:] < here - 1.0) | (counts[at:] - reached >= self.STALE)
+            falls &= (self._level == 1) | ((self._level == 2) & (counts[at:] >= self._held))
+            crossed = (path[at:] >= rise) | falls
             if not crossed.any():
+                self._reached = int(reached[-1])
                 return
-            at += int(np.argmax(crossed))
+            step = int(np.argmax(crossed))
+            at += step
             if path[at] >= rise:
                 self._level = 2 if path[at] >= drift else 1
                 self._held = first + at + self.HOLD if self._level == 2 else self._held
             else:
-                self._level = 0 if path[at] < warning - 1.0 else 1
+                self._level = 0 if self._level == 1 or path[at] < warning - 1.0 else 1
                 self._fallen = self._level == 0
+            self._reached = first + at
             self._since = int(rows[at])
 
 

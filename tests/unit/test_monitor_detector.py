@@ -131,3 +131,15 @@ def test_change_point_stays_while_drift_stands() -> None:
         if report.level is Level.DRIFT and row % 64 == 63:
             seen.add(report.change_row)
     assert seen == {640}
+
+
+@pytest.mark.parametrize(("e_value", "level"), [(0.985, Level.NONE), (1.0, Level.WARNING)])
+def test_warning_stands_while_it_is_renewed(e_value: float, level: Level) -> None:
+    # R tends to 1 / (1 - e): to 66, between a tenth of the limit and the limit, or ever upward.
+    detector = EDetector(np.ones(1), warning_at=100, drift_at=10_000)
+    rising, after = np.full((7, 1), 2.0), np.full((EDetector.STALE + 200, 1), e_value)
+    detector.update(np.vstack([rising, after[:300]]), np.arange(307))
+    assert detector.report("x").level is Level.WARNING
+    assert detector.report("x").statistic > 1.0
+    detector.update(after[300:], np.arange(307, 7 + len(after)))
+    assert detector.report("x").level is level
