@@ -237,11 +237,15 @@ class Stage(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Train(Instruction):
-    """Retrain from ``base_version`` on the data that ``kind`` and ``regime_start`` decide."""
+    """Retrain from ``base_version`` on the data that ``kind`` and ``regime_start`` decide.
+
+    With ``newest_rows`` the regime is the newest labelled rows, this many, instead.
+    """
 
     base_version: int
     kind: DriftKind = DriftKind.NONE
     regime_start: int = 0
+    newest_rows: int = 0
     method: str = ""
     steps: int = 0
 

@@ -85,6 +85,7 @@ def _train(
         base_version=state.live,
         kind=kind,
         regime_start=start,
+        newest_rows=state.settings.newest_rows if trigger == "amount" else 0,
         method=method,
         steps=steps,
     )
@@ -102,6 +103,8 @@ def _train(
 
 def _regime(state: State, trigger: str) -> tuple[DriftKind, int]:
     """Return what a run deals with: the drift just found, or else the regime served already."""
+    if trigger == "amount":  # nothing is known; the newest rows are a regime of their own
+        return DriftKind.BOTH, 0
     found = state.evidence if trigger == "drift" else None
     if found is None or found.change_row is None:
         return state.regime_kind, state.regime_start
@@ -159,8 +162,8 @@ def _watch(state: State, event: Event) -> Step:
         noticed = replace(state, phase=Phase.DRIFT, evidence=evidence)
         tell = Notify(kind="drift", text=evidence.reason)
         return _retry(noticed, event, tell)
-    if _refinement_due(state, evidence, event.at):
-        return _train(state, event.at, "refine")
+    if due := _due(state, evidence, event.at):
+        return _train(replace(state, labelled=evidence.labelled), event.at, due)
     if evidence.level == Level.WARNING and state.phase == Phase.HEALTHY:
         tell = Notify(kind="warning", text=evidence.reason)
         stage = () if settings.mode == "off" else (Stage(),)
@@ -170,16 +173,17 @@ def _watch(state: State, event: Event) -> Step:
     return Step(state, ignored="no change of level")
 
 
-def _refinement_due(state: State, evidence: Evidence, at: float) -> bool:
+def _due(state: State, evidence: Evidence, at: float) -> str:
+    """Return what a retraining without a drift is due for, if one is."""
     settings = state.settings
-    return (
-        settings.mode != "off"
-        and settings.refine_growth > 0
-        and state.regime_rows > 0
-        and state.refinements < settings.refine_limit
-        and at >= state.not_before
-        and evidence.regime_rows >= settings.refine_growth * state.regime_rows
-    )
+    if settings.mode == "off" or at < state.not_before:
+        return ""
+    more = state.refinements < settings.refine_limit and settings.refine_growth > 0
+    grown = evidence.regime_rows >= settings.refine_growth * state.regime_rows > 0
+    if more and grown:
+        return "refine"
+    every = settings.retrain_every_rows
+    return "amount" if 0 < every <= evidence.labelled - state.labelled else ""
 
 
 def _retry(state: State, event: Event, *before: Instruction) -> Step:
@@ -192,7 +196,8 @@ def _retry(state: State, event: Event, *before: Instruction) -> Step:
         if not before:
             return Step(state, ignored="drift is known; waiting for labels, back-off, an operator")
         return Step(state, before if settings.mode == "off" else (*before, Stage()))
-    return _train(replace(state, evidence=evidence), event.at, "drift", *before)
+    state = replace(state, evidence=evidence, labelled=evidence.labelled)
+    return _train(state, event.at, "drift", *before)
 
 
 def _retrain(state: State, event: Event) -> Step:
@@ -208,9 +213,11 @@ def _trained(state: State, event: Event) -> Step:
     assert run is not None
     state = replace(state, outstanding=())
     train_rows = event.regime_rows or state.regime_rows
+    if run.trigger == "amount":
+        train_rows = 0 if event.accepted else state.regime_rows
     if not event.accepted:
         text = f"version {event.version} rejected: {event.reason}"
-        if run.trigger == "refine":  # the live version is good; wait for more labels
+        if run.trigger in ("refine", "amount"):  # the live version is good; wait for more labels
             tell = Notify(run_id=event.run_id, kind="failed", text=text)
             return _to(state, run.resume, tell, run=None, regime_rows=train_rows)
         return _failed(state, event.at, text)

@@ -30,10 +30,18 @@ class LifecycleSettings(Section):
     """Retrain again when the labelled rows of the new regime have grown this much; 0: never."""
     refine_limit: int = Field(3, ge=0)
     """At most this many refinements for one regime."""
+    retrain_every_rows: int = Field(0, ge=0)
+    """Retrain after this many new labels though no drift was found, on the newest four times as
+    many, for a world that never rests; 0: never."""
     auto_rollback: bool = True
     """Go back to the previous version when the probation fails, in every mode."""
     probation_timeout_s: float = Field(86_400.0, gt=0)
     """A probation that has seen too few labels for this long ends as unproven."""
+
+    @property
+    def newest_rows(self) -> int:
+        """Labelled rows that a retraining for the amount of new labels is for."""
+        return 4 * self.retrain_every_rows
 
 
 class Phase(StrEnum):
@@ -56,7 +64,7 @@ class Run:
 
     Attributes:
         run_id: Its id, unique within a state directory.
-        trigger: drift, refine, operator, or rollback.
+        trigger: drift, refine, amount, operator, or rollback.
         resume: Phase to return to if it fails.
         started: Unix seconds.
         version: The version it wants live, once known.
@@ -87,6 +95,7 @@ class State:
         regime_start: First row of the regime that the live version was trained for.
         regime_rows: Labelled rows of that regime that it was trained on.
         refinements: Refinements done for that regime.
+        labelled: Labels that had arrived when the last automatic retraining began.
         outstanding: Instructions without an outcome yet; issued again after a restart.
         baseline: What the monitor was last told to calibrate on.
     """
@@ -104,6 +113,7 @@ class State:
     regime_start: int = 0
     regime_rows: int = 0
     refinements: int = 0
+    labelled: int = 0
     outstanding: tuple[Instruction, ...] = ()
     baseline: Rearm | None = None
 

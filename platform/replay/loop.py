@@ -247,6 +247,7 @@ class _Loop:
             seed=zlib.crc32(order.run_id.encode()),
             kind=order.kind,
             regime_start=order.regime_start,
+            newest_rows=order.newest_rows,
             until_row=self.sent,
         )
         pool = self._pool(plan)

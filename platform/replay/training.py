@@ -13,7 +13,7 @@ from torch import nn
 
 from undrift.model import load_weights
 from undrift.records import FloatArray, IntArray, Reference
-from undrift.train.attempt import attempt
+from undrift.train.attempt import attempt, settled
 from undrift.train.candidate import build_reference, check_reference
 from undrift.train.methods import get_method
 from undrift.train.plan import RetrainPlan
@@ -169,6 +169,7 @@ class Recalibrator(Trainer):
         Raises:
             TrainingError: A retraining would have found too few rows.
         """
+        plan = settled(plan, pool)
         check_reference(pool, plan.regime_start, self.reference_rows)
         shelf, settings = self.shelf, self.settings
         chosen = choose(

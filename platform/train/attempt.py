@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -77,6 +77,7 @@ def attempt(
     Raises:
         TrainingError: No candidate came of it.
     """
+    plan = settled(plan, pool)
     check_reference(pool, plan.regime_start, reference_rows)
     others = [v for v in good if v != plan.base_version][-ARCHIVE:]
     archive = ((v, weights(v)) for v in (plan.base_version, *others))
@@ -93,6 +94,13 @@ def attempt(
         device=device,
     )
     return Attempt(result, verdict, renewed, start, rate)
+
+
+def settled(plan: RetrainPlan, pool: Pool) -> RetrainPlan:
+    """Return a plan for the newest rows as one for a regime, which starts where they do."""
+    if not plan.newest_rows:
+        return plan
+    return replace(plan, regime_start=pool.newest_since(plan.newest_rows), newest_rows=0)
 
 
 def _retrained(

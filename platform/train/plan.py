@@ -24,6 +24,8 @@ class RetrainPlan:
         until_row: Rows from here on did not exist for this run.
         table_versions: Version of the tables ``predictions`` and ``labels`` that it reads.
         workers: Training processes.
+        newest_rows: If above 0, train for the newest labelled rows, this many, instead of
+            those from ``regime_start`` on.
 
     Example:
         >>> plan = RetrainPlan(run_id="r1", base_version=1, method="bandit", steps=100, seed=7,
@@ -42,6 +44,7 @@ class RetrainPlan:
     until_row: int
     table_versions: dict[str, int] | None = None
     workers: int = 1
+    newest_rows: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""

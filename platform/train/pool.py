@@ -48,6 +48,11 @@ class Pool:
     def __len__(self) -> int:
         return len(self.y)
 
+    def newest_since(self, rows: int) -> int:
+        """Return the row from which on there are ``rows`` labelled rows, or the first row."""
+        live = self.row[self.row != REFERENCE_ROW]
+        return int(live[-rows:][0]) if len(live) else 0
+
     @staticmethod
     def build(
         predictions: Predictions, labels: Labels, reference: Reference, max_rows: int

@@ -189,6 +189,7 @@ class TrainerActor:
             seed=zlib.crc32(order.run_id.encode()),
             kind=order.kind,
             regime_start=order.regime_start,
+            newest_rows=order.newest_rows,
             until_row=rows,
             table_versions=self._store.table_versions(),
             workers=self._settings.workers,

@@ -40,11 +40,19 @@ from undrift.states import Ignored, Illegal, LifecycleSettings, Phase, State
 SETTINGS = LifecycleSettings(cooldown_s=10, backoff_s=4, backoff_max_s=20)
 
 
-def scored(level: Level, *, at: float = 0.0, version: int = 1, regime_rows: int = 300) -> Scored:
-    change = 700 if level else None
+def scored(
+    level: Level,
+    *,
+    at: float = 0.0,
+    version: int = 1,
+    regime_rows: int = 300,
+    change_row: int = 700,
+    labelled: int = 900,
+) -> Scored:
+    change = change_row if level else None
     signal = SignalReport("performance", level, 3.0, 1.0, 2.0, change, change)
     kind = DriftKind.CONCEPT if level else DriftKind.NONE
-    evidence = Evidence(level, kind, (signal,), version, 1000, 900, regime_rows, reason="why")
+    evidence = Evidence(level, kind, (signal,), version, 1000, labelled, regime_rows, reason="why")
     return Scored(at=at, evidence=evidence)
 
 
@@ -253,6 +261,52 @@ def test_refinement_starts_when_the_regime_has_doubled_and_stops_at_its_limit() 
     state, _ = run(state, verdict)
     assert (state.phase, state.attempts) == (Phase.HEALTHY, 0)
     state, done = run(state, scored(Level.NONE, at=200, version=2, regime_rows=9000))
+    assert not done
+
+
+def restless() -> LifecycleSettings:
+    return SETTINGS.model_copy(update={"retrain_every_rows": 500})
+
+
+def test_enough_new_labels_retrain_on_the_newest_rows_without_a_drift() -> None:
+    state, done = run(initial(restless(), 1), scored(Level.NONE, labelled=499))
+    assert not done
+    state, done = run(state, scored(Level.NONE, at=1, labelled=500))
+    order = Train(run_id="run-1", base_version=1, kind=DriftKind.BOTH, newest_rows=2000)
+    assert done == [order]
+    verdict = Trained(at=2, run_id="run-1", version=2, accepted=False, reason="no gain")
+    state, _ = run(state, verdict)
+    assert (state.phase, state.attempts) == (Phase.HEALTHY, 0)
+    state, done = run(state, scored(Level.NONE, at=3, labelled=999))
+    assert not done
+    state, done = run(state, scored(Level.NONE, at=4, labelled=1000))
+    assert kinds(done) == [Train]
+
+
+def test_labels_are_counted_anew_from_a_retraining_for_drift() -> None:
+    state, _ = run(promoted(restless()), ProbationPassed(at=110, run_id="run-1"))
+    state, done = run(state, scored(Level.NONE, at=121, version=2, labelled=1399))
+    assert not done
+    state, done = run(state, scored(Level.NONE, at=122, version=2, labelled=1400))
+    assert kinds(done) == [Train]
+
+
+def test_version_for_the_newest_rows_is_not_refined() -> None:
+    state, _ = run(
+        initial(restless(), 1),
+        scored(Level.NONE, labelled=500),
+        Trained(at=1, run_id="run-1", version=2, accepted=True, reason="", regime_rows=500),
+        Swapped(at=2, run_id="run-1", version=2),
+        ProbationPassed(at=3, run_id="run-1"),
+    )
+    again = scored(Level.NONE, at=20, version=2, regime_rows=9000, labelled=999)
+    assert not step(state, again).instructions
+
+
+@pytest.mark.parametrize("change", [{"mode": "off"}, {"retrain_every_rows": 0}])
+def test_new_labels_alone_retrain_nothing_unless_asked_for(change: dict[str, object]) -> None:
+    settings = restless().model_copy(update=change)
+    _, done = run(initial(settings, 1), scored(Level.NONE, labelled=9000))
     assert not done
 
 

@@ -43,6 +43,13 @@ def test_newest_labelled_rows_are_kept_when_there_are_too_many() -> None:
     assert pool.row[pool.row >= 0].tolist() == list(range(550, 600))
 
 
+@pytest.mark.parametrize(("count", "first"), [(50, 510), (5000, 0)])
+def test_newest_labelled_rows_begin_where_there_are_enough(count: int, first: int) -> None:
+    """The last 40 rows wait for their labels."""
+    pool = Pool.build(predictions(X), labels(Y[:560]), REFERENCE, 10_000)
+    assert pool.newest_since(count) == first
+
+
 def test_newest_inputs_are_known_without_labels() -> None:
     pool = Pool.build(predictions(X), labels(Y[:10]), REFERENCE, 100)
     assert np.array_equal(pool.newest, X)
