@@ -72,7 +72,7 @@ class CorrelationTime(Stateful):
         self._scale = float(scores.std()) if len(scores) and np.ptp(scores) > 0 else 1.0
         standard = (scores - self._centre) / self._scale
         self._sums = _moments(standard)
-        self._products, self._pairs = _pair_sums(standard, rows, self.REACH)
+        self._products, self._pairs = _pair_sums(standard, rows, self.GROUPS)
         self._of_reference = np.concatenate([self._sums, self._products, self._pairs])
         self._newest = np.zeros(0)
         self._value = self._estimate()
@@ -175,18 +175,15 @@ def _moments(standard: Floats) -> Floats:
     return np.array([len(standard), standard.sum(), standard @ standard])
 
 
-def _pair_sums(standard: Floats, rows: IntArray, reach: int) -> tuple[Floats, Floats]:
-    """Return sums of products, and numbers, of pairs at distances 1, 2-3, 4-7, ... below reach."""
-    products, pairs = np.zeros(reach), np.zeros(reach)
-    for step in range(1, min(reach, len(rows))):
-        distance = rows[step:] - rows[:-step]
-        near = (distance > 0) & (distance < reach)
-        if not near.any():
-            break
-        product = (standard[step:] * standard[:-step])[near]
-        products += np.bincount(distance[near], weights=product, minlength=reach)
-        pairs += np.bincount(distance[near], minlength=reach)
-    group = np.frexp(np.arange(reach))[1]
-    sums: Floats = np.bincount(group, weights=products)[1:].astype(np.float64)
-    numbers: Floats = np.bincount(group, weights=pairs)[1:].astype(np.float64)
-    return sums, numbers
+def _pair_sums(standard: Floats, rows: IntArray, groups: int) -> tuple[Floats, Floats]:
+    """Return sums of products, and numbers, of pairs at distances 1, 2-3, 4-7, ... by group."""
+    if not len(standard):
+        return np.zeros(groups), np.zeros(groups)
+    gaps = np.clip(np.diff(rows), 0, 2**groups)  # wider ones make no pair anyway
+    place = np.concatenate([[0], np.cumsum(gaps)])
+    total = np.concatenate([[0.0], np.cumsum(np.bincount(place, weights=standard))])
+    number = np.concatenate([[0], np.cumsum(np.bincount(place))])
+    ends = np.maximum(place[:, None] + 1 - 2 ** np.arange(groups + 1), 0)
+    before, count = total[ends], number[ends]
+    sums: Floats = standard @ (before[:, :-1] - before[:, 1:])
+    return sums, (count[:, :-1] - count[:, 1:]).sum(axis=0).astype(np.float64)

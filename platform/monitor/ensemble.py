@@ -45,6 +45,10 @@ def decide(
     than the tolerance, surely so: by 1.64 standard errors, 95 % one-sided. Errors in a segment
     alone are a warning too: the segment is a part of the stream, and often a small one.
 
+    What has changed is both, inputs and concept, only where a label-free signal is as sure as the
+    labels are: a false warning comes twenty times as often as a false drift, and would choose the
+    wrong rows to retrain on.
+
     Args:
         reports: Reports named ``input``, ``output`` and ``performance``.
         settings: Escalation policy.
@@ -70,8 +74,10 @@ def decide(
         return Verdict(Level.DRIFT, kind, estimate + ": escalated by policy")
     if performance > Level.NONE:
         worse = "errors on late labels exceed the reference"
-        also = f", and the {names} moved as well" if moved else ", with inputs as before"
-        return Verdict(performance, kind if moved else DriftKind.CONCEPT, worse + also)
+        as_sure = " and ".join(r.name for r in moved if r.level >= performance)
+        if not as_sure:
+            return Verdict(performance, DriftKind.CONCEPT, worse + ", with inputs as before")
+        return Verdict(performance, kind, worse + f", and the {as_sure} moved as well")
     if segments:
         where = f"errors have risen in {', '.join(segments)}, not yet in the whole"
         also = f", and the {names} moved as well" if moved else ""

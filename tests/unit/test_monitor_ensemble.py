@@ -45,7 +45,9 @@ def verdict(
         ((NONE, WARNING, NONE), WARNING, DriftKind.COVARIATE),
         ((DRIFT, DRIFT, NONE), WARNING, DriftKind.COVARIATE),
         ((DRIFT, DRIFT, WARNING), WARNING, DriftKind.BOTH),
-        ((WARNING, NONE, DRIFT), DRIFT, DriftKind.BOTH),
+        ((WARNING, NONE, DRIFT), DRIFT, DriftKind.CONCEPT),
+        ((WARNING, DRIFT, DRIFT), DRIFT, DriftKind.BOTH),
+        ((WARNING, NONE, WARNING), WARNING, DriftKind.BOTH),
     ],
 )
 def test_labels_set_the_level_and_the_signals_together_the_kind(
@@ -89,9 +91,8 @@ def test_errors_on_labels_set_level_and_kind_whatever_the_others_say(
         found = verdict(levels, settings, missing=missing, loss=loss)
         if levels[2] is not NONE:
             assert found.level >= levels[2]
-            assert found.kind is (
-                DriftKind.CONCEPT if levels[:2] == (NONE, NONE) else DriftKind.BOTH
-            )
+            as_sure = max(levels[:2]) >= levels[2]
+            assert found.kind is (DriftKind.BOTH if as_sure else DriftKind.CONCEPT)
 
 
 @pytest.mark.parametrize("levels", LEVELS)
