@@ -298,10 +298,11 @@ def _swapped(state: State, event: Event) -> Step:
     return _to(state, Phase.PROMOTED, rearm, tell)
 
 
-def _proven(state: State, event: Event) -> Step:
+def _proven(state: State, event: Event, *before: Instruction) -> Step:
     return _to(
         state,
         Phase.HEALTHY,
+        *before,
         run=None,
         attempts=0,
         not_before=event.at + state.settings.cooldown_s,
@@ -317,9 +318,11 @@ def _probation_over(state: State, event: Event) -> Step:
 
 
 def _unproven(state: State, event: Event) -> Step:
-    if not state.settings.auto_rollback or state.previous is None:
-        return Step(state, ignored="probation failed; automatic rollback is off")
-    return _roll_back(state, event)
+    assert isinstance(event, ProbationFailed)
+    if state.settings.auto_rollback and state.previous is not None:
+        return _roll_back(state, event)
+    text = f"version {state.live} stays though its probation {event.detail}; no automatic rollback"
+    return _proven(state, event, Notify(run_id=event.run_id, kind="failed", text=text))
 
 
 def _cooled(state: State, event: Event) -> Step:

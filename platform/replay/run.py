@@ -165,7 +165,6 @@ def _labelled(options: ReplayOptions, console: Console) -> Replayed:
     torch.set_num_threads(config.train.threads)
     kind = Trainer if options.retrain else Recalibrator
     trainer = kind(shelf, config.train, rows)
-    policy = {"mode": "auto"} | ({} if options.retrain else {"auto_rollback": False})
     begun = time.perf_counter()
     with _bar(console, len(stream)) as advance:
         found = simulate(
@@ -173,7 +172,7 @@ def _labelled(options: ReplayOptions, console: Console) -> Replayed:
             shelf,
             trainer,
             monitor=config.monitor,
-            lifecycle=config.lifecycle.model_copy(update=policy),
+            lifecycle=config.lifecycle.model_copy(update={"mode": "auto"}),
             train=config.train,
             pace=Pace(options.pace, options.training_s),
             progress=advance,

@@ -239,6 +239,15 @@ def test_failed_probation_rolls_back_and_cools_down() -> None:
     assert state.phase == Phase.HEALTHY
 
 
+def test_failed_probation_without_automatic_rollback_is_told_and_over() -> None:
+    settings = SETTINGS.model_copy(update={"auto_rollback": False})
+    state, done = run(promoted(settings), ProbationFailed(at=110, run_id="run-1", detail="failed"))
+    assert (state.phase, state.live) == (Phase.HEALTHY, 2)
+    (tell,) = done
+    assert isinstance(tell, Notify)
+    assert tell.text == ("version 2 stays though its probation failed; no automatic rollback")
+
+
 def test_probation_without_labels_ends_unproven_at_its_timeout() -> None:
     settings = SETTINGS.model_copy(update={"probation_timeout_s": 50.0})
     state, _ = run(promoted(settings), Tick(at=149))
