@@ -62,10 +62,12 @@ class Results:
     Attributes:
         out: Folder of the results.
         seeds: Streams of each kind.
+        calibration_seeds: Streams of each world on which rivals are tuned.
     """
 
     out: Path
     seeds: int
+    calibration_seeds: int
 
     @cached_property
     def ours(self) -> dict[str, list[dict[str, Any]]]:

@@ -81,5 +81,5 @@ def main() -> None:
     run(stages, folders, options.out, options.jobs)
     if options.only:
         return
-    results = Results(options.out, options.seeds)
+    results = Results(options.out, options.seeds, options.calibration_seeds)
     tables.write(results, folders, options.docs, cost.kept(options.out))

@@ -56,9 +56,9 @@ def write(results: Results, folders: Folders, docs: Path, cost: Cost) -> None:
     }
     for name, section in sections.items():
         text = text.replace(f"<!-- {name} -->", section())
-    (docs / "detection.md").write_text(
-        text.replace("{seeds}", str(results.seeds)), encoding="utf-8"
-    )
+    for name in ("seeds", "calibration_seeds"):
+        text = text.replace(f"{{{name}}}", str(getattr(results, name)))
+    (docs / "detection.md").write_text(text, encoding="utf-8")
 
 
 def quiet(results: Results) -> str:
