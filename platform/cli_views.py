@@ -73,7 +73,8 @@ def drift_view(drift: dict[str, Any]) -> RenderableType:
         numbers = (f"{signal[key]:.3g}" for key in ("statistic", "warning_at", "drift_at"))
         rows = ("" if signal[k] is None else f"{signal[k]:,}" for k in ("change_row", "since_row"))
         signals.add_row(signal["name"], _level(signal["level"]), *numbers, *rows)
-    return Group(facts, signals, *_changes(drift["signals"]), *_notes(summary["calibration"]))
+    moved, segments = _changes(drift["signals"]), _segments(summary["segments"])
+    return Group(facts, signals, *moved, *segments, *_notes(summary["calibration"]))
 
 
 def _changes(signals: list[dict[str, Any]]) -> Iterable[Table]:
@@ -85,6 +86,18 @@ def _changes(signals: list[dict[str, Any]]) -> Iterable[Table]:
             effect = f"{change['measure']} {change['effect']:.2f}"
             table.add_row(signal["name"], f"{change['what']} {change['name']}", effect, *numbers)
     if table.row_count:
+        yield table
+
+
+def _segments(segments: list[dict[str, Any]]) -> Iterable[Table]:
+    """Yield a table of the segments, if there are any."""
+    table = Table("segment", "level", "rows", "labelled", "accuracy before", "now", "changed at")
+    for segment in segments:
+        counts = (f"{segment[key]:,}" for key in ("rows", "labelled"))
+        accuracy = (_value(segment[key]) for key in ("accuracy_before", "accuracy_now"))
+        changed = "" if segment["change_row"] is None else f"{segment['change_row']:,}"
+        table.add_row(segment["name"], _level(segment["level"]), *counts, *accuracy, changed)
+    if segments:
         yield table
 
 

@@ -61,6 +61,17 @@ DRIFT = {
             "outcomes": {"joined": 900},
         },
         "accuracy": {"window": 0.97, "reference": 0.98},
+        "segments": [
+            {
+                "name": "site=north",
+                "level": "warning",
+                "rows": 400,
+                "labelled": 390,
+                "accuracy_before": 0.91,
+                "accuracy_now": 0.73,
+                "change_row": None,
+            }
+        ],
         "calibration": {"input": {"rows": 600, "correlation_time": 1.0, "notes": [NOTE]}},
     },
 }
@@ -211,6 +222,8 @@ def test_views_show_what_the_platform_says(folder: Path) -> None:
         assert "feature price" in text
         assert "hellinger 0.31" in text
         assert f"input: {NOTE}" in text
+        assert "site=north" in text
+        assert "0.73" in text
         assert "live" in (text := run("versions").stdout)
         assert "accuracy 0.5" in text
 
