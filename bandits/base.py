@@ -85,7 +85,7 @@ class Bandit(ABC):
         try:
             learnt = {name: self._array(name, state["learnt"][name]) for name in self.SAVED}
             self._rng.bit_generator.state = state["rng"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"the state of {self!r} is damaged: {error!r}") from error
         for name, value in learnt.items():
             setattr(self, name, value)
@@ -157,3 +157,30 @@ class Policy(Bandit):
         """
         self._check(arm, reward, probability)
         self._learn(arm, reward, probability)
+
+
+class EmpiricalMeans(Policy):
+    """A policy that knows each arm by the count and the sum of its rewards, which may fade.
+
+    Args:
+        n_arms: Number of arms K.
+        seed: Seed of the draws.
+        settings: Hyper-parameters; ``discount`` in (0, 1], if among them, is a factor on all
+            counts and sums at each update.
+    """
+
+    SAVED = ("_count", "_sum")
+
+    def __init__(self, n_arms: int, *, seed: int, **settings: float) -> None:
+        discount = settings.get("discount", 1.0)
+        require(0.0 < discount <= 1.0, "discount", "in (0, 1]", discount)
+        super().__init__(n_arms, seed=seed, **settings)
+        self._discount = discount
+        self._count = np.zeros(self.n_arms)
+        self._sum = np.zeros(self.n_arms)
+
+    def _learn(self, arm: int, reward: float, probability: float) -> None:  # noqa: ARG002
+        self._count *= self._discount
+        self._sum *= self._discount
+        self._count[arm] += 1.0
+        self._sum[arm] += reward

@@ -28,10 +28,10 @@ class _ExponentialWeights(Policy):
         # An honest probability is at least gamma / K, and then the exponent is at most 1.
         gain = min(1.0, self._gamma * reward / (probability * self.n_arms))
         log_weight = self._log_weight
-        total = np.exp(log_weight).sum()
+        shared = self._shared * np.exp(log_weight).sum()  # of the weights before the gain
         log_weight[arm] += gain
-        if self._shared:
-            np.logaddexp(log_weight, np.log(self._shared * total), out=log_weight)
+        if shared:
+            np.logaddexp(log_weight, np.log(shared), out=log_weight)
         log_weight -= log_weight.max()  # the largest weight is 1, so none overflows
 
 

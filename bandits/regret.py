@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from undrift.bandits.base import Arms, Floats, Policy, require
+from undrift.bandits.base import Arms, Floats, Policy, require, whole
 from undrift.bandits.offpolicy import Log
 
 
@@ -24,14 +24,14 @@ def play(policy: Policy, rewards: Floats, *, batch: int = 1) -> Log:
     Raises:
         ValueError: The table is not for this policy's arms, or ``batch`` is below 1.
     """
-    shape = np.shape(rewards)
-    fits = len(shape) == 2 and shape[1] == policy.n_arms
-    require(fits, "rewards", f"of shape (n, {policy.n_arms})", shape)
-    require(batch >= 1, "batch", "at least 1", batch)
-    arms = np.empty(len(rewards), dtype=np.int64)
-    earned, probabilities = np.empty(len(rewards)), np.empty(len(rewards))
-    for start in range(0, len(rewards), batch):
-        rows = slice(start, min(start + batch, len(rewards)))
+    rewards = np.asarray(rewards, dtype=np.float64)
+    fits = rewards.ndim == 2 and rewards.shape[1] == policy.n_arms
+    require(fits, "rewards", f"of shape (n, {policy.n_arms})", rewards.shape)
+    require(whole(batch) and batch >= 1, "batch", "at least 1", batch)
+    n = len(rewards)
+    arms, earned, probabilities = np.empty(n, dtype=np.int64), np.empty(n), np.empty(n)
+    for start in range(0, n, batch):
+        rows = slice(start, min(start + batch, n))
         arms[rows], probabilities[rows] = policy.draw(rows.stop - start)
         for row in range(start, rows.stop):
             earned[row] = rewards[row, arms[row]]

@@ -10,25 +10,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from undrift.bandits.base import Policy, Probabilities, require
+from undrift.bandits.base import EmpiricalMeans, Probabilities, require
 from undrift.bandits.best import probability_best
 
 
-class _Gaussian(Policy):
-    SAVED = ("_count", "_sum")
-
+class _Gaussian(EmpiricalMeans):
     def __init__(
         self, n_arms: int, *, seed: int, discount: float, noise: float, floor: float
     ) -> None:
-        require(0.0 < discount <= 1.0, "discount", "in (0, 1]", discount)
         require(1e-6 <= noise < np.inf, "noise", "at least 1e-6", noise)
         require(0.0 < floor < 1.0, "floor", "in (0, 1)", floor)
         super().__init__(n_arms, seed=seed, discount=discount, noise=noise, floor=floor)
-        self._discount = discount
         self._noise = noise
         self._floor = floor
-        self._count = np.zeros(self.n_arms)
-        self._sum = np.zeros(self.n_arms)
 
     def probabilities(self) -> Probabilities:
         """Return the posterior probability that each arm is the best, mixed with the floor."""
@@ -37,12 +31,6 @@ class _Gaussian(Policy):
         std = self._noise / np.sqrt(self._count + 1.0)
         best: Probabilities = probability_best(mean[None], std[None])[0]
         return (1.0 - self._floor) * best + self._floor / self.n_arms
-
-    def _learn(self, arm: int, reward: float, probability: float) -> None:  # noqa: ARG002
-        self._count *= self._discount
-        self._sum *= self._discount
-        self._count[arm] += 1.0
-        self._sum[arm] += reward
 
 
 class Thompson(_Gaussian):

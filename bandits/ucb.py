@@ -12,54 +12,43 @@ from abc import abstractmethod
 
 import numpy as np
 
-from undrift.bandits.base import Floats, Policy, Probabilities, require, whole
+from undrift.bandits.base import EmpiricalMeans, Floats, Policy, Probabilities, require, whole
 
 
 class _Index(Policy):
-    def __init__(self, n_arms: int, *, seed: int, floor: float, **settings: float) -> None:
+    """The index of an arm is its mean reward plus sqrt(width ln(all rewards) / its rewards)."""
+
+    def __init__(
+        self, n_arms: int, *, seed: int, width: float, floor: float, **settings: float
+    ) -> None:
         require(0.0 <= floor <= 1.0, "floor", "in [0, 1]", floor)
         super().__init__(n_arms, seed=seed, floor=floor, **settings)
+        self._width = width
         self._floor = floor
 
     @abstractmethod
     def _evidence(self) -> tuple[Floats, Floats]:
         """Return the count (K,) of each arm's rewards and their sum (K,)."""
 
-    @abstractmethod
-    def _squared_width(self, count: Floats) -> Floats:
-        """Return the squared width (K,) of the confidence bounds of arms that were tried."""
-
     def probabilities(self) -> Probabilities:
         """Return 1 - floor, shared by the arms of the highest index, plus floor / K for each."""
         count, total = self._evidence()
         tried = count > 0.0
-        index = np.full(self.n_arms, np.inf)
         seen = np.where(tried, count, 1.0)
-        np.copyto(index, total / seen + np.sqrt(self._squared_width(seen)), where=tried)
+        with np.errstate(over="ignore"):  # an arm all but forgotten is as good as untried
+            bonus = np.sqrt(self._width * np.log(max(1.0, count.sum())) / seen)
+        index = np.where(tried, total / seen + bonus, np.inf)
         best = index == index.max()
         share: Probabilities = (1.0 - self._floor) * best / best.sum() + self._floor / self.n_arms
         return share
 
 
-class _Counting(_Index):
-    """An index over counts and sums that may be discounted."""
-
-    SAVED = ("_count", "_sum")
-
-    def __init__(self, n_arms: int, *, seed: int, floor: float, **settings: float) -> None:
-        super().__init__(n_arms, seed=seed, floor=floor, **settings)
-        self._count = np.zeros(self.n_arms)
-        self._sum = np.zeros(self.n_arms)
-
+class _MeansIndex(_Index, EmpiricalMeans):
     def _evidence(self) -> tuple[Floats, Floats]:
         return self._count, self._sum
 
-    def _learn(self, arm: int, reward: float, probability: float) -> None:  # noqa: ARG002
-        self._count[arm] += 1.0
-        self._sum[arm] += reward
 
-
-class UCB1(_Counting):
+class UCB1(_MeansIndex):
     """Optimism for rewards that do not change: regret O(K ln T / gap).
 
     Args:
@@ -81,14 +70,10 @@ class UCB1(_Counting):
     """
 
     def __init__(self, n_arms: int, *, floor: float = 0.0, seed: int = 0) -> None:
-        super().__init__(n_arms, seed=seed, floor=floor)
-
-    def _squared_width(self, count: Floats) -> Floats:
-        width: Floats = 2.0 * np.log(max(1.0, self._count.sum())) / count
-        return width
+        super().__init__(n_arms, seed=seed, width=2.0, floor=floor)
 
 
-class DiscountedUCB(_Counting):
+class DiscountedUCB(_MeansIndex):
     """UCB whose evidence fades geometrically, so that a switching best arm can be followed.
 
     Args:
@@ -113,20 +98,9 @@ class DiscountedUCB(_Counting):
         floor: float = 0.0,
         seed: int = 0,
     ) -> None:
-        require(0.0 < discount <= 1.0, "discount", "in (0, 1]", discount)
         require(0.0 < xi < np.inf, "xi", "positive", xi)
-        super().__init__(n_arms, seed=seed, floor=floor, discount=discount, xi=xi)
-        self._discount = discount
-        self._xi = xi
-
-    def _squared_width(self, count: Floats) -> Floats:
-        width: Floats = 4.0 * self._xi * np.log(max(1.0, self._count.sum())) / count
-        return width
-
-    def _learn(self, arm: int, reward: float, probability: float) -> None:
-        self._count *= self._discount
-        self._sum *= self._discount
-        super()._learn(arm, reward, probability)
+        width = 4.0 * xi
+        super().__init__(n_arms, seed=seed, width=width, floor=floor, discount=discount, xi=xi)
 
 
 class SlidingWindowUCB(_Index):
@@ -158,8 +132,7 @@ class SlidingWindowUCB(_Index):
     ) -> None:
         require(whole(window) and window >= 1, "window", "at least 1 update", window)
         require(0.0 < xi < np.inf, "xi", "positive", xi)
-        super().__init__(n_arms, seed=seed, floor=floor, window=int(window), xi=xi)
-        self._xi = xi
+        super().__init__(n_arms, seed=seed, width=xi, floor=floor, window=int(window), xi=xi)
         self._arms = np.zeros(window, dtype=np.int64)  # rings; the oldest is overwritten
         self._rewards = np.zeros(window)
         self._updates = np.zeros((), dtype=np.int64)
@@ -170,11 +143,6 @@ class SlidingWindowUCB(_Index):
         count = np.bincount(arms, minlength=self.n_arms).astype(np.float64)
         total = np.bincount(arms, self._rewards[:held], minlength=self.n_arms).astype(np.float64)
         return count, total
-
-    def _squared_width(self, count: Floats) -> Floats:
-        held = max(1, min(int(self._updates), len(self._arms)))
-        width: Floats = self._xi * np.log(held) / count
-        return width
 
     def _learn(self, arm: int, reward: float, probability: float) -> None:  # noqa: ARG002
         at = int(self._updates) % len(self._arms)

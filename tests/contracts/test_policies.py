@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from undrift.bandits import (
@@ -92,6 +94,14 @@ def test_state_round_trip_through_json_continues_identically(build: Build) -> No
     assert two.state() == one.state()
 
 
+def test_state_is_a_checkpoint_that_torch_loads_without_code(build: Build) -> None:
+    policy, file = build(np.int64(4), seed=7), io.BytesIO()
+    play(policy, coins(switching(20, 4)))
+    torch.save(policy.state(), file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True) == policy.state()
+
+
 def test_equal_seeds_choose_alike_and_other_seeds_do_not(build: Build) -> None:
     first, same, other = (build(8, seed=s).draw(64)[0] for s in (5, 5, 6))
     assert np.array_equal(first, same)
@@ -148,6 +158,9 @@ def test_damaged_state_is_refused_and_changes_nothing(build: Build) -> None:
         bad = float("nan") if np.ndim(value) == 0 else value[1:]
         with pytest.raises(ValueError, match="damaged"):
             policy.load({**before, "learnt": {**before["learnt"], name: bad}})
+    for rng in (None, {**before["rng"], "uinteger": -1}):
+        with pytest.raises(ValueError, match="damaged"):
+            policy.load({**before, "rng": rng})
     with pytest.raises(ValueError, match="damaged"):
         policy.load({name: before[name] for name in ("policy", "settings", "learnt")})
     assert policy.state() == before

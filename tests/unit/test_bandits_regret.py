@@ -119,9 +119,10 @@ def test_rewards_of_other_arms_than_the_policys_are_refused(table: np.ndarray) -
         play(EXP3(2), table)
 
 
-def test_batch_of_nothing_is_refused() -> None:
+@pytest.mark.parametrize("batch", [0, 1.5])
+def test_batch_that_is_no_number_of_choices_is_refused(batch: int) -> None:
     with pytest.raises(ValueError, match="batch"):
-        play(EXP3(2), np.ones((5, 2)), batch=0)
+        play(EXP3(2), np.ones((5, 2)), batch=batch)
 
 
 @pytest.mark.parametrize("measure", [pseudo_regret, dynamic_regret])

@@ -65,6 +65,14 @@ def test_an_arm_that_left_the_window_is_untried_again() -> None:
     assert policy.probabilities().tolist() == [1.0, 0.0]
 
 
+def test_an_arm_all_but_forgotten_is_tried_again() -> None:
+    policy = DiscountedUCB(2, discount=0.5)
+    policy.update(1, 0.0, 0.5)
+    for _ in range(1030):  # the count of arm 1 is now the smallest of floats, near 5e-324
+        policy.update(0, 1.0, 0.5)
+    assert policy.probabilities().tolist() == [0.0, 1.0]
+
+
 def test_certain_choices_visit_every_arm_before_any_twice() -> None:
     log = play(UCB1(6, seed=2), np.zeros((6, 6)))
     assert sorted(log.arms) == list(range(6))
