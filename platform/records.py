@@ -138,3 +138,14 @@ class Reference:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def take(self, index: NDArray[np.intp]) -> Reference:
+        """Return the rows at ``index`` (k,), each still where it stood in its stream."""
+        return Reference(
+            x=self.x[index],
+            y=self.y[index],
+            embedding=self.embedding[index],
+            output=self.output[index],
+            recent=self.recent[index],
+            row=self.rows[index],
+        )

@@ -60,7 +60,7 @@ class ScoreSignal(LabelSignal):
         order = np.random.default_rng(self._settings.seed).permutation(len(recent))
         half = len(recent) // 2
         shaping, held = order[:half], order[half : half + self.BAG]
-        self._map.fit(_part(recent, shaping))
+        self._map.fit(recent.take(shaping))
         places = np.arange(len(recent))
         notes = self._map.note(recent.embedding, recent.output, places)
         factors = self._map.factors(notes, recent.y)
@@ -150,13 +150,3 @@ def _by_kind(kinds: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray
     keys = np.empty(len(kinds), dtype=np.complex128)
     keys.real, keys.imag = kinds, scores
     return keys
-
-
-def _part(reference: Reference, index: NDArray[np.intp]) -> Reference:
-    return Reference(
-        x=reference.x[index],
-        y=reference.y[index],
-        embedding=reference.embedding[index],
-        output=reference.output[index],
-        recent=reference.recent[index],
-    )
