@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from benchmarks.detection import data
 from benchmarks.detection.models import Model, cnn, mlp, train_images, train_tabular
 from benchmarks.detection.rows import Rows, autoregressive, day_blocks
+from undrift.durable import write_file
 from undrift.records import FloatArray, IntArray
 
 MODELS = 5  # each world's models differ by seed; a stream of seed s is answered by s modulo this
@@ -103,9 +104,7 @@ def images(folders: Folders, k: int) -> tuple[Model, Rows, Rows]:
         x, y = data.mnist(folders.data, "train")
         model = train_images(x[:20_000], y[:20_000], seed=k)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        save_file(dict(_join(model).state_dict()), partial)
-        partial.replace(path)
+        write_file(path, save(dict(_join(model).state_dict())))
     model = Model(cnn(10), mlp(784, 10, hidden=64))
     _join(model).load_state_dict(load_file(path))
     digits = _answered(
@@ -165,11 +164,10 @@ def gauss_labels(x: FloatArray, rng: np.random.Generator) -> IntArray:
 def _answered(path: Path, x: FloatArray, y: IntArray, model: Callable[[], Model]) -> Rows:
     """Return a model's answers, from disk if they are there."""
     if not path.exists():
-        rows = model().rows(x, y)
+        rows, file = model().rows(x, y), io.BytesIO()
+        np.savez(file, embedding=rows.embedding, output=rows.output, student=rows.student)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.npz")
-        np.savez(partial, embedding=rows.embedding, output=rows.output, student=rows.student)
-        partial.replace(path)
+        write_file(path, file.getvalue())
     with np.load(path) as kept:
         return Rows(x, y, kept["embedding"], kept["output"], kept["student"])
 
