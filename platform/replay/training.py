@@ -14,10 +14,12 @@ from torch import nn
 from undrift.model import load_weights
 from undrift.records import FloatArray, IntArray, Reference
 from undrift.train.attempt import attempt, settled
+from undrift.train.budget import Budget
 from undrift.train.candidate import build_reference, check_reference
 from undrift.train.methods import get_method
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool, choose
+from undrift.train.result import TrainResult
 from undrift.train.retrain import retrain
 from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
@@ -161,7 +163,7 @@ class Recalibrator(Trainer):
 
     def __init__(self, shelf: Shelf, settings: TrainSettings, reference_rows: int) -> None:
         super().__init__(shelf, settings, reference_rows)
-        self._seconds_per_step = 0.0
+        self._sample: TrainResult | None = None
 
     def __call__(self, pool: Pool, plan: RetrainPlan) -> Outcome:
         """Make the version that a plan asks for, without training it.
@@ -179,10 +181,9 @@ class Recalibrator(Trainer):
             settings=settings,
             seed=plan.seed,
         )
-        if not self._seconds_per_step:
-            self._seconds_per_step = self._measure(pool, plan)
-        steps = get_method(plan.method).steps(plan.steps, len(chosen.index), settings.batch_size)
-        self.seconds += steps * self._seconds_per_step
+        if self._sample is None:
+            self._sample = self._measure(pool, plan)
+        self.seconds += self._estimate(self._sample, plan, len(chosen.index))
         weights = shelf.weights(plan.base_version)
         load_weights(shelf.model, weights)
         reference = build_reference(shelf.model, pool, chosen, seed=plan.seed, head=shelf.head)
@@ -190,12 +191,20 @@ class Recalibrator(Trainer):
         reason = f"watched by {rows} held-out rows of the regime since row {plan.regime_start:,}"
         return Outcome(shelf.add(weights, reference), True, reason, regime_rows(pool, plan))
 
-    def _measure(self, pool: Pool, plan: RetrainPlan) -> float:
-        short = replace(plan, steps=max(1, plan.steps // _SAMPLE))
+    def _measure(self, pool: Pool, plan: RetrainPlan) -> TrainResult:
+        short = replace(plan, steps=max(1, plan.steps // _SAMPLE), budget="")
         weights = self.shelf.weights(plan.base_version)
         reference = self.shelf.reference(plan.base_version)
-        result = retrain(self.shelf.model, weights, pool, reference, short, settings=self.settings)
-        return result.seconds / result.steps
+        return retrain(self.shelf.model, weights, pool, reference, short, settings=self.settings)
+
+    def _estimate(self, sample: TrainResult, plan: RetrainPlan, rows: int) -> float:
+        """Return the seconds that a plan would take, by what a sample of it took."""
+        budget, settings = Budget.parse(plan.budget), self.settings
+        if budget.limited:
+            return min(budget.seconds, budget.flops * sample.seconds / sample.flops)
+        method = get_method(plan.method, settings)
+        steps = method.steps(plan.steps, rows, settings.batch_size)
+        return steps * sample.seconds / sample.steps
 
 
 def regime_rows(pool: Pool, plan: RetrainPlan) -> int:

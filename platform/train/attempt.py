@@ -14,7 +14,8 @@ from undrift.train.comm import Comm
 from undrift.train.gate import GateReport
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
-from undrift.train.retrain import TrainResult, retrain
+from undrift.train.result import TrainResult
+from undrift.train.retrain import retrain
 from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
 from undrift.train.start import choose_start, collapsed

@@ -73,16 +73,20 @@ class Blocks:
                 if i < lowest:
                     parameter.grad = None
 
+    @property
+    def forward_flops(self) -> float:
+        """Operations per row of a forward pass."""
+        return sum(b.flops for b in self.all)
+
     def step_flops(self, lowest: int) -> float:
         """Return the operations per row of one step that trains from ``lowest`` upward.
 
         Forward everywhere; backward to the inputs above the lowest block, and to the weights
         from it on, each at the cost of a forward pass.
         """
-        forward = sum(b.flops for b in self.all)
         weights = sum(b.flops for b in self.all[lowest:])
         inputs = sum(b.flops for b in self.all[lowest + 1 :])
-        return forward + weights + inputs
+        return self.forward_flops + weights + inputs
 
 
 @dataclass(slots=True)

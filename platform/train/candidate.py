@@ -14,7 +14,7 @@ from undrift.records import Reference
 from undrift.train.gate import Comparison, GateReport, judge
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import REFERENCE_ROW, Chosen, Pool, held_out
-from undrift.train.retrain import TrainResult
+from undrift.train.result import TrainResult
 from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
 

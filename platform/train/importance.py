@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-from undrift.events import DriftKind
+Knowledge = Callable[[torch.Tensor], torch.Tensor]
 
 _SAMPLE = 128  # rows of the reference on which importance is measured
-_REHEARSED = 32  # rows of it whose activations are compared at one step
 
 
 class Importance:
@@ -31,6 +30,7 @@ class Importance:
     Args:
         model: The base model with its weights; it is left as it is.
         x: (n, *input_shape) reference rows; at most 128, evenly spaced, are used.
+        knowledge: Half the squared norm (n,) of outputs (n, c), as `Objective.knowledge`.
 
     Reference:
         Aljundi et al.: Memory aware synapses. ECCV 2018. Klabjan, Zhu: Neural network
@@ -38,9 +38,10 @@ class Importance:
         measured on a stored sample, per row and per layer, differs from there.
     """
 
-    def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
+    def __init__(self, model: nn.Module, x: torch.Tensor, knowledge: Knowledge) -> None:
         stride = max(1, -(-len(x) // _SAMPLE))
         self.x = x[::stride]
+        self._knowledge = knowledge
         self._layers = [
             m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)
         ]
@@ -52,8 +53,9 @@ class Importance:
         model.zero_grad(set_to_none=True)
 
     def _measure_neurons(self, model: nn.Module) -> None:
-        with self.recording() as activations, torch.enable_grad():
-            knowledge = _knowledge(model(self.x))
+        activations: dict[int, torch.Tensor] = {}
+        with self.recording(activations), torch.enable_grad():
+            knowledge = self._knowledge(model(self.x)).sum()
             called = [(m, activations[id(m)]) for m in self._layers if id(m) in activations]
             called = [(m, a) for m, a in called if a.requires_grad]
             activated = [a for _, a in called]
@@ -80,7 +82,7 @@ class Importance:
             p.requires_grad_(True)
         with torch.enable_grad():
             for i in range(len(self.x)):
-                knowledge = _knowledge(model(self.x[i : i + 1]))
+                knowledge = self._knowledge(model(self.x[i : i + 1])).sum()
                 gradients = torch.autograd.grad(knowledge, parameters, allow_unused=True)
                 for total, gradient in zip(importance, gradients, strict=True):
                     if gradient is not None:
@@ -104,72 +106,30 @@ class Importance:
         terms = [(w * (p - old).pow(2)).sum() for p, old, w in self._synapses if p.requires_grad]
         return torch.stack(terms).sum() if terms else self.x.new_zeros(())
 
-    def neuron(
-        self, activations: dict[int, torch.Tensor], index: torch.Tensor, total: int
-    ) -> torch.Tensor:
-        """Return the neuron penalty on the reference rows ``index``.
+    def neuron(self, activations: dict[int, torch.Tensor], index: torch.Tensor) -> torch.Tensor:
+        """Return the neuron penalty, summed over the reference rows ``index``.
 
         Args:
             activations: What `recording` recorded; its last rows are those of ``index``.
             index: (k,) rows of `x`.
-            total: Rows to average over: k, or more if other workers hold the rest.
         """
         terms = []
         for key, old, weight in self._neurons:
             now = activations[key][-len(index) :]
-            terms.append((weight * (now - old[index]).pow(2)).sum() / total)
+            terms.append((weight * (now - old[index]).pow(2)).sum())
         return torch.stack(terms).sum() / len(terms) if terms else self.x.new_zeros(())
 
-    def rehearse(self, generator: torch.Generator) -> torch.Tensor:
-        """Draw the reference rows (k,) whose activations the next step compares."""
-        return torch.randint(len(self.x), (min(_REHEARSED, len(self.x)),), generator=generator)
-
     @contextmanager
-    def recording(self) -> Iterator[dict[int, torch.Tensor]]:
-        """Record the outputs of all linear and convolutional layers, by id of the module."""
-        activations: dict[int, torch.Tensor] = {}
+    def recording(self, activations: dict[int, torch.Tensor]) -> Iterator[None]:
+        """Fill a dict with the outputs of all linear and convolutional layers, by id of module."""
+        activations.clear()
 
         def record(module: nn.Module, _args: Any, output: torch.Tensor) -> None:
             activations[id(module)] = output
 
         handles = [m.register_forward_hook(record) for m in self._layers]
         try:
-            yield activations
+            yield
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def protection(kind: DriftKind, accuracy: float, accuracy_before: float, classes: int) -> float:
-    """Return the share, 0 to 1, of the protection that the drift leaves justified.
-
-    Where the inputs moved, what the base model says about the old inputs is still right and
-    worth all protection. Where the labels of the same inputs changed, it is wrong, and holding
-    on to it is what makes a continual learner slow to recover. How wrong can be measured: the
-    share of its skill above chance that the base model keeps in the new regime. If both
-    happened, that share is the best guess for the old inputs as well, at most halved, since
-    part of its errors are due to inputs that it never saw.
-
-    Args:
-        kind: What has drifted.
-        accuracy: Accuracy of the base model in the new regime.
-        accuracy_before: Its accuracy on its reference.
-        classes: Number of classes.
-
-    Example:
-        >>> protection(DriftKind.CONCEPT, 0.5, 0.9, classes=2)
-        0.0
-        >>> protection(DriftKind.COVARIATE, 0.5, 0.9, classes=2)
-        1.0
-    """
-    if kind in (DriftKind.NONE, DriftKind.COVARIATE):
-        return 1.0
-    chance = 1.0 / classes
-    kept = (accuracy - chance) / max(accuracy_before - chance, 1e-6)
-    kept = min(1.0, max(0.0, kept))
-    return kept if kind is DriftKind.CONCEPT else (1.0 + kept) / 2.0
-
-
-def _knowledge(logits: torch.Tensor) -> torch.Tensor:
-    """Half the squared norm of the centred logits, summed over rows."""
-    return 0.5 * (logits - logits.mean(dim=1, keepdim=True)).pow(2).sum()

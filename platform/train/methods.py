@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from undrift.errors import TrainingError
-from undrift.train.pool import Chosen
-from undrift.train.selection import StratumSampler, UniformSampler
-
-Sampler = StratumSampler | UniformSampler
+from undrift.train.block_selection import BanditBlockSelector, BlockSelector, HeadSelector
+from undrift.train.penalty import Penalty
+from undrift.train.protection import Protection
+from undrift.train.sampling import NewSampler, Sampler, TrustSampler
+from undrift.train.selection import StratumSampler
+from undrift.train.settings import TrainSettings
+from undrift.train.setup import Setup
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,17 @@ class Method:
     """One way to retrain.
 
     Attributes:
-        sampler: Makes the sampler of batches from the candidates and a seed.
-        selects_blocks: A bandit chooses which blocks train; else all do.
-        protects: The importance penalties apply.
+        sampler: Makes what draws batches.
+        blocks: Makes what chooses the blocks that train.
+        penalty: Makes what is added to the loss.
+        guided: The guiding loss is measured every round.
         min_epochs: Passes over the candidates that are made at least, whatever the plan's steps.
     """
 
-    sampler: Callable[[Chosen, int], Sampler]
-    selects_blocks: bool = False
-    protects: bool = False
+    sampler: Callable[[Setup], Sampler] = Sampler
+    blocks: Callable[[Setup], BlockSelector] = BlockSelector
+    penalty: Callable[[Setup], Penalty] = lambda _: Penalty()
+    guided: bool = False
     min_epochs: int = 0
 
     def steps(self, planned: int, rows: int, batch_size: int) -> int:
@@ -35,31 +38,27 @@ class Method:
         return max(planned, -(-self.min_epochs * rows // batch_size))
 
 
-def _everything(chosen: Chosen, seed: int) -> Sampler:
-    return UniformSampler(chosen.index, seed)
-
-
-def _new_regime(chosen: Chosen, seed: int) -> Sampler:
-    if not chosen.new.any():
-        raise TrainingError("no labelled row of the new regime; finetune has nothing to train on")
-    return UniformSampler(np.asarray(chosen.index[chosen.new]), seed)
-
-
-METHODS: dict[str, Method] = {
-    "bandit": Method(StratumSampler, selects_blocks=True, protects=True),
+METHODS: dict[str, Callable[[TrainSettings], Method]] = {
+    "bandit": lambda settings: Method(
+        sampler=StratumSampler if settings.sample_selection else TrustSampler,
+        blocks=BanditBlockSelector if settings.block_selection else BlockSelector,
+        penalty=Protection,
+        guided=settings.sample_selection or settings.block_selection,
+    ),
     # Starts from the base weights: from scratch would need the recipe of the first training.
-    "full": Method(_everything, min_epochs=50),
-    "finetune": Method(_new_regime),
-    "random": Method(_everything),
+    "full": lambda _: Method(min_epochs=50),
+    "finetune": lambda _: Method(sampler=NewSampler),
+    "random": lambda _: Method(),
+    "last_layer": lambda _: Method(sampler=TrustSampler, blocks=HeadSelector),
 }
 
 
-def get_method(name: str) -> Method:
-    """Return the method called ``name``.
+def get_method(name: str, settings: TrainSettings) -> Method:
+    """Return the method called ``name``, as configured.
 
     Raises:
         TrainingError: There is none.
     """
     if name not in METHODS:
         raise TrainingError(f"unknown method {name!r}; there are {', '.join(METHODS)}")
-    return METHODS[name]
+    return METHODS[name](settings)

@@ -17,7 +17,8 @@ class RetrainPlan:
         run_id: Name of the run.
         base_version: Version that it starts from.
         method: A key of METHODS.
-        steps: Gradient steps.
+        steps: Gradient steps, if there is no budget.
+        budget: What may be spent, as `Budget.parse` reads it; then it decides the steps.
         seed: Seed of every draw.
         kind: What has drifted; decides the data and what is protected.
         regime_start: First row of the regime to train for.
@@ -45,6 +46,7 @@ class RetrainPlan:
     table_versions: dict[str, int] | None = None
     workers: int = 1
     newest_rows: int = 0
+    budget: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""

@@ -3,96 +3,43 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from undrift.errors import TrainingError
-from undrift.events import DriftKind
 from undrift.model import find_head, forward_with_embedding, load_weights
 from undrift.records import Reference
 from undrift.train.blocks import Blocks
+from undrift.train.budget import Budget, Meter
 from undrift.train.comm import Comm, SingleProcess
-from undrift.train.importance import Importance, protection
+from undrift.train.guide import Guide, old_share
 from undrift.train.methods import get_method
+from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import Chosen, Pool, choose
-from undrift.train.scoring import score
-from undrift.train.selection import Batch, BlockSelector, Choice, StratumSampler
+from undrift.train.pool import Pool, choose
+from undrift.train.result import Progress, TrainResult
+from undrift.train.sampling import Seen
 from undrift.train.settings import TrainSettings
+from undrift.train.setup import Setup
 
 _ROUND = 10  # steps between two looks at the guiding loss and two choices of a block
-_GUIDE_NEW, _GUIDE_OLD = 256, 128  # rows of the guiding loss
 _MAX_NORM = 1.0  # gradients are clipped to this norm
-# The rate rises over this share of the steps: a confident model that is suddenly wrong everywhere
+# The rate rises over this share of the run: a confident model that is suddenly wrong everywhere
 # starts with gradients that can silence its ReLUs for good.
 _WARM_UP = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a retraining stands, once a round.
+class Checkpoints(Protocol):
+    """Where a retraining that is interrupted takes up again."""
 
-    Attributes:
-        step: Gradient steps made, of ``steps``.
-        loss: Mean training loss of the round.
-        guide_loss: Loss on the guiding rows.
-        flops: Operations spent so far, over all workers.
-    """
+    def load(self) -> dict[str, Any] | None:
+        """Return the newest state, the same on every worker; None if there is none."""
 
-    step: int
-    steps: int
-    loss: float
-    guide_loss: float
-    flops: float
-
-
-@dataclass(frozen=True, slots=True)
-class TrainResult:
-    """What a retraining made, and how.
-
-    Attributes:
-        state_dict: The candidate's weights, on the CPU.
-        chosen: The rows that were used, and those held out.
-        choices: Every choice of a bandit.
-        blocks: Names of the blocks, the arms of the block bandit.
-        steps: Gradient steps made.
-        flops: Operations spent in forward and backward passes, over all workers.
-        seconds: Wall time.
-        metrics: Figures for the manifest.
-    """
-
-    state_dict: dict[str, torch.Tensor]
-    chosen: Chosen
-    choices: tuple[Choice, ...]
-    blocks: tuple[str, ...]
-    steps: int
-    flops: float
-    seconds: float
-    metrics: dict[str, float]
-
-    def audit(self) -> dict[str, Any]:
-        """Return every choice of the two bandits, by column, as plain JSON values."""
-        arms = {"sample": self.chosen.strata, "block": self.blocks}
-        return {
-            bandit: {
-                "arms": list(names),
-                "step": [c.step for c in self.choices if c.bandit == bandit],
-                "arm": [c.arm for c in self.choices if c.bandit == bandit],
-                "probability": [
-                    round(c.probability, 5) for c in self.choices if c.bandit == bandit
-                ],
-                "reward": [round(c.reward, 4) for c in self.choices if c.bandit == bandit],
-            }
-            for bandit, names in arms.items()
-        }
+    def offer(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Keep the state, or leave it if the last one is recent enough; called every round."""
 
 
 def retrain(
@@ -106,6 +53,7 @@ def retrain(
     comm: Comm | None = None,
     device: torch.device | str = "cpu",
     progress: Callable[[Progress], None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainResult:
     """Retrain a model from its base version.
 
@@ -122,23 +70,30 @@ def retrain(
         plan: What to do.
         settings: How to do it.
         comm: The other workers; none by default.
-        device: Where to train.
+        device: Where to train; on a GPU in mixed precision (bfloat16).
         progress: Called once a round.
+        checkpoints: Where to take up an interrupted run, and to keep this one.
 
     Raises:
-        TrainingError: The pool cannot be trained on, or training diverged.
+        TrainingError: The pool cannot be trained on, training diverged, or the budget does not
+            cover a single step.
         ModelError: The weights do not fit, or the model has no linear head.
     """
-    started = time.monotonic()
     required = [(p, p.requires_grad) for p in model.parameters()]
-    comm = comm or SingleProcess()
     try:
-        run = _Run(model, base_state, pool, reference, plan, settings, comm, device)
-        while run.step < run.steps:
+        run = _Run(
+            model, base_state, pool, reference, plan, settings, comm or SingleProcess(), device
+        )
+        earlier = checkpoints.load() if checkpoints is not None else None
+        if earlier is not None:
+            run.load(earlier)
+        while not run.finished:
             report = run.round()
             if progress is not None:
                 progress(report)
-        return run.result(time.monotonic() - started)
+            if checkpoints is not None:
+                checkpoints.offer(run.state)
+        return run.result()
     finally:
         for parameter, needed in required:
             parameter.requires_grad_(needed)
@@ -159,224 +114,228 @@ class _Run:
         comm: Comm,
         device: torch.device | str,
     ) -> None:
-        method = get_method(plan.method)
+        meter = Meter(comm.world)
+        method = get_method(plan.method, settings)
         load_weights(model, base_state)
-        self.model, self.settings, self.comm = model.to(device), settings, comm
-        self.plan, self.method = plan, method
+        model.to(device)
         torch.manual_seed(plan.seed)  # dropout and the like
-        self.chosen = choose(
+        chosen = choose(
             pool,
             kind=plan.kind,
             regime_start=plan.regime_start,
             settings=settings,
             seed=plan.seed,
         )
-        _, self.head = find_head(model)
-        self.x = torch.as_tensor(pool.x, device=device)
-        self.y = torch.as_tensor(pool.y, device=device)
-        self._check_labels()
-        self.blocks = Blocks(model, self.x[:2])
-        self.sampler = method.sampler(self.chosen, plan.seed)
-        self._set_guide()
-        self._set_protection(reference, device)
-        parameters = [p for block in self.blocks.all for p in block.parameters]
-        self.optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
-        self.steps = method.steps(plan.steps, len(self.chosen.index), settings.batch_size)
-        rounds = -(-self.steps // _ROUND)
-        self.selector = (
-            BlockSelector(len(self.blocks), rounds, plan.seed) if method.selects_blocks else None
+        _, head = find_head(model)
+        x, y = torch.as_tensor(pool.x, device=device), torch.as_tensor(pool.y, device=device)
+        objective = objective_for(pool.y)
+        objective.check(pool.y, head)
+        share = old_share(plan.kind, settings.retention_share)
+        guide = Guide(x, y, chosen, objective, old_share=share, seed=plan.seed)
+        blocks = Blocks(model, x[:2])
+        self.setup = Setup(
+            model=model,
+            head=head,
+            blocks=blocks,
+            objective=objective,
+            x=x,
+            y=y,
+            chosen=chosen,
+            guide=guide,
+            reference=reference,
+            plan=plan,
+            settings=settings,
+            comm=comm,
+            meter=meter,
         )
-        self.step, self.flops = 0, 0.0
-        self.generator = torch.Generator().manual_seed(plan.seed)
-        self.blocks.activate(0)
-        self.guide_loss = self._look()
-        self.first_guide_loss = self.guide_loss
+        self.guided = method.guided
+        self.sampler, self.selector = method.sampler(self.setup), method.blocks(self.setup)
+        self.penalty = method.penalty(self.setup)
+        parameters = [p for block in blocks.all for p in block.parameters]
+        self.optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+        self.budget = Budget.parse(plan.budget)
+        self.steps = method.steps(plan.steps, len(chosen.index), settings.batch_size)
+        self.step, self.lowest, self.spent, self.finished = 0, 0, 0.0, False
+        if self.guided:
+            self._look()
+        self.first_guide_loss = guide.loss
 
-    def _check_labels(self) -> None:
-        classes, largest = self.head.out_features, int(self.y.max())
-        if largest >= classes or int(self.y.min()) < 0:
-            raise TrainingError(
-                f"the pool has label {largest}, but the model's head has {classes} classes "
-                f"(0 to {classes - 1}); extend the model or drop those labels"
-            )
+    @property
+    def share(self) -> float:
+        """Share of the run that is over."""
+        if not self.budget.limited:
+            return self.step / self.steps
+        meter = self.setup.meter
+        return min(1.0, max(meter.flops / self.budget.flops, self.spent / self.budget.seconds))
 
-    def _set_guide(self) -> None:
-        """Fix the rows whose loss guides the bandits: rows of the new regime, and rows to remember.
-
-        The former are held out: on rows that are trained on, the loss falls whatever is chosen.
-        Nothing is fitted to them but choices among tens of strata, so the gate may use them too.
-        """
-        rng = np.random.default_rng([self.plan.seed, 2])
-        new = self.chosen.validation[-_GUIDE_NEW:]
-        old = self.chosen.index[~self.chosen.new]
-        share = self.settings.retention_share
-        if self.plan.kind is DriftKind.CONCEPT or not len(old):
-            old, share = old[:0], 0.0
-        old = rng.choice(old, min(_GUIDE_OLD, len(old)), replace=False)
-        self.guide_new = torch.as_tensor(new)
-        self.guide = torch.as_tensor(np.concatenate([new, old]))
-        each = [(1.0 - share) / len(new), share / max(1, len(old))]
-        weights = np.repeat(each, [len(new), len(old)])
-        self.guide_weight = torch.as_tensor(weights, dtype=torch.float32, device=self.x.device)
-
-    def _set_protection(self, reference: Reference, device: torch.device | str) -> None:
-        settings = self.settings
-        self.importance: Importance | None = None
-        self.protected = 0.0
-        if not self.method.protects or not len(reference):
-            return
-        if settings.synapse_strength == settings.neuron_strength == 0.0:
-            return
-        output, _ = score(self.model, self.x[self.guide_new].cpu().numpy(), device=device)
-        accuracy = float((output.argmax(axis=1) == self.y[self.guide_new].cpu().numpy()).mean())
-        before = float((reference.output.argmax(axis=1) == reference.y).mean())
-        classes = self.head.out_features
-        self.protected = protection(self.plan.kind, accuracy, before, classes)
-        if self.protected > 0.0:
-            self.importance = Importance(self.model, torch.as_tensor(reference.x, device=device))
-
-    def _look(self) -> float:
-        """Measure the guiding loss, and keep its gradient at the head."""
-        self.model.eval()
-        with torch.no_grad():
-            logits, embedding = forward_with_embedding(self.model, self.head, self.x[self.guide])
-            target = self.y[self.guide]
-            losses = F.cross_entropy(logits, target, reduction="none")
-            residual = _residual(logits, target) * self.guide_weight[:, None]
-            self.guide_gradient = residual.T @ _with_bias(embedding)
-            loss = float((losses * self.guide_weight).sum())
-        self.flops += len(self.guide) * self.blocks.step_flops(len(self.blocks)) * self.comm.world
-        return loss
+    def _look(self) -> None:
+        setup = self.setup
+        setup.guide.look(setup.model, setup.head, setup.blocks, setup.meter)
 
     def round(self) -> Progress:
-        """Choose a block, make up to ten steps, and reward the choice."""
-        lowest = self.selector.choose() if self.selector is not None else 0
-        self.model.train()
-        self.blocks.activate(lowest)
-        for block in self.blocks.all[:lowest]:
+        """Choose blocks, make up to ten steps, and reward the choice."""
+        setup, comm = self.setup, self.setup.comm
+        self.sampler.begin_round(self.share)
+        self._choose_blocks()
+        losses: list[torch.Tensor] = []
+        while len(losses) < _ROUND and self._affords_step():
+            losses.append(self._step())
+        if not losses:
+            self.finished = True
+            if not self.step:
+                raise TrainingError(
+                    f"the budget {self.setup.plan.budget} does not cover one step after a set-up "
+                    f"of {setup.meter.flops:.3g} FLOP and {setup.meter.seconds:.2g} s; raise it"
+                )
+            return self._progress(math.nan)
+        mean_loss = torch.stack(losses).mean()
+        buffers = [b for b in setup.model.buffers() if b.is_floating_point()]
+        comm.mean_([mean_loss, *buffers])
+        if self.guided:
+            before = setup.guide.loss
+            self._look()
+            self.selector.learn(self.step, before - setup.guide.loss)
+        self._check_finite(float(mean_loss))
+        self.finished = not self._affords_step()
+        return self._progress(float(mean_loss))
+
+    def _choose_blocks(self) -> None:
+        blocks = self.setup.blocks
+        self.lowest = self.selector.choose(self.share)
+        self.setup.model.train()
+        blocks.activate(self.lowest)
+        for block in blocks.all[: self.lowest]:
             for parameter in block.parameters:
                 self.optimizer.state.pop(parameter, None)
-        count = min(_ROUND, self.steps - self.step)
-        losses = [self._step(lowest) for _ in range(count)]
-        mean_loss = torch.stack(losses).mean()
-        buffers = [b for b in self.model.buffers() if b.is_floating_point()]
-        self.comm.mean_([mean_loss, *buffers])
-        before, self.guide_loss = self.guide_loss, self._look()
-        self._check_finite(float(mean_loss))
-        if self.selector is not None:
-            share = self.blocks.step_flops(lowest) / self.blocks.step_flops(0)
-            self.selector.learn(self.step, before - self.guide_loss, share)
-        return Progress(self.step, self.steps, float(mean_loss), self.guide_loss, self.flops)
 
-    def _step(self, lowest: int) -> torch.Tensor:
-        batch = self.sampler.draw(self.settings.batch_size)
-        mine = slice(self.comm.rank, None, self.comm.world)
-        rows = torch.as_tensor(batch.index[mine])
-        rehearsed = (
-            self.importance.rehearse(self.generator) if self.importance is not None else None
-        )
-        loss = self._loss(batch, rows, rehearsed, mine)
+    def _affords_step(self) -> bool:
+        if not self.budget.limited:
+            return self.step < self.steps
+        setup = self.setup
+        flops = self._rows_per_step * setup.blocks.step_flops(self.lowest)
+        if self.guided:
+            flops += len(setup.guide) * setup.blocks.forward_flops * setup.comm.world
+        within = setup.meter.flops + flops <= self.budget.flops
+        return within and self.spent < self.budget.seconds
+
+    @property
+    def _rows_per_step(self) -> int:
+        return self.setup.settings.batch_size + self.penalty.rehearsed()
+
+    def _step(self) -> torch.Tensor:
+        setup, comm = self.setup, self.setup.comm
+        loss = self._loss()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        active = [p for b in self.blocks.all[lowest:] for p in b.parameters if p.grad is not None]
-        gradients = [p.grad for p in active if p.grad is not None]
-        self.comm.mean_(gradients)
+        blocks = setup.blocks.all[self.lowest :]
+        active = [p for b in blocks for p in b.parameters if p.grad is not None]
+        clock = loss.new_tensor([setup.meter.seconds], dtype=torch.float32)
+        comm.mean_([clock, *(p.grad for p in active if p.grad is not None)])
         nn.utils.clip_grad_norm_(active, _MAX_NORM)
-        done = self.step / self.steps
-        rate = self.settings.learning_rate * min(1.0, (done + 1e-3) / _WARM_UP) * (1.0 - done)
+        done = self.share
+        rate = setup.settings.learning_rate * min(1.0, (done + 1e-3) / _WARM_UP) * (1.0 - done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.step += 1
-        extra = len(rehearsed) if rehearsed is not None and self._neurons else 0
-        self.flops += (len(batch.index) + extra) * self.blocks.step_flops(lowest)
+        if self.budget.seconds < math.inf:
+            self.spent = float(clock)  # the same on every worker, so that all end together
+        setup.meter.add(self._rows_per_step, setup.blocks.step_flops(self.lowest))
         return loss.detach()
 
-    @property
-    def _neurons(self) -> bool:
-        return self.importance is not None and self.settings.neuron_strength > 0.0
-
-    def _loss(
-        self, batch: Batch, rows: torch.Tensor, rehearsed: torch.Tensor | None, mine: slice
-    ) -> torch.Tensor:
+    def _loss(self) -> torch.Tensor:
         """Return this worker's loss; its mean over the workers is the loss of the batch."""
-        x, own = self.x[rows], None
-        if rehearsed is not None and self._neurons and self.importance is not None:
-            own = rehearsed[mine]
-            x = torch.cat([x, self.importance.x[own]])
-        recording = self.importance.recording() if own is not None and self.importance else None
-        with recording or nullcontext({}) as activations:
-            logits, embedding = forward_with_embedding(self.model, self.head, x)
-        n = len(rows)
-        losses = F.cross_entropy(logits[:n], self.y[rows], reduction="none")
-        self._learn(batch, logits[:n].detach(), embedding[:n].detach(), mine)
-        loss = losses.sum() * (self.comm.world / len(batch.index))
-        if self.importance is not None:
-            if self.settings.synapse_strength > 0.0:
-                weight = self.protected * self.settings.synapse_strength
-                loss = loss + weight * self.importance.synapse()
-            if own is not None and rehearsed is not None:
-                weight = self.protected * self.settings.neuron_strength * self.comm.world
-                loss = loss + weight * self.importance.neuron(activations, own, len(rehearsed))
-        return loss
-
-    def _learn(
-        self, batch: Batch, logits: torch.Tensor, embedding: torch.Tensor, mine: slice
-    ) -> None:
-        """Give every row of the batch its first-order decrease of the guiding loss."""
-        if not isinstance(self.sampler, StratumSampler):
-            return
-        residual = _residual(logits, self.y[torch.as_tensor(batch.index[mine])])
-        scores = torch.zeros(len(batch.index), device=logits.device)
-        scores[mine] = ((residual @ self.guide_gradient) * _with_bias(embedding)).sum(dim=1)
-        scores[mine] *= self.comm.world
-        self.comm.mean_([scores])
-        self._check_finite(float(scores.sum()))
-        self.sampler.learn(self.step, batch, scores.cpu().numpy().astype(np.float64))
+        setup, comm = self.setup, self.setup.comm
+        part = slice(comm.rank, None, comm.world)
+        batch = self.sampler.draw(setup.settings.batch_size)
+        rows = torch.as_tensor(batch.index[part], device=setup.x.device)
+        weight = torch.as_tensor(batch.weight[part], device=setup.x.device)
+        x, target, n = setup.x[rows], setup.y[rows], len(rows)
+        rehearsed = self.penalty.rehearse(part)
+        if rehearsed is not None:
+            x = torch.cat([x, rehearsed])
+        mixed = torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda")
+        with mixed, self.penalty.recording():
+            output, embedding = forward_with_embedding(setup.model, setup.head, x)
+        output = output.float()
+        losses = setup.objective.losses(output[:n], target)
+        seen = Seen(self.step, part, output[:n].detach(), target, embedding[:n].detach().float())
+        self.sampler.learn(batch, seen)
+        loss = (losses * weight).sum() * (comm.world / len(batch.index))
+        term = self.penalty.term(output[n:] if rehearsed is not None else None)
+        return loss if term is None else loss + term
 
     def _check_finite(self, loss: float) -> None:
-        if not (math.isfinite(loss) and math.isfinite(self.guide_loss)):
+        guide = self.setup.guide.loss
+        if not math.isfinite(loss) or (self.guided and not math.isfinite(guide)):
             raise TrainingError(
                 f"training diverged at step {self.step} (loss {loss:.3g}, guiding loss "
-                f"{self.guide_loss:.3g}); lower train.learning_rate, or look for broken inputs"
+                f"{guide:.3g}); lower train.learning_rate, or look for broken inputs"
             )
 
-    def result(self, seconds: float) -> TrainResult:
+    def _progress(self, loss: float) -> Progress:
+        meter = self.setup.meter
+        return Progress(self.step, self.share, loss, meter.flops, meter.seconds)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `load` needs to go on identically, as tensors and plain values."""
+        meter = self.setup.meter
+        return {
+            "model": self.setup.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": torch.get_rng_state(),
+            "step": self.step,
+            "finished": self.finished,
+            "flops": meter.flops,
+            "seconds": meter.seconds,
+            "spent": self.spent,
+            "first_guide_loss": self.first_guide_loss,
+            "sampler": self.sampler.state(),
+            "selector": self.selector.state(),
+            "penalty": self.penalty.state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        load_weights(self.setup.model, state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["generator"])
+        self.step, self.finished = state["step"], state["finished"]
+        self.spent, self.first_guide_loss = state["spent"], state["first_guide_loss"]
+        self.sampler.load(state["sampler"])
+        self.selector.load(state["selector"])
+        self.penalty.load(state["penalty"])
+        if self.guided:
+            self._look()
+        self.setup.meter.resume(state["flops"], state["seconds"])
+
+    def result(self) -> TrainResult:
         """Return the candidate."""
-        self.model.eval()
-        choices: list[Choice] = []
-        if isinstance(self.sampler, StratumSampler):
-            choices += self.sampler.log
-        if self.selector is not None:
-            choices += self.selector.log
+        setup = self.setup
+        setup.model.eval()
         state = {
             name: tensor.detach().to("cpu", copy=True).contiguous()
-            for name, tensor in self.model.state_dict().items()
+            for name, tensor in setup.model.state_dict().items()
         }
         if not all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point()):
             raise TrainingError("training ended with weights that are not finite")
+        metrics = {
+            "candidates": float(len(setup.chosen.index)),
+            "candidates_new": float(setup.chosen.new.sum()),
+            **self.penalty.figures(),
+        }
+        if self.guided:
+            metrics |= {
+                "first_guide_loss": self.first_guide_loss,
+                "guide_loss": setup.guide.loss,
+            }
         return TrainResult(
             state_dict=state,
-            chosen=self.chosen,
-            choices=tuple(choices),
-            blocks=tuple(block.name for block in self.blocks.all),
+            chosen=setup.chosen,
+            choices=(*self.sampler.log, *self.selector.log),
+            blocks=tuple(block.name for block in setup.blocks.all),
             steps=self.step,
-            flops=self.flops,
-            seconds=seconds,
-            metrics={
-                "first_guide_loss": self.first_guide_loss,
-                "guide_loss": self.guide_loss,
-                "protection": self.protected,
-                "candidates": float(len(self.chosen.index)),
-                "candidates_new": float(self.chosen.new.sum()),
-            },
+            flops=setup.meter.flops,
+            seconds=setup.meter.seconds,
+            metrics=metrics,
         )
-
-
-def _residual(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the gradient (n, c) of the cross-entropy with respect to the logits."""
-    return logits.softmax(dim=1) - F.one_hot(target, logits.shape[1]).to(logits.dtype)
-
-
-def _with_bias(embedding: torch.Tensor) -> torch.Tensor:
-    return torch.cat([embedding, embedding.new_ones(len(embedding), 1)], dim=1)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from undrift.errors import ConfigError
 from undrift.section import Section
+from undrift.train.budget import Budget
 
-MethodName = Literal["bandit", "full", "finetune", "random"]
+MethodName = Literal["bandit", "full", "finetune", "random", "last_layer"]
+
+
+def _budget(text: str) -> str:
+    try:
+        Budget.parse(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return text
 
 
 class TrainSettings(Section):
@@ -17,17 +27,26 @@ class TrainSettings(Section):
     method: MethodName = "bandit"
     """bandit: selected samples and blocks, with protection of what the model knows; full: many
     passes over everything labelled; finetune: the new regime only; random: bandit's budget, spent
-    on samples taken at random."""
+    on samples taken at random; last_layer: random, but only the head trains."""
     workers: int = Field(default=1, ge=1)
     """Training processes; their gradients are averaged."""
     use_gpu: bool | Literal["auto"] = "auto"
     """Train on GPUs; auto: where there is one."""
     steps: int = Field(default=600, ge=1)
-    """Gradient steps of one retraining."""
+    """Gradient steps of one retraining, if no budget is set."""
+    budget: Annotated[str, AfterValidator(_budget)] = ""
+    """The most that one retraining may spend, set-up included, as 30s, 5min or 2.5TFLOP: it trains
+    until that is spent."""
     batch_size: int = Field(default=64, ge=2)
     """Rows of one gradient step, over all workers; a retraining needs as many new labels."""
     learning_rate: float = Field(default=4e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW; it rises over the first tenth of the run, then falls to zero."""
+    sample_selection: bool = True
+    """bandit: a bandit chooses part of each batch; else all of it is drawn by trust."""
+    block_selection: bool = True
+    """bandit: a bandit chooses which blocks of the model train in the second half of a run."""
+    unbiased: bool = False
+    """bandit: weigh samples so that the loss is, in expectation, that of drawing by trust alone."""
     synapse_strength: float = Field(default=0.02, ge=0.0)
     """Weight of the penalty on moving important parameters; 0 turns it off."""
     neuron_strength: float = Field(default=0.02, ge=0.0)

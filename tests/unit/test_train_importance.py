@@ -8,24 +8,29 @@ from torch import nn
 
 from tests.retraining import network
 from undrift.events import DriftKind
-from undrift.train.importance import Importance, protection
+from undrift.train.importance import Importance
+from undrift.train.objective import Classification
+from undrift.train.protection import justified
+
+KNOWLEDGE = Classification().knowledge
 
 
 def test_both_penalties_are_zero_at_the_base_model() -> None:
     model, x = network(), torch.randn(40, 2)
-    importance = Importance(model, x)
+    importance = Importance(model, x, KNOWLEDGE)
     index = torch.arange(10)
-    with importance.recording() as activations:
+    activations: dict[int, torch.Tensor] = {}
+    with importance.recording(activations):
         model(importance.x[index])
     assert importance.synapse().item() == 0.0
-    assert importance.neuron(activations, index, 10).item() == pytest.approx(0.0, abs=1e-12)
+    assert importance.neuron(activations, index).item() / 10 == pytest.approx(0.0, abs=1e-12)
 
 
 def test_synapse_importance_is_per_row_and_does_not_cancel() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(1, 2, bias=False))
     x = torch.tensor([[1.0], [-1.0]])
-    importance = Importance(model, x)
+    importance = Importance(model, x, KNOWLEDGE)
     with torch.no_grad():
         model[0].weight *= 1.5
     # one layer whose every weight moved by half its size: with equal importance that is 0.25
@@ -35,7 +40,7 @@ def test_synapse_importance_is_per_row_and_does_not_cancel() -> None:
 def test_a_synapse_that_no_input_uses_may_move_for_free() -> None:
     model = nn.Sequential(nn.Linear(2, 2, bias=False))
     x = torch.tensor([[1.0, 0.0], [2.0, 0.0]])
-    importance = Importance(model, x)
+    importance = Importance(model, x, KNOWLEDGE)
     with torch.no_grad():
         model[0].weight[:, 1] += 5.0
     assert importance.synapse().item() == 0.0
@@ -48,33 +53,35 @@ def test_penalties_do_not_depend_on_the_units_of_the_input(scale: float) -> None
     with torch.no_grad():
         model[0].bias.zero_()
     model[0].bias.requires_grad_(False)
-    importance = Importance(model, x * scale)
+    importance = Importance(model, x * scale, KNOWLEDGE)
     with torch.no_grad():
         model[0].weight *= 1.1
     index = torch.arange(64)
-    with importance.recording() as activations:
+    activations: dict[int, torch.Tensor] = {}
+    with importance.recording(activations):
         model(importance.x)
     spread = (importance.x @ model[0].weight.T).var(dim=0, correction=0)
     assert spread.min() > 0
-    assert importance.neuron(activations, index, 64).item() == pytest.approx(0.01, rel=0.3)
+    assert importance.neuron(activations, index).item() / 64 == pytest.approx(0.01, rel=0.3)
 
 
 def test_neuron_penalty_falls_on_the_rows_that_the_index_names() -> None:
     torch.manual_seed(0)
     model, x = network(), torch.randn(30, 2)
-    importance = Importance(model, x)
+    importance = Importance(model, x, KNOWLEDGE)
     index = torch.tensor([7, 3])
-    with importance.recording() as activations:
+    activations: dict[int, torch.Tensor] = {}
+    with importance.recording(activations):
         model(torch.cat([torch.randn(5, 2), importance.x[index]]))
-    assert importance.neuron(activations, index, 2).item() == pytest.approx(0.0, abs=1e-10)
-    assert importance.neuron(activations, torch.tensor([3, 7]), 2).item() > 1e-3
+    assert importance.neuron(activations, index).item() / 2 == pytest.approx(0.0, abs=1e-10)
+    assert importance.neuron(activations, torch.tensor([3, 7])).item() > 1e-3
 
 
 def test_measuring_leaves_the_model_as_it_was() -> None:
     model = network().train()
     model[0].weight.requires_grad_(False)
     before = [p.clone() for p in model.parameters()]
-    Importance(model, torch.randn(300, 2))
+    Importance(model, torch.randn(300, 2), KNOWLEDGE)
     assert model.training
     assert not model[0].weight.requires_grad
     assert all(p.grad is None for p in model.parameters())
@@ -82,7 +89,7 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
 
 
 def test_at_most_128_rows_are_measured() -> None:
-    assert len(Importance(network(), torch.randn(1000, 2)).x) <= 128
+    assert len(Importance(network(), torch.randn(1000, 2), KNOWLEDGE).x) <= 128
 
 
 @pytest.mark.parametrize(
@@ -98,4 +105,4 @@ def test_at_most_128_rows_are_measured() -> None:
 def test_protection_falls_with_what_the_base_model_gets_wrong(
     kind: DriftKind, accuracy: float, expected: float
 ) -> None:
-    assert protection(kind, accuracy, 0.9, classes=2) == pytest.approx(expected)
+    assert justified(kind, accuracy, 0.9, chance=0.5) == pytest.approx(expected)

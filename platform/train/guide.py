@@ -1,0 +1,102 @@
+"""The loss that guides choices: how well the model does on rows that it is not trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from undrift.events import DriftKind
+from undrift.model import forward_with_embedding
+from undrift.train.blocks import Blocks
+from undrift.train.budget import Meter
+from undrift.train.objective import Objective
+from undrift.train.pool import Chosen
+
+_NEW, _OLD = 96, 32  # rows
+
+
+class Guide:
+    """Loss on rows of the new regime and on rows to remember, and its gradient at the head.
+
+    The rows of the new regime are held out: on rows that are trained on, the loss falls whatever
+    is chosen. Nothing is fitted to them but choices among tens of arms, so the gate may use them
+    too. Those to remember are candidates of older regimes.
+
+    Attributes:
+        new: (k,) rows of the pool from the new regime.
+        loss: The loss when `look` was last called.
+        gradient: (c, e + 1) its gradient at the head, bias last.
+
+    Args:
+        x: (n, *input_shape) inputs of the pool.
+        y: (n,) targets of the pool.
+        chosen: Which rows are held out, and which are candidates.
+        objective: The loss.
+        old_share: Weight of the older rows, from 0 to below 1.
+        seed: Seed of the subsampling.
+    """
+
+    def __init__(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        chosen: Chosen,
+        objective: Objective,
+        *,
+        old_share: float,
+        seed: int,
+    ) -> None:
+        rng = np.random.default_rng([seed, 2])
+        self._x, self._y, self._objective = x, y, objective
+        held = chosen.validation
+        self.new = held if len(held) <= _NEW else np.sort(rng.choice(held, _NEW, replace=False))
+        old = chosen.index[~chosen.new] if old_share > 0.0 else chosen.index[:0]
+        old = rng.choice(old, min(_OLD, len(old)), replace=False)
+        share = old_share if len(old) else 0.0
+        self._rows = torch.as_tensor(np.concatenate([self.new, old]), device=x.device)
+        each = [(1.0 - share) / len(self.new), share / max(1, len(old))]
+        weights = np.repeat(each, [len(self.new), len(old)])
+        self._weight = torch.as_tensor(weights, dtype=torch.float32, device=x.device)
+        self.loss = float("nan")
+        self.gradient = torch.empty(0)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def look(self, model: nn.Module, head: nn.Linear, blocks: Blocks, meter: Meter) -> None:
+        """Measure loss and gradient for the model as it is; it is left in evaluation mode."""
+        model.eval()
+        with torch.no_grad():
+            output, embedding = forward_with_embedding(model, head, self._x[self._rows])
+            target = self._y[self._rows]
+            losses = self._objective.losses(output.float(), target)
+            residual = self._objective.residual(output.float(), target) * self._weight[:, None]
+            self.gradient = residual.T @ _with_bias(embedding.float())
+            self.loss = float((losses * self._weight).sum())
+        meter.add(len(self._rows), blocks.forward_flops, everywhere=True)
+
+    def agreement(
+        self, output: torch.Tensor, target: torch.Tensor, embedding: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the first-order decrease (n,) of the loss for a step on each row alone.
+
+        It is the inner product of the row's gradient with the guiding one, at the head, which
+        costs nothing beyond the forward pass that training makes anyway.
+
+        Args:
+            output: (n, c) output of the model.
+            target: (n,) targets.
+            embedding: (n, e) input of the head.
+        """
+        residual = self._objective.residual(output, target)
+        return ((residual @ self.gradient) * _with_bias(embedding)).sum(dim=1)
+
+
+def old_share(kind: DriftKind, retention_share: float) -> float:
+    """Return how much older rows count: nothing where their labels are no longer true."""
+    return 0.0 if kind is DriftKind.CONCEPT else retention_share
+
+
+def _with_bias(embedding: torch.Tensor) -> torch.Tensor:
+    return torch.cat([embedding, embedding.new_ones(len(embedding), 1)], dim=1)

@@ -1,0 +1,71 @@
+"""What a retraining tells on its way, and what it made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from undrift.train.pool import Chosen
+from undrift.train.sampling import Choice
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a retraining stands, once a round.
+
+    Attributes:
+        step: Gradient steps made.
+        share: Share of the run that is over, 0 to 1.
+        loss: Mean training loss of the round.
+        flops: Operations spent so far, over all workers.
+        seconds: Wall time so far.
+    """
+
+    step: int
+    share: float
+    loss: float
+    flops: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a retraining made, and how.
+
+    Attributes:
+        state_dict: The candidate's weights, on the CPU.
+        chosen: The rows that were used, and those held out.
+        choices: Every choice of a bandit.
+        blocks: Names of the blocks, the arms of the block bandit.
+        steps: Gradient steps made.
+        flops: Operations spent in forward and backward passes, over all workers.
+        seconds: Wall time.
+        metrics: Figures for the manifest.
+    """
+
+    state_dict: dict[str, torch.Tensor]
+    chosen: Chosen
+    choices: tuple[Choice, ...]
+    blocks: tuple[str, ...]
+    steps: int
+    flops: float
+    seconds: float
+    metrics: dict[str, float]
+
+    def audit(self) -> dict[str, Any]:
+        """Return every choice of the two bandits, by column, as plain JSON values."""
+        arms = {"sample": self.chosen.strata, "block": self.blocks}
+        return {
+            bandit: {
+                "arms": list(names),
+                "step": [c.step for c in self.choices if c.bandit == bandit],
+                "arm": [c.arm for c in self.choices if c.bandit == bandit],
+                "probability": [
+                    round(c.probability, 5) for c in self.choices if c.bandit == bandit
+                ],
+                "reward": [round(c.reward, 4) for c in self.choices if c.bandit == bandit],
+            }
+            for bandit, names in arms.items()
+        }
