@@ -1,0 +1,231 @@
+"""The tasks: worlds that move once or several times, each with rows to train on and to test with."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from benchmarks.detection.data import electricity, rotated, usps
+from benchmarks.retraining import nets
+from benchmarks.retraining.data import cifar10, digits, insects, moved
+from undrift.records import FloatArray, IntArray
+
+DEVELOPMENT = 100  # seeds from here on see the half of the rows that reported seeds never see
+ANGLES = (0.0, 20.0, 40.0, 60.0, 80.0)
+CHUNKS = 5  # a stream is retrained on so many chunks
+_USPS_TRAIN = 7_291
+_TEST = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Labelled rows.
+
+    Attributes:
+        x: (n, *input_shape) inputs.
+        y: (n,) class index.
+    """
+
+    x: FloatArray
+    y: IntArray
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """One state of the world.
+
+    Attributes:
+        train: Rows that may be trained on.
+        test: Other rows of it, on which forgetting is measured.
+        ahead: What a model retrained for it meets next: for images the rows of ``test``, for
+            streams the whole next chunk.
+    """
+
+    train: Rows
+    test: Rows
+    ahead: Rows
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of one seed come from.
+
+    Attributes:
+        data: Folder of the data sets.
+        out: Folder for what is unpacked.
+        task: Name of the task.
+        seed: Of every draw; from ``DEVELOPMENT`` on, of the development half.
+    """
+
+    data: Path
+    out: Path
+    task: str
+    seed: int
+
+    @property
+    def half(self) -> int:
+        """Which of every two rows, or blocks of rows, are used."""
+        return int(self.seed >= DEVELOPMENT)
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """The generator of the draws."""
+        return np.random.default_rng([self.seed, zlib.crc32(self.task.encode())])
+
+
+class Deck:
+    """One half of a data set, shuffled, from which rows are dealt without replacement."""
+
+    def __init__(self, rows: tuple[FloatArray, IntArray], source: Source) -> None:
+        self._x, self._y = rows
+        self._left = source.rng.permutation(np.arange(source.half, len(self._y), 2))
+
+    def deal(self, n: int, classes: Sequence[int] = range(10)) -> Rows:
+        """Return the next ``n`` rows of some classes."""
+        index = self._left[np.isin(self._y[self._left], classes)][:n]
+        if len(index) < n:
+            raise ValueError(f"only {len(index)} rows of classes {list(classes)} are left, not {n}")
+        self._left = np.setdiff1d(self._left, index, assume_unique=True)
+        return Rows(self._x[index], self._y[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task.
+
+    Attributes:
+        title: As in tables.
+        net: Builds the network.
+        build: Makes the regimes, the first of which the base model is trained on.
+        base_epochs: Passes over the first regime of the base training.
+        epochs: Passes over the pool of a full retrain: what all shares of compute refer to.
+        memory: Rows of earlier regimes that are kept.
+        class_incremental: The new rows are of new classes.
+    """
+
+    title: str
+    net: Callable[[], nn.Module]
+    build: Callable[[Source], tuple[Regime, ...]]
+    base_epochs: int
+    epochs: int
+    memory: int = 2_000
+    class_incremental: bool = False
+
+    def regimes(self, source: Source) -> tuple[Regime, ...]:
+        """Return the regimes for one seed."""
+        return self.build(source)
+
+
+def _still(train: Rows, test: Rows) -> Regime:
+    return Regime(train, test, test)
+
+
+def _rotation(source: Source) -> tuple[Regime, ...]:
+    train = Deck(digits(source.data, "mnist", "train"), source)
+    test = Deck(digits(source.data, "mnist", "t10k"), source).deal(_TEST)
+    parts = [train.deal(n) for n in (6_000, *[1_000] * (len(ANGLES) - 1))]
+    return tuple(
+        _still(*(Rows(rotated(r.x, np.full(len(r), angle)), r.y) for r in (part, test)))
+        for angle, part in zip(ANGLES, parts, strict=True)
+    )
+
+
+def _usps(source: Source) -> tuple[Regime, ...]:
+    train = Deck(digits(source.data, "mnist", "train"), source)
+    test = Deck(digits(source.data, "mnist", "t10k"), source)
+    x, y = usps(source.data)
+    other = Deck((x[:_USPS_TRAIN], y[:_USPS_TRAIN]), source)
+    other_test = Deck((x[_USPS_TRAIN:], y[_USPS_TRAIN:]), source)
+    return (
+        _still(train.deal(6_000), test.deal(_TEST)),
+        _still(other.deal(3_000), other_test.deal(1_000)),
+    )
+
+
+def _new_classes(name: str) -> Callable[[Source], tuple[Regime, ...]]:
+    def build(source: Source) -> tuple[Regime, ...]:
+        if name == "cifar10":
+            train = Deck(cifar10(source.data, "train", source.out), source)
+            test = Deck(cifar10(source.data, "test", source.out), source)
+        else:
+            train = Deck(digits(source.data, name, "train"), source)
+            test = Deck(digits(source.data, name, "t10k"), source)
+        base = 10_000 if name == "cifar10" else 6_000
+        return tuple(
+            _still(train.deal(n, classes), test.deal(_TEST, classes))
+            for n, classes in ((base, range(5)), (3_000, range(5, 10)))
+        )
+
+    return build
+
+
+def _moved_images(source: Source) -> tuple[Regime, ...]:
+    train = Deck(cifar10(source.data, "train", source.out), source)
+    test = Deck(cifar10(source.data, "test", source.out), source).deal(_TEST)
+    base, new = train.deal(10_000), train.deal(3_000)
+    shifted = (Rows(moved(r.x, source.rng), r.y) for r in (new, test))
+    return _still(base, test), _still(*shifted)
+
+
+def _stream(
+    read: Callable[[Path], tuple[FloatArray, IntArray]], block: int
+) -> Callable[[Source], tuple[Regime, ...]]:
+    """Return a builder of chunks; every other block of rows belongs to development."""
+
+    def build(source: Source) -> tuple[Regime, ...]:
+        x, y = read(source.data)
+        kept = (np.arange(len(y)) // block) % 2 == source.half
+        x, y = x[kept], y[kept]
+        start = int(source.rng.integers(len(y) // 20))  # seeds see other chunks
+        first = start + len(y) // 5
+        mean, std = x[start:first].mean(axis=0), x[start:first].std(axis=0) + 1e-6
+        ends = np.linspace(first, len(y), CHUNKS + 2).astype(int)
+        edges = [start, *ends.tolist()]
+        chunks = [
+            Rows((x[a:b] - mean) / std, y[a:b]) for a, b in zip(edges, edges[1:], strict=False)
+        ]
+        return tuple(
+            Regime(*_split(chunk, block), after)
+            for chunk, after in zip(chunks, chunks[1:], strict=False)
+        )
+
+    return build
+
+
+def _split(rows: Rows, block: int) -> tuple[Rows, Rows]:
+    """Return rows to train on, and every fifth block to test with."""
+    test = (np.arange(len(rows)) // block) % 5 == 2
+    return Rows(rows.x[~test], rows.y[~test]), Rows(rows.x[test], rows.y[test])
+
+
+TASKS: dict[str, Task] = {
+    "mnist-rotation": Task(
+        "MNIST, turned by 20, 40, 60, 80 degrees", nets.cnn, _rotation, 8, 5, memory=1_500
+    ),
+    "mnist-usps": Task("MNIST to USPS", nets.cnn, _usps, 8, 10),
+    "mnist-classes": Task(
+        "MNIST 0-4, then 5-9", nets.cnn, _new_classes("mnist"), 8, 10, class_incremental=True
+    ),
+    "fashion-classes": Task(
+        "Fashion-MNIST 0-4, then 5-9", nets.cnn, _new_classes("fashion_mnist"), 8, 10,
+        class_incremental=True,
+    ),
+    "cifar-classes": Task(
+        "CIFAR-10 0-4, then 5-9", nets.resnet, _new_classes("cifar10"), 12, 8,
+        class_incremental=True,
+    ),
+    "cifar-moved": Task("CIFAR-10, images moved", nets.resnet, _moved_images, 12, 8),
+    "insects": Task("INSECTS, five chunks", nets.insects_mlp, _stream(insects, 10), 30, 16),
+    "electricity": Task(
+        "Electricity, five chunks", nets.electricity_mlp, _stream(electricity, 48), 30, 12
+    ),
+}  # fmt: skip
