@@ -16,6 +16,7 @@ from undrift.events import DriftKind, Level
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions, Reference
+from undrift.states import LifecycleSettings
 from undrift.train.scoring import score
 
 BATCH = 64
@@ -75,7 +76,8 @@ def reference(model: nn.Module, rows: Rows) -> Reference:
 def signalled(model: nn.Module, known: Reference, before: Rows, after: Rows) -> DriftKind:
     """Return what the product's monitor says has changed when ``after`` follows ``before``.
 
-    Labels come with the rows. It is asked at the first drift, or at the end.
+    Labels come with the rows. It is asked when the platform would retrain, or at the end: at a
+    drift, once its regime has enough labels.
     """
     monitor = Monitor(MonitorSettings(), known, 1)
     parts = (before.x[:_HEALTHY], after.x), (before.y[:_HEALTHY], after.y)
@@ -90,6 +92,7 @@ def signalled(model: nn.Module, known: Reference, before: Rows, after: Rows) -> 
         labels = Labels(tuple(ids[i] for i in index), y[index], at[index])
         monitor.fold(rows.take(index), labels)
         evidence = monitor.evidence()
-        if evidence.level is Level.DRIFT:
+        regime = int(index[-1]) + 1 - (evidence.change_row or 0)
+        if evidence.level is Level.DRIFT and regime >= LifecycleSettings().min_regime_rows:
             break
     return evidence.kind

@@ -1,4 +1,4 @@
-"""The tasks: worlds that move once or several times, each with rows to train on and to test with."""
+"""The tasks: worlds that move once or more, each with rows to train on and to test with."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -190,13 +191,8 @@ def _stream(
         mean, std = x[start:first].mean(axis=0), x[start:first].std(axis=0) + 1e-6
         ends = np.linspace(first, len(y), CHUNKS + 2).astype(int)
         edges = [start, *ends.tolist()]
-        chunks = [
-            Rows((x[a:b] - mean) / std, y[a:b]) for a, b in zip(edges, edges[1:], strict=False)
-        ]
-        return tuple(
-            Regime(*_split(chunk, block), after)
-            for chunk, after in zip(chunks, chunks[1:], strict=False)
-        )
+        chunks = [Rows((x[a:b] - mean) / std, y[a:b]) for a, b in pairwise(edges)]
+        return tuple(Regime(*_split(chunk, block), after) for chunk, after in pairwise(chunks))
 
     return build
 
