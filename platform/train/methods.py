@@ -7,8 +7,13 @@ from dataclasses import dataclass
 
 from undrift.errors import TrainingError
 from undrift.train.block_selection import BanditBlockSelector, BlockSelector, HeadSelector
+from undrift.train.consolidation import AwareSynapses, ElasticWeights
+from undrift.train.distillation import DarkReplay
+from undrift.train.gradmatch import MatchingSampler
+from undrift.train.memory import ReplaySampler
 from undrift.train.penalty import Penalty
 from undrift.train.protection import Protection
+from undrift.train.rho_loss import ReducibleLossSampler
 from undrift.train.sampling import NewSampler, Sampler, TrustSampler
 from undrift.train.selection import StratumSampler
 from undrift.train.settings import TrainSettings
@@ -50,6 +55,12 @@ METHODS: dict[str, Callable[[TrainSettings], Method]] = {
     "finetune": lambda _: Method(sampler=NewSampler),
     "random": lambda _: Method(),
     "last_layer": lambda _: Method(sampler=TrustSampler, blocks=HeadSelector),
+    "replay": lambda _: Method(sampler=ReplaySampler),
+    "der++": lambda _: Method(sampler=NewSampler, penalty=DarkReplay),
+    "ewc": lambda _: Method(sampler=NewSampler, penalty=ElasticWeights),
+    "mas": lambda _: Method(sampler=NewSampler, penalty=AwareSynapses),
+    "rho_loss": lambda _: Method(sampler=ReducibleLossSampler),
+    "gradmatch": lambda _: Method(sampler=MatchingSampler),
 }
 
 

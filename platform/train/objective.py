@@ -7,16 +7,25 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import nn
 
 from undrift.errors import TrainingError
-from undrift.records import FloatArray, IntArray
+from undrift.records import FloatArray, TargetArray
 
 
 class Objective(Protocol):
-    """A loss, and what the methods need to know of it."""
+    """A loss, and what the methods need to know of it.
 
-    def check(self, y: FloatArray | IntArray, head: nn.Linear) -> None:
+    Attributes:
+        measure: What quality is called.
+        error: What the error of one row is called.
+    """
+
+    measure: str
+    error: str
+
+    def check(self, y: TargetArray, head: nn.Linear) -> None:
         """Check that a head can be trained on targets.
 
         Raises:
@@ -29,6 +38,9 @@ class Objective(Protocol):
     def residual(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the gradient (n, c) of each row's loss with respect to its output."""
 
+    def draw(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Draw a target (n,) or (n, c) for each row, as the model itself believes it to be."""
+
     def answers(self, output: torch.Tensor) -> torch.Tensor:
         """Return what is served for an output (n, c)."""
 
@@ -38,8 +50,14 @@ class Objective(Protocol):
         Unlike the loss it has a gradient on rows that a converged model answers well.
         """
 
-    def quality(self, answer: FloatArray, y: FloatArray | IntArray) -> float:
+    def quality(self, answer: FloatArray, y: TargetArray) -> float:
         """Return how good answers (n, c) are, at most 1."""
+
+    def errors(self, answer: FloatArray, y: TargetArray) -> NDArray[np.float64]:
+        """Return the error (n,) of each row, a proper score: least for what is likeliest true."""
+
+    def collapsed(self, answer: FloatArray, y: TargetArray) -> bool:
+        """Return whether the answers are all the same although the targets differ."""
 
     def chance(self, outputs: int) -> float:
         """Return the quality of a model that knows nothing, with so many outputs."""
@@ -48,8 +66,16 @@ class Objective(Protocol):
 class Classification:
     """Cross-entropy over logits (n, c) and class indices (n,); quality is accuracy."""
 
-    def check(self, y: FloatArray | IntArray, head: nn.Linear) -> None:
-        """Check that every label is one of the head's classes."""
+    measure = "accuracy"
+    error = "brier"
+
+    def check(self, y: TargetArray, head: nn.Linear) -> None:
+        """Check that every row has one label, of one of the head's classes."""
+        if y.ndim != 1:
+            raise TrainingError(
+                f"the pool has labels of shape {list(y.shape)}, but a classifier takes one class "
+                "index per row"
+            )
         classes, largest = head.out_features, int(y.max(initial=0))
         if largest >= classes or int(y.min(initial=0)) < 0:
             raise TrainingError(
@@ -65,6 +91,10 @@ class Classification:
         """Return probabilities minus the true class, one-hot (n, c)."""
         return output.softmax(dim=1) - F.one_hot(target, output.shape[1]).to(output.dtype)
 
+    def draw(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Draw a class (n,) for each row by its probabilities."""
+        return torch.multinomial(output.softmax(dim=1), 1, generator=generator)[:, 0]
+
     def answers(self, output: torch.Tensor) -> torch.Tensor:
         """Return class probabilities (n, c)."""
         return output.softmax(dim=1)
@@ -73,9 +103,19 @@ class Classification:
         """Return half the squared norm (n,) of the logits, centred: their mean says nothing."""
         return 0.5 * (output - output.mean(dim=1, keepdim=True)).pow(2).sum(dim=1)
 
-    def quality(self, answer: FloatArray, y: FloatArray | IntArray) -> float:
+    def quality(self, answer: FloatArray, y: TargetArray) -> float:
         """Return the accuracy, 0 to 1."""
         return float((answer.argmax(axis=1) == y).mean())
+
+    def errors(self, answer: FloatArray, y: TargetArray) -> NDArray[np.float64]:
+        """Return half the Brier score (n,) of each row, 0 to 1."""
+        one_hot = np.eye(answer.shape[1])[y]
+        half_brier: NDArray[np.float64] = 0.5 * ((answer - one_hot) ** 2).sum(axis=1)
+        return half_brier
+
+    def collapsed(self, answer: FloatArray, y: TargetArray) -> bool:
+        """Return whether every row gets the same class."""
+        return bool(len(np.unique(answer.argmax(axis=1))) == 1 and len(np.unique(y)) > 1)
 
     def chance(self, outputs: int) -> float:
         """Return one over the number of classes."""
@@ -85,10 +125,13 @@ class Classification:
 class Regression:
     """Half the squared error over outputs (n, c) and targets (n,) or (n, c).
 
-    Quality is the coefficient of determination: 1 minus the squared error over the variance.
+    Quality is R2, the coefficient of determination: 1 minus the squared error over the variance.
     """
 
-    def check(self, y: FloatArray | IntArray, head: nn.Linear) -> None:
+    measure = "R2"
+    error = "squared_error"
+
+    def check(self, y: TargetArray, head: nn.Linear) -> None:
         """Check that there is one finite target per output."""
         wide = y.shape[1] if y.ndim > 1 else 1
         if wide != head.out_features:
@@ -108,6 +151,10 @@ class Regression:
         """Return output minus target (n, c)."""
         return output - target.reshape(output.shape).to(output.dtype)
 
+    def draw(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Draw a target (n, c) for each row: half the squared error means unit variance."""
+        return output + torch.randn(output.shape, generator=generator, device=output.device)
+
     def answers(self, output: torch.Tensor) -> torch.Tensor:
         """Return the output itself."""
         return output
@@ -116,17 +163,27 @@ class Regression:
         """Return half the squared norm (n,) of the output."""
         return 0.5 * output.pow(2).sum(dim=1)
 
-    def quality(self, answer: FloatArray, y: FloatArray | IntArray) -> float:
+    def quality(self, answer: FloatArray, y: TargetArray) -> float:
         """Return the coefficient of determination; minus infinity to 1."""
-        y = y.reshape(answer.shape)
-        spread = float(((y - y.mean(axis=0)) ** 2).sum())
-        return 1.0 - float(((answer - y) ** 2).sum()) / max(spread, 1e-12)
+        return 1.0 - float(self.errors(answer, y).mean())
+
+    def errors(self, answer: FloatArray, y: TargetArray) -> NDArray[np.float64]:
+        """Return the squared error (n,) of each row over the variance of the targets."""
+        y = y.reshape(answer.shape).astype(np.float64)
+        variance = float(y.var(axis=0).sum())
+        squared: NDArray[np.float64] = ((answer - y) ** 2).sum(axis=1)
+        return squared / max(variance, 1e-12)
+
+    def collapsed(self, answer: FloatArray, y: TargetArray) -> bool:
+        """Return whether the answers vary less than a thousandth as much as the targets."""
+        spread = y.reshape(answer.shape).std(axis=0)
+        return bool(spread.any() and (answer.std(axis=0) <= 1e-3 * spread).all())
 
     def chance(self, outputs: int) -> float:  # noqa: ARG002
         """Return 0: the mean of the targets explains nothing."""
         return 0.0
 
 
-def objective_for(y: FloatArray | IntArray) -> Objective:
+def objective_for(y: TargetArray) -> Objective:
     """Return the objective for targets: integers are classes, other numbers are to be met."""
     return Classification() if np.issubdtype(y.dtype, np.integer) else Regression()

@@ -22,14 +22,12 @@ from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool, choose
 from undrift.train.result import Progress, TrainResult
 from undrift.train.sampling import Seen
+from undrift.train.schedule import rate
 from undrift.train.settings import TrainSettings
 from undrift.train.setup import Setup
 
 _ROUND = 10  # steps between two looks at the guiding loss and two choices of a block
 _MAX_NORM = 1.0  # gradients are clipped to this norm
-# The rate rises over this share of the run: a confident model that is suddenly wrong everywhere
-# starts with gradients that can silence its ReLUs for good.
-_WARM_UP = 0.1
 
 
 class Checkpoints(Protocol):
@@ -213,6 +211,7 @@ class _Run:
             return self.step < self.steps
         setup = self.setup
         flops = self._rows_per_step * setup.blocks.step_flops(self.lowest)
+        flops += self.sampler.draw_flops(setup.settings.batch_size)
         if self.guided:
             flops += len(setup.guide) * setup.blocks.forward_flops * setup.comm.world
         within = setup.meter.flops + flops <= self.budget.flops
@@ -232,10 +231,8 @@ class _Run:
         clock = loss.new_tensor([setup.meter.seconds], dtype=torch.float32)
         comm.mean_([clock, *(p.grad for p in active if p.grad is not None)])
         nn.utils.clip_grad_norm_(active, _MAX_NORM)
-        done = self.share
-        rate = setup.settings.learning_rate * min(1.0, (done + 1e-3) / _WARM_UP) * (1.0 - done)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate(setup.settings.learning_rate, self.share)
         self.optimizer.step()
         self.step += 1
         if self.budget.seconds < math.inf:

@@ -84,6 +84,10 @@ class Sampler:
         """Draw a batch of ``size`` rows."""
         return Batch.of(self._index[self._rng.integers(len(self._index), size=size)])
 
+    def draw_flops(self, size: int) -> float:  # noqa: ARG002
+        """Return the operations, over all workers, that the next `draw` itself costs."""
+        return 0.0
+
     def begin_round(self, share: float) -> None:
         """Take note that a round begins, after this ``share`` of the whole run."""
 

@@ -10,7 +10,19 @@ from undrift.errors import ConfigError
 from undrift.section import Section
 from undrift.train.budget import Budget
 
-MethodName = Literal["bandit", "full", "finetune", "random", "last_layer"]
+MethodName = Literal[
+    "bandit",
+    "full",
+    "finetune",
+    "random",
+    "last_layer",
+    "replay",
+    "der++",
+    "ewc",
+    "mas",
+    "rho_loss",
+    "gradmatch",
+]
 
 
 def _budget(text: str) -> str:
@@ -27,7 +39,11 @@ class TrainSettings(Section):
     method: MethodName = "bandit"
     """bandit: selected samples and blocks, with protection of what the model knows; full: many
     passes over everything labelled; finetune: the new regime only; random: bandit's budget, spent
-    on samples taken at random; last_layer: random, but only the head trains."""
+    on samples taken at random; last_layer: random, but only the head trains;
+    replay: half of each batch from a memory of older rows; der++: a memory, and what the base
+    version said of it; ewc, mas: the new regime only, and important weights hold still; rho_loss:
+    rows that are not learnt yet, but can be; gradmatch: a weighted subset with the gradient of
+    all."""
     workers: int = Field(default=1, ge=1)
     """Training processes; their gradients are averaged."""
     use_gpu: bool | Literal["auto"] = "auto"
