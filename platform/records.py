@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 TimeArray = NDArray[np.float64]
+TargetArray = NDArray[Any]  # int64 class indices, or float32 numbers to be met
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +87,12 @@ class Labels:
 
     Attributes:
         ids: n inference ids; repeats and unknown ids are allowed.
-        label: (n,) class index.
+        label: (n,) class index, or (n,) or (n, c) targets of a regression.
         at: (n,) time of arrival, Unix seconds.
     """
 
     ids: tuple[str, ...]
-    label: IntArray
+    label: TargetArray
     at: TimeArray
 
     def __len__(self) -> int:
@@ -115,9 +117,9 @@ class Reference:
 
     Attributes:
         x: (n, *input_shape) inputs.
-        y: (n,) class index.
+        y: (n,) class index, or (n,) or (n, c) targets of a regression.
         embedding: (n, e) input of the last linear layer.
-        output: (n, c) class probabilities.
+        output: (n, c) class probabilities, or answers of a regression.
         recent: (n,) True for rows of the regime that the version was trained for; the signals
             are calibrated on those, retention is tested on the others.
         row: (n,) where each row stood in its stream, ascending among recent rows; the gaps tell
@@ -125,7 +127,7 @@ class Reference:
     """
 
     x: FloatArray
-    y: IntArray
+    y: TargetArray
     embedding: FloatArray
     output: FloatArray
     recent: NDArray[np.bool_]

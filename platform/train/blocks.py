@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from undrift.errors import TrainingError
 from undrift.model import find_head
 
 _MAX_BLOCKS = 6
@@ -22,40 +27,44 @@ class Block:
         name: Names of its first and last layer.
         modules: Its layers, those that own parameters.
         parameters: Those of their parameters that require a gradient.
-        flops: Floating-point operations of its forward pass, per row.
     """
 
     name: str
     modules: tuple[nn.Module, ...]
     parameters: tuple[nn.Parameter, ...]
-    flops: float
 
 
 class Blocks:
-    """The blocks of a model in the order of its forward pass; the last is its head.
+    """The blocks of a model in the order of its forward pass; the last has its head.
 
     Training from block ``i`` upward lets all blocks below it rest: they need no gradient, so
-    backpropagation stops there. The head always trains.
+    backpropagation stops there. The head always trains. A parameter that several layers share
+    belongs to the lowest of them, and every block has something to train.
+
+    Attributes:
+        forward_flops: Floating-point operations per row of a forward pass.
 
     Args:
-        model: The model.
-        x: (n, *input_shape) a few rows, run once to learn the order and the cost of the layers.
+        model: The model; it is left as it is.
+        x: (n, *input_shape) a few rows, run to learn the order and the cost of the layers.
+
+    Raises:
+        TrainingError: No parameter requires a gradient.
+        ModelError: The model has no linear head.
     """
 
     def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
-        layers = _layers_in_order(model, x)
-        groups = (
-            [
-                [int(i) for i in part]
-                for part in np.array_split(
-                    np.arange(len(layers) - 1), min(_MAX_BLOCKS - 1, len(layers) - 1)
-                )
-            ]
-            if len(layers) > 1
-            else []
-        )
-        groups.append([len(layers) - 1])
-        self.all = tuple(_join([layers[i] for i in group]) for group in groups)
+        training = model.training
+        model.eval()
+        try:
+            layers = _layers_in_order(model, x)
+            count = min(_MAX_BLOCKS - 1, len(layers) - 1)
+            parts = np.array_split(np.arange(len(layers) - 1), count) if count else []
+            groups = [*parts, np.array([len(layers) - 1])]
+            self.all = tuple(_join([layers[i] for i in group]) for group in groups)
+            self.forward_flops, self._backward_flops = _count(model, x, self.all)
+        finally:
+            model.train(training)
 
     def __len__(self) -> int:
         return len(self.all)
@@ -67,106 +76,111 @@ class Blocks:
         """
         for i, block in enumerate(self.all):
             for module in block.modules:
-                module.train(i >= lowest)
+                module.training = i >= lowest  # train() would also set the layers within it
             for parameter in block.parameters:
                 parameter.requires_grad_(i >= lowest)
                 if i < lowest:
                     parameter.grad = None
 
-    @property
-    def forward_flops(self) -> float:
-        """Operations per row of a forward pass."""
-        return sum(b.flops for b in self.all)
-
     def step_flops(self, lowest: int) -> float:
-        """Return the operations per row of one step that trains from ``lowest`` upward.
-
-        Forward everywhere; backward to the inputs above the lowest block, and to the weights
-        from it on, each at the cost of a forward pass.
-        """
-        weights = sum(b.flops for b in self.all[lowest:])
-        inputs = sum(b.flops for b in self.all[lowest + 1 :])
-        return self.forward_flops + weights + inputs
+        """Return the operations per row of one step that trains from ``lowest`` upward."""
+        return self.forward_flops + self._backward_flops[lowest]
 
 
-@dataclass(slots=True)
-class _Layer:
-    name: str
-    modules: list[nn.Module]
-    parameters: list[nn.Parameter]
-    flops: float
+def _count(
+    model: nn.Module, x: torch.Tensor, blocks: Sequence[Block]
+) -> tuple[float, tuple[float, ...]]:
+    """Return the operations per row, forward and, for each lowest block, backward."""
+    with torch.enable_grad(), _countable_kernels():
+        with FlopCounterMode(display=False) as counter:
+            output = model(x).sum()
+        forward = counter.get_total_flops() / len(x)
+        backward = []
+        for lowest in range(len(blocks)):
+            active = [p for block in blocks[lowest:] for p in block.parameters]
+            with FlopCounterMode(display=False) as counter:
+                torch.autograd.grad(output, active, retain_graph=True, allow_unused=True)
+            backward.append(counter.get_total_flops() / len(x))
+    return forward, tuple(backward)
 
 
-def _layers_in_order(model: nn.Module, x: torch.Tensor) -> list[_Layer]:
+@contextmanager
+def _countable_kernels() -> Iterator[None]:
+    """Let recurrent layers and attention run as the matrix products that torch can count."""
+    backends = (torch.backends.cudnn, torch.backends.mkldnn)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    enabled = [b.set_flags(_enabled=False, _fp32_precision=None)[0] for b in backends]
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for backend, before in zip(backends, enabled, strict=True):
+            backend.set_flags(_enabled=before, _fp32_precision=None)
+
+
+def _layers_in_order(model: nn.Module, x: torch.Tensor) -> list[Block]:
     """Return the layers in forward order, the head last; small ones join the layer before."""
     owners = {
         name: module
         for name, module in model.named_modules()
         if any(True for _ in module.parameters(recurse=False))
     }
-    positions = _positions(model, owners, x)
-    head_name, _ = find_head(model)
-    called = [n for n in positions if n != head_name]
-    # A layer that runs inside another's code is never called itself: it follows its neighbour.
-    registered = list(owners)
-    for name in registered:
-        if name not in positions and name != head_name:
-            before = registered[: registered.index(name)]
-            anchor = next((n for n in reversed(before) if n in called), None)
-            called.insert(0 if anchor is None else called.index(anchor) + 1, name)
-    layers: list[_Layer] = []
+    if not any(p.requires_grad for p in model.parameters()):
+        raise TrainingError(
+            f"no parameter of {type(model).__name__} requires a gradient; there is nothing to train"
+        )
+    head, _ = find_head(model)
+    layers: list[Block] = []
     taken: set[int] = set()
-    for name in [*called, head_name]:
+    for name in [*(n for n in _order_of_calls(model, owners, x) if n != head), head]:
         own = [
             p
             for p in owners[name].parameters(recurse=False)
             if p.requires_grad and id(p) not in taken
         ]
         taken.update(id(p) for p in own)
-        weights = max((p.numel() for p in own), default=0)
-        flops = 2.0 * weights * positions.get(name, 1.0)
-        small = all(p.ndim < 2 for p in own)
-        if small and layers and name != head_name:
-            layers[-1].modules.append(owners[name])
-            layers[-1].parameters += own
-            layers[-1].flops += flops
-        else:
-            layers.append(_Layer(name, [owners[name]], own, flops))
+        small = not own if name == head else all(p.ndim < 2 for p in own)
+        layer = Block(name, (owners[name],), tuple(own))
+        if layers and (small or not layers[-1].parameters):
+            kept = layers[-1] if layers[-1].parameters else layer
+            layer = _join([layers.pop(), layer], kept.name)
+        layers.append(layer)
     return layers
 
 
-def _positions(model: nn.Module, owners: dict[str, nn.Module], x: torch.Tensor) -> dict[str, float]:
-    """Run the model; return, in order of call, how often per row each layer's weights are used."""
-    positions: dict[str, float] = {}
+def _order_of_calls(model: nn.Module, owners: dict[str, nn.Module], x: torch.Tensor) -> list[str]:
+    """Run the model, and return the names of ``owners`` in the order of their first calls.
+
+    A layer that runs inside another's code is never called itself: it follows its neighbour.
+    """
+    called: dict[str, None] = {}
     handles = []
     for name, module in owners.items():
 
-        def seen(_m: nn.Module, _a: Any, output: Any, name: str = name) -> None:
-            size = 1.0
-            weight = getattr(_m, "weight", None)
-            if isinstance(output, torch.Tensor) and isinstance(weight, torch.Tensor):
-                channels = weight.shape[0] if weight.ndim >= 2 else weight.numel()
-                size = max(1.0, output.numel() / (len(x) * channels))
-            positions[name] = positions.get(name, 0.0) + size
+        def seen(_module: nn.Module, _args: Any, name: str = name) -> None:
+            called.setdefault(name)
 
-        handles.append(module.register_forward_hook(seen))
-    training = model.training
-    model.eval()
+        handles.append(module.register_forward_pre_hook(seen))
     try:
         with torch.no_grad():
             model(x)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
-    return positions
+    order, before = list(called), ""
+    for name in owners:
+        if name not in called:
+            order.insert(order.index(before) + 1 if before in order else 0, name)
+        before = name
+    return order
 
 
-def _join(layers: list[_Layer]) -> Block:
+def _join(layers: Sequence[Block], name: str = "") -> Block:
     first, last = layers[0].name, layers[-1].name
     return Block(
-        name=first if first == last else f"{first}..{last}",
+        name=name or (first if first == last else f"{first}..{last}"),
         modules=tuple(m for layer in layers for m in layer.modules),
         parameters=tuple(p for layer in layers for p in layer.parameters),
-        flops=sum(layer.flops for layer in layers),
     )

@@ -12,6 +12,7 @@ from undrift.errors import TrainingError
 from undrift.model import load_weights
 from undrift.records import Reference
 from undrift.train.gate import Comparison, GateReport, judge
+from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import REFERENCE_ROW, Chosen, Pool, held_out
 from undrift.train.result import TrainResult
@@ -48,11 +49,12 @@ def judge_candidate(
         The verdict, and the reference of the new version.
     """
     model.to(device)
+    objective = objective_for(pool.y)
     rows = (result.chosen.validation, result.chosen.retention)
     load_weights(model, base_state)
-    old = [score(model, pool.x[i], device=device)[0] for i in rows]
+    old = [score(model, pool.x[i], objective=objective, device=device)[0] for i in rows]
     load_weights(model, result.state_dict)
-    new = [score(model, pool.x[i], device=device)[0] for i in rows]
+    new = [score(model, pool.x[i], objective=objective, device=device)[0] for i in rows]
     validation, retention = (
         Comparison(o, n, pool.y[i]) for o, n, i in zip(old, new, rows, strict=True)
     )
@@ -92,7 +94,8 @@ def build_reference(
     if len(older) > _OLDER_ROWS:
         older = np.sort(np.random.default_rng(seed).choice(older, _OLDER_ROWS, replace=False))
     index = np.concatenate([older, chosen.validation])
-    output, embedding = score(model, pool.x[index], head=head, device=device)
+    objective = objective_for(pool.y)
+    output, embedding = score(model, pool.x[index], objective=objective, head=head, device=device)
     return Reference(
         x=pool.x[index],
         y=pool.y[index],

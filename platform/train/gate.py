@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from undrift.events import DriftKind
-from undrift.records import FloatArray, IntArray
+from undrift.records import FloatArray, TargetArray
+from undrift.train.objective import Objective, objective_for
 from undrift.train.settings import TrainSettings
-from undrift.train.start import collapsed
 
 _SIGNIFICANCE = 0.1  # one-sided; a candidate promoted by luck still has to pass its probation
 
@@ -21,20 +20,26 @@ class Comparison:
     """What two versions say about the same held-out rows.
 
     Attributes:
-        old: (n, c) class probabilities of the version that serves.
-        new: (n, c) class probabilities of the candidate.
-        y: (n,) class index.
+        old: (n, c) answers of the version that serves: class probabilities, or numbers.
+        new: (n, c) answers of the candidate.
+        y: (n,) class index, or (n,) or (n, c) targets.
     """
 
     old: FloatArray
     new: FloatArray
-    y: IntArray
+    y: TargetArray
 
-    def accuracies(self) -> tuple[float, float]:
-        """Return the accuracy of the old and of the new version; NaN without rows."""
+    @property
+    def objective(self) -> Objective:
+        """What the two were trained for."""
+        return objective_for(self.y)
+
+    def qualities(self) -> tuple[float, float]:
+        """Return accuracy or R2 of the old and of the new version; NaN without rows."""
         if not len(self.y):
             return math.nan, math.nan
-        return _accuracy(self.old, self.y), _accuracy(self.new, self.y)
+        quality = self.objective.quality
+        return quality(self.old, self.y), quality(self.new, self.y)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +62,12 @@ def judge(
 ) -> GateReport:
     """Judge a candidate on held-out rows.
 
-    On recent rows it must gain accuracy, and its Brier score must be better beyond chance (a
-    paired one-sided test at 10 %), which a few lucky rows or wild probabilities cannot pass.
-    On older regimes it may lose no more than the tolerance. Where the labels changed as well as
-    the inputs, it may lose more if it gains enough: recent and older accuracy are then weighed
-    by the retention share. Where only the labels changed, the old labels are wrong, and what it
-    says about them is reported, not judged.
+    On recent rows it must gain quality, accuracy or R2, and its errors, Brier scores or squared
+    errors, must be less beyond chance (a paired one-sided test at 10 %), which a few lucky rows
+    or wild probabilities cannot pass. On older regimes it may lose no more than the tolerance.
+    Where the labels changed as well as the inputs, it may lose more if it gains enough: recent
+    and older quality are then weighed by the retention share. Where only the labels changed, the
+    old labels are wrong, and what it says about them is reported, not judged.
 
     Args:
         validation: Recent rows, at least one.
@@ -70,29 +75,31 @@ def judge(
         kind: What has drifted.
         settings: The tolerances.
     """
-    old_accuracy, new_accuracy = validation.accuracies()
-    old_kept, new_kept = retention.accuracies()
+    objective = validation.objective
+    measure = objective.measure
+    old_quality, new_quality = validation.qualities()
+    old_kept, new_kept = retention.qualities()
     chance = _chance_of_no_gain(validation)
     metrics = {
         "validation_rows": float(len(validation.y)),
-        "validation_accuracy_old": old_accuracy,
-        "validation_accuracy_new": new_accuracy,
-        "validation_brier_p": chance,
+        f"validation_{measure}_old": old_quality,
+        f"validation_{measure}_new": new_quality,
+        f"validation_{objective.error}_p": chance,
     }
     if len(retention.y):
         metrics |= {
             "retention_rows": float(len(retention.y)),
-            "retention_accuracy_old": old_kept,
-            "retention_accuracy_new": new_kept,
+            f"retention_{measure}_old": old_kept,
+            f"retention_{measure}_new": new_kept,
         }
-    gain, loss = new_accuracy - old_accuracy, old_kept - new_kept
-    moved = f"accuracy on {len(validation.y)} recent rows {old_accuracy:.3f} -> {new_accuracy:.3f}"
+    gain, loss = new_quality - old_quality, old_kept - new_kept
+    moved = f"{measure} on {len(validation.y)} recent rows {old_quality:.3f} -> {new_quality:.3f}"
     kept = f"on {len(retention.y)} older rows {old_kept:.3f} -> {new_kept:.3f}"
     allowed = _allowed_loss(kind, gain, settings)
     if not (np.isfinite(validation.new).all() and np.isfinite(retention.new).all()):
         return GateReport(False, "the candidate's outputs are not all finite", metrics)
-    if collapsed(validation.new.argmax(axis=1), validation.y):
-        return GateReport(False, "the candidate gives every row the same class", metrics)
+    if objective.collapsed(validation.new, validation.y):
+        return GateReport(False, "the candidate gives every row the same answer", metrics)
     if gain < settings.min_improvement:
         wanted = f"less than train.min_improvement {settings.min_improvement:g} gained"
         return GateReport(False, f"{moved}: {wanted}", metrics)
@@ -108,23 +115,15 @@ def _allowed_loss(kind: DriftKind, gain: float, settings: TrainSettings) -> floa
         return math.inf
     if kind is DriftKind.BOTH:
         worth = (1.0 - settings.retention_share) / max(settings.retention_share, 1e-9)
-        return max(settings.max_retention_loss, gain * worth)
+        # R2 has no lower bound: what a model gains that was worse than none pays for nothing.
+        return max(settings.max_retention_loss, min(gain, 1.0) * worth)
     return settings.max_retention_loss
 
 
-def _accuracy(output: FloatArray, y: IntArray) -> float:
-    return float((output.argmax(axis=1) == y).mean())
-
-
-def _brier(output: FloatArray, y: IntArray) -> NDArray[np.float64]:
-    one_hot = np.eye(output.shape[1])[y]
-    score: NDArray[np.float64] = 0.5 * ((output - one_hot) ** 2).sum(axis=1)
-    return score
-
-
 def _chance_of_no_gain(rows: Comparison) -> float:
-    """Return the one-sided p-value of a paired z test on the two versions' Brier scores."""
-    gains = _brier(rows.old, rows.y) - _brier(rows.new, rows.y)
+    """Return the one-sided p-value of a paired z test on the two versions' errors."""
+    errors = rows.objective.errors
+    gains = errors(rows.old, rows.y) - errors(rows.new, rows.y)
     n = len(gains)
     if n < 2:
         return 1.0

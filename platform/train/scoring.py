@@ -8,27 +8,36 @@ from torch import nn
 
 from undrift.model import find_head, forward_with_embedding
 from undrift.records import FloatArray
+from undrift.train.objective import Classification, Objective
 
 
 def score(
     model: nn.Module,
     x: FloatArray,
     *,
+    objective: Objective | None = None,
     head: str = "auto",
     batch: int = 1024,
     device: torch.device | str = "cpu",
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the class probabilities (n, c) and the embeddings (n, e) of rows (n, *input_shape).
+    """Return what is served for rows (n, *input_shape), and their embeddings (n, e).
 
-    ``head`` names the last linear layer. The model is on ``device`` and is left in evaluation mode.
+    Args:
+        model: The model, on ``device``; it is left in evaluation mode.
+        x: (n, *input_shape) rows.
+        objective: Makes answers (n, c) of outputs; by default class probabilities.
+        head: Linear layer whose input is the embedding.
+        batch: Rows of one forward pass.
+        device: Where to run it.
     """
+    objective = objective or Classification()
     layer = find_head(model, head)[1]
     model.eval()
-    outputs, embeddings = [], []
+    answers, embeddings = [], []
     with torch.inference_mode():
         for start in range(0, max(1, len(x)), batch):
             rows = torch.as_tensor(x[start : start + batch], device=device)
-            logits, embedding = forward_with_embedding(model, layer, rows)
-            outputs.append(logits.softmax(dim=1).float().cpu().numpy())
+            output, embedding = forward_with_embedding(model, layer, rows)
+            answers.append(objective.answers(output).float().cpu().numpy())
             embeddings.append(embedding.float().cpu().numpy())
-    return np.concatenate(outputs), np.concatenate(embeddings)
+    return np.concatenate(answers), np.concatenate(embeddings)

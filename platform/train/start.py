@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from undrift.model import load_weights
+from undrift.model import find_head, load_weights
+from undrift.train.objective import objective_for
 from undrift.train.pool import Pool, held_out
 from undrift.train.scoring import score
 
 _JUDGED = 1000  # newest held-out rows of the regime that versions are compared on
-_MARGIN = 0.05  # accuracy that an older version must have above the live one
+_MARGIN = 0.05  # accuracy or R2 that an older version must have above the live one
 
 
 def choose_start(
@@ -27,7 +28,7 @@ def choose_start(
     """Return the version to start from: the live one, unless an older one fits the regime better.
 
     An older version that was trained in a similar world is the best start when that world comes
-    back. A version that gives every row the same class, though the rows have several, has
+    back. A version that gives every row the same answer, though their targets differ, has
     collapsed; from there gradients lead nowhere, so it is a start only if there is no other.
 
     Args:
@@ -36,7 +37,12 @@ def choose_start(
         pool: Labelled rows.
         regime_start: First row of the regime to train for.
         device: Where to run the versions.
+
+    Raises:
+        TrainingError: The model's head does not fit the pool's targets.
     """
+    objective = objective_for(pool.y)
+    objective.check(pool.y, find_head(model)[1])
     rows = np.flatnonzero(held_out(pool) & (pool.row >= regime_start))[-_JUDGED:]
     y = pool.y[rows]
     model.to(device)
@@ -46,19 +52,9 @@ def choose_start(
         if not len(rows):
             return live
         load_weights(model, state)
-        label = score(model, pool.x[rows], device=device)[0].argmax(axis=1)
-        fit = float((label == y).mean()) + (_MARGIN if number == live else 0.0)
-        moves = not collapsed(label, y)
+        answer = score(model, pool.x[rows], objective=objective, device=device)[0]
+        fit = objective.quality(answer, y) + (_MARGIN if number == live else 0.0)
+        moves = not objective.collapsed(answer, y)
         if (moves, fit) > (alive, best):
             start, best, alive = number, fit, moves
     return start
-
-
-def collapsed(label: np.ndarray, y: np.ndarray) -> bool:
-    """Return whether a model says the same of every row though the rows are of several classes.
-
-    Args:
-        label: (n,) predicted class.
-        y: (n,) true class.
-    """
-    return bool(len(np.unique(label)) == 1 and len(np.unique(y)) > 1)

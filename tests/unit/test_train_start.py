@@ -9,9 +9,10 @@ from undrift.errors import TrainingError
 from undrift.events import DriftKind
 from undrift.train.candidate import build_reference, check_reference
 from undrift.train.gate import Comparison, judge
+from undrift.train.objective import Classification
 from undrift.train.pool import Pool, choose
 from undrift.train.settings import TrainSettings
-from undrift.train.start import choose_start, collapsed
+from undrift.train.start import choose_start
 
 
 def threshold(sign: float, bias: float = 0.0) -> dict[str, torch.Tensor]:
@@ -69,8 +70,9 @@ def test_reference_of_a_new_version_has_the_configured_embedding(pool: Pool) -> 
 
 
 def test_one_class_in_the_data_is_not_a_collapse() -> None:
-    assert not collapsed(np.zeros(5, np.int64), np.zeros(5, np.int64))
-    assert collapsed(np.zeros(5, np.int64), np.array([0, 0, 0, 0, 1]))
+    same = np.tile(np.array([[0.7, 0.3]], np.float32), (5, 1))
+    assert not Classification().collapsed(same, np.zeros(5, np.int64))
+    assert Classification().collapsed(same, np.array([0, 0, 0, 0, 1]))
 
 
 def test_gate_rejects_a_candidate_that_says_one_class(pool: Pool) -> None:
@@ -80,4 +82,4 @@ def test_gate_rejects_a_candidate_that_says_one_class(pool: Pool) -> None:
     none = Comparison(wrong[:0], constant[:0], pool.y[:0])
     report = judge(rows, none, DriftKind.CONCEPT, TrainSettings())
     assert not report.accepted
-    assert "same class" in report.reason
+    assert "same answer" in report.reason
