@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +20,9 @@ import typer
 from rich.console import RenderableType
 from typer.core import TyperGroup
 
+from undrift.cli_run import follow, outcome_view
 from undrift.cli_views import (
+    audit_view,
     drift_view,
     error_console,
     say,
@@ -32,10 +33,10 @@ from undrift.cli_views import (
 )
 from undrift.client import Client
 from undrift.config import Config, config_schema, find_config, load_config
+from undrift.detached import last_line, start_detached
 from undrift.errors import PlatformError, UndriftError
-from undrift.runfile import RunFile, RunRecord
+from undrift.runfile import RunFile
 
-START_TIMEOUT_S = 300.0
 TEMPLATES = Path(__file__).parent / "starter"
 WRITTEN = ("undrift.yaml", "model.py")
 STARTER = (*WRITTEN, "weights.safetensors", "reference.npz")
@@ -119,7 +120,7 @@ def init(
                 [sys.executable, "model.py"], cwd=made, capture_output=True, text=True, check=False
             )
         if run.returncode:
-            raise PlatformError(f"the starter model failed: {_last_line(run.stderr)}")
+            raise PlatformError(f"the starter model failed: {last_line(run.stderr)}")
         for name in STARTER:
             shutil.copyfile(made / name, folder / name)
     first = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
@@ -139,7 +140,8 @@ def up(
     path = find_config(config)
     settings = load_config(path)
     if detach:
-        record = _start_detached(path, settings)
+        with error_console().status("starting"):
+            record = start_detached(path, settings)
         _tell_ready(settings, record.url, record.pid, as_json)
         return
     from undrift import app as platform_app
@@ -163,46 +165,6 @@ def _tell_ready(config: Config, url: str, pid: int, as_json: bool) -> None:
     data = {"url": url, "pid": pid, "model": config.model.name, "state": str(config.state)}
     view = say(f"ready at {url}{path}/infer", "stop it with Ctrl-C, or: undrift down")
     _answer(data, view, as_json)
-
-
-def _start_detached(path: Path, config: Config) -> RunRecord:
-    """Start `undrift up` as a process of its own, and wait until it is ready."""
-    runfile = RunFile(config.state)
-    runfile.check_free()
-    config.state.mkdir(parents=True, exist_ok=True)
-    log = config.state / "undrift.log"
-    with log.open("w", encoding="utf-8") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "undrift.cli", "up", "--config", str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + START_TIMEOUT_S
-    try:
-        with error_console().status("starting"):
-            while True:
-                record = runfile.running()
-                if record is not None and record.pid == child.pid and record.url:
-                    return record
-                if child.poll() is not None:
-                    text = log.read_text(encoding="utf-8", errors="replace")
-                    raise PlatformError(f"{_last_line(text)} (all of it: {log})")
-                if time.monotonic() > deadline:
-                    raise PlatformError(f"not ready after {START_TIMEOUT_S:g} s; see {log}")
-                time.sleep(0.1)
-    except BaseException:
-        if child.poll() is None:
-            child.terminate()
-            child.wait()
-        raise
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()] or ["it said nothing"]
-    errors = [line for line in lines if line.startswith("error: ")] or lines
-    return errors[-1].removeprefix("error: ")
 
 
 @app.command()
@@ -240,16 +202,38 @@ def versions(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def audit(
+    version: Annotated[int, typer.Argument(help="A stored version.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how a version was made: what was chosen, what it cost, what it forgot."""
+    with Client.of(load_config(config)) as client:
+        answer = client.audit(version)
+    _answer(answer, audit_view(answer), as_json)
+
+
+@app.command()
 def retrain(
     config: ConfigOption = None,
     method: Annotated[str | None, typer.Option(help="Instead of the configured one.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Gradient steps.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Or: 30s, 5min, 2.5TFLOP.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--no-wait", "-d", help="Return at once; the run goes on.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Retrain now."""
+    """Retrain now, and show how far it is; Ctrl-C leaves it running."""
     with Client.of(load_config(config)) as client:
-        answer = client.retrain(method, steps)
-    _answer(answer, status_line(answer), as_json)
+        answer = client.retrain(method, steps, budget)
+        if detach:
+            _answer(answer, status_line(answer), as_json)
+            return
+        outcome = follow(client, answer["run"]["run_id"])
+    _answer(outcome, outcome_view(outcome), as_json)
+    if outcome["outcome"] in ("failed", "cancelled"):
+        raise typer.Exit(1)
 
 
 @app.command()

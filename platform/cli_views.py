@@ -124,6 +124,41 @@ def versions_view(versions: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
+def audit_view(audit: dict[str, Any]) -> RenderableType:
+    """Return how a version was made: compute, what was gained and forgotten, and each bandit."""
+    plan, compute = audit["plan"], audit["compute"]
+    facts = _facts(
+        ("version", f"{audit['version']}, from {_value(audit['training'].get('start_version'))}"),
+        ("run", f"{audit['run_id'] or 'config'}: {_value(plan['method'])}"),
+        ("verdict", {True: "accepted", False: "rejected", None: "-"}[audit["accepted"]]),
+        ("why", audit["reason"]),
+        ("budget", plan["budget"] or f"{_value(plan['steps'])} steps"),
+        ("spent", f"{_value(compute['flops'])} FLOP; seconds: {_pairs(compute['seconds'])}"),
+        ("recent rows", audit["recent"]),
+        ("older rows", audit["older"]),
+        ("training", audit["training"]),
+    )
+    return Group(facts, *(_bandit(name, bandit) for name, bandit in audit["bandits"].items()))
+
+
+def _bandit(name: str, bandit: dict[str, Any]) -> RenderableType:
+    table = Table(name, "draws", "mean probability", "mean reward", "first step", "last step")
+    for arm in sorted(bandit["arms"], key=lambda arm: -arm["draws"]):
+        numbers = (_value(arm.get(k)) for k in ("probability", "reward", "first", "last"))
+        table.add_row(arm["arm"], f"{arm['draws']:,}", *numbers)
+    uniform = bandit["uniform_instead"]
+    if uniform is None:
+        return table
+    dr, logged = uniform["dr"], uniform["reward"]
+    told = (
+        f"if drawn uniformly: mean reward {dr['value']:.3f} ± {dr['standard_error']:.3f} instead "
+        f"of {logged:.3f} (doubly robust; IPS {uniform['ips']['value']:.3f}, SNIPS "
+        f"{uniform['snips']['value']:.3f})"
+    )
+    warned = f"; {dr['warning']}" if dr["warning"] else ""
+    return Group(table, Text(told + warned))
+
+
 def _facts(*rows: tuple[str, Any]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")

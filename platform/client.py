@@ -159,14 +159,24 @@ class Client:
         found: list[dict[str, Any]] = self._call("GET", "/events")
         return found
 
-    def retrain(self, method: str | None = None, steps: int | None = None) -> dict[str, Any]:
-        """Start a retraining now.
+    def audit(self, version: int) -> dict[str, Any]:
+        """Return how a stored version was made: what was chosen, what it cost and forgot."""
+        return self._read(f"/versions/{version}/audit")
+
+    def retrain(
+        self, method: str | None = None, steps: int | None = None, budget: str | None = None
+    ) -> dict[str, Any]:
+        """Start a retraining now; what is left out is as configured.
 
         Args:
-            method: One of the configured methods; the configured one if left out.
-            steps: Number of training steps; as configured if left out.
+            method: One of the methods that ``train.method`` may name.
+            steps: Number of gradient steps.
+            budget: Instead of steps: what may be spent, as 30s or 2.5TFLOP.
+
+        Returns:
+            The status; its ``run`` names the run, and shows later how far it is.
         """
-        return self._act("/retrain", method=method, steps=steps)
+        return self._act("/retrain", method=method, steps=steps, budget=budget)
 
     def promote(self, version: int) -> dict[str, Any]:
         """Serve a stored version."""

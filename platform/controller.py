@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Coroutine
 from dataclasses import asdict, replace
-from typing import Any, get_args
+from typing import Any
 
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
@@ -25,14 +25,9 @@ from undrift.events import (
     Configured,
     Event,
     Instruction,
-    PauseRequested,
     ProbationFailed,
     ProbationPassed,
-    PromoteRequested,
     Rearm,
-    ResumeRequested,
-    RetrainRequested,
-    RollbackRequested,
     Scored,
     Stage,
     Swap,
@@ -45,24 +40,17 @@ from undrift.events import (
 )
 from undrift.journal import Journal
 from undrift.lifecycle import step
-from undrift.serve.body import check_keys, show
+from undrift.operators import event_of
+from undrift.serve.body import show
 from undrift.serve.metrics import ControlFacts, Snapshot, exposition, total
 from undrift.serve.swap import Command, Done, Failed, ReplicaStatus, SwapCoordinator, Target
 from undrift.states import Phase
 from undrift.store import Store
 from undrift.story import replay
-from undrift.train.settings import MethodName
+from undrift.train.audit import columns, report
 
 ROUND_S = 0.2
 POLL_S = 1.0
-METHODS: tuple[str, ...] = get_args(MethodName)
-ARGUMENTS: dict[str, set[str]] = {
-    "retrain": {"method", "steps"},
-    "promote": {"version"},
-    "rollback": {"version"},
-    "pause": set(),
-    "resume": set(),
-}
 
 
 class ControllerActor:
@@ -77,6 +65,7 @@ class ControllerActor:
         self._metrics: dict[str, Snapshot] = {}
         self._gone: Snapshot = {}
         self._training: dict[str, asyncio.Task[None]] = {}
+        self._progress: dict[str, Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._settled = ""
         self._failure = ""
@@ -188,6 +177,8 @@ class ControllerActor:
     def _start_training(self, instruction: Train) -> None:
         running = self._training.get(instruction.run_id)
         if running is None or running.done():
+            if running is None:
+                self._progress = None
             task = asyncio.get_running_loop().create_task(self._train(instruction))
             self._training = {instruction.run_id: task}
 
@@ -195,7 +186,13 @@ class ControllerActor:
         run_id = instruction.run_id
         try:
             rows = int((self._report.get("evidence") or {}).get("rows", 0))
-            done = await self._trainer.train.remote(Codec.encode(instruction), rows)
+            outcome = asyncio.wrap_future(
+                self._trainer.train.remote(Codec.encode(instruction), rows).future()
+            )
+            while not (await asyncio.wait([outcome], timeout=ROUND_S))[0]:
+                with contextlib.suppress(RayActorError):  # then the outcome says so, too
+                    self._progress = await self._trainer.progress.remote(run_id) or self._progress
+            done = outcome.result()
         except RayActorError:
             return  # the trainer restarts; the next round asks again
         except (RayTaskError, UndriftError) as error:
@@ -257,40 +254,12 @@ class ControllerActor:
         Raises:
             RequestError: The verb is unknown, ill-formed, or not possible now (status 409).
         """
-        now = time.time()
-        if verb not in ARGUMENTS:
-            raise RequestError(f"unknown verb {verb!r}", 404)
-        check_keys(body, ARGUMENTS[verb], "the request")
-        if verb == "retrain":
-            method, steps = body.get("method") or "", body.get("steps") or 0
-            if method and method not in METHODS:
-                raise RequestError(f"method: got {show(method)}; there are {', '.join(METHODS)}")
-            if type(steps) is not int or steps < 0:
-                raise RequestError(f"steps: got {show(steps)}, expected a number greater than 0")
-            event: Event = RetrainRequested(at=now, cause="operator", method=method, steps=steps)
-        elif verb == "promote":
-            event = PromoteRequested(at=now, cause="operator", version=self._known(body, "version"))
-        elif verb == "rollback":
-            wanted = None if body.get("version") is None else self._known(body, "version")
-            event = RollbackRequested(at=now, cause="operator", version=wanted)
-        elif verb == "pause":
-            event = PauseRequested(at=now, cause="operator")
-        else:
-            event = ResumeRequested(at=now, cause="operator")
+        known = [m.version for m in self._store.versions()]
         try:
-            await self._deliver(event)
+            await self._deliver(event_of(verb, body, known, time.time()))
         except IllegalTransitionError as error:
             raise RequestError(str(error), 409) from error
         return self.status()
-
-    def _known(self, body: dict[str, Any], key: str) -> int:
-        known = [m.version for m in self._store.versions()]
-        version = body.get(key)
-        if type(version) is not int or version not in known:
-            raise RequestError(
-                f"{key}: no version {show(version)}; stored versions are {known}", 404
-            )
-        return version
 
     def status(self) -> dict[str, Any]:
         """Return phase, versions, run, recent events and counts."""
@@ -301,7 +270,7 @@ class ControllerActor:
             "phase": state.phase,
             "live_version": state.live,
             "previous_version": state.previous,
-            "run": asdict(state.run) if state.run else None,
+            "run": {**asdict(state.run), "training": self._progress} if state.run else None,
             "attempts": state.attempts,
             "not_before": state.not_before,
             "replicas": self._swaps.versions(time.time()),
@@ -335,6 +304,20 @@ class ControllerActor:
         live = self._state.live
         return [{**asdict(m), "live": m.version == live} for m in self._store.versions()]
 
+    def audit(self, version: str) -> dict[str, Any]:
+        """Return how a version was made: what was chosen, what it cost, what it forgot.
+
+        Raises:
+            RequestError: There is no such version.
+        """
+        known = {str(m.version): m for m in self._store.versions()}
+        if version not in known:
+            raise RequestError(
+                f"no version {show(version)}; stored versions are {', '.join(known)}", 404
+            )
+        manifest = known[version]
+        return report(manifest.to_dict(), self._store.choices(manifest.version) or columns(()))
+
     def events(self) -> list[dict[str, Any]]:
         """Return the notable events since the state directory was made."""
         return self._story.entries
@@ -356,6 +339,7 @@ class ControllerActor:
             swap_seconds=self._story.swap_seconds,
             rollbacks=self._story.counts.get("rolled_back", 0),
             retrainings=self._story.retrainings,
+            training=self._progress or {} if self._state.phase == Phase.RETRAINING else {},
         )
         if not self._report:
             return facts

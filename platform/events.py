@@ -143,10 +143,11 @@ class Scored(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainRequested(Event):
-    """An operator asks for a retraining now."""
+    """An operator asks for a retraining now; what is left empty is as configured."""
 
     method: str = ""
     steps: int = 0
+    budget: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +249,7 @@ class Train(Instruction):
     newest_rows: int = 0
     method: str = ""
     steps: int = 0
+    budget: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

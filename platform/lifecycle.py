@@ -74,11 +74,10 @@ def _cancel(state: State) -> tuple[Instruction, ...]:
     return (Cancel(run_id=state.run.run_id),) if training and state.run else ()
 
 
-def _train(
-    state: State, at: float, trigger: str, *before: Instruction, method: str = "", steps: int = 0
-) -> Step:
+def _train(state: State, event: Event, trigger: str, *before: Instruction) -> Step:
     """Begin a retraining; the caller has checked that it is allowed."""
-    run = Run(f"run-{state.runs + 1}", trigger, _rest(state), at)
+    asked = event if isinstance(event, RetrainRequested) else RetrainRequested(at=event.at)
+    run = Run(f"run-{state.runs + 1}", trigger, _rest(state), event.at)
     kind, start = _regime(state, trigger)
     train = Train(
         run_id=run.run_id,
@@ -86,8 +85,9 @@ def _train(
         kind=kind,
         regime_start=start,
         newest_rows=state.settings.newest_rows if trigger == "amount" else 0,
-        method=method,
-        steps=steps,
+        method=asked.method,
+        steps=asked.steps,
+        budget=asked.budget,
     )
     return _to(
         state,
@@ -163,7 +163,7 @@ def _watch(state: State, event: Event) -> Step:
         tell = Notify(kind="drift", text=evidence.reason)
         return _retry(noticed, event, tell)
     if due := _due(state, evidence, event.at):
-        return _train(replace(state, labelled=evidence.labelled), event.at, due)
+        return _train(replace(state, labelled=evidence.labelled), event, due)
     if evidence.level == Level.WARNING and state.phase == Phase.HEALTHY:
         tell = Notify(kind="warning", text=evidence.reason)
         stage = () if settings.mode == "off" else (Stage(),)
@@ -197,14 +197,12 @@ def _retry(state: State, event: Event, *before: Instruction) -> Step:
             return Step(state, ignored="drift is known; waiting for labels, back-off, an operator")
         return Step(state, before if settings.mode == "off" else (*before, Stage()))
     state = replace(state, evidence=evidence, labelled=evidence.labelled)
-    return _train(state, event.at, "drift", *before)
+    return _train(state, event, "drift", *before)
 
 
 def _retrain(state: State, event: Event) -> Step:
     assert isinstance(event, RetrainRequested)
-    return _train(
-        state, event.at, "operator", *_cancel(state), method=event.method, steps=event.steps
-    )
+    return _train(state, event, "operator", *_cancel(state))
 
 
 def _trained(state: State, event: Event) -> Step:

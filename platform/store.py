@@ -170,6 +170,7 @@ class Store:
         metrics: dict[str, Any],
         plan: dict[str, Any] | None,
         run_id: str = "",
+        choices: Mapping[str, NDArray[Any]] | None = None,
     ) -> Manifest:
         """Store a model version: all of it, or after a crash nothing.
 
@@ -181,6 +182,7 @@ class Store:
             plan: Retraining plan as plain JSON values. Its ``table_versions``, else the present
                 ones, become the manifest's ``tables``.
             run_id: Run that made it; a second call for the same run returns the first manifest.
+            choices: What the bandits of that run chose, by column.
 
         Raises:
             StoreError: The disk refuses, or a stored manifest is damaged.
@@ -195,7 +197,7 @@ class Store:
             plan=plan,
             tables=(plan or {}).get("table_versions") or self.table_versions(),
         )
-        return self._versions.add(state_dict, reference, draft)
+        return self._versions.add(state_dict, reference, draft, choices)
 
     def versions(self) -> list[Manifest]:
         """Return the manifests of all model versions, oldest first."""
@@ -216,6 +218,14 @@ class Store:
             StoreError: There is no such version, or it is damaged.
         """
         return self._versions.state_dict(version)
+
+    def choices(self, version: int) -> dict[str, NDArray[Any]] | None:
+        """Return what the bandits chose for a model version, by column; None if nothing was kept.
+
+        Raises:
+            StoreError: There is no such version, or the file is damaged.
+        """
+        return self._versions.choices(version)
 
     def weights_path(self, version: int) -> Path:
         """Return the path of the weights of a model version, which are not verified.

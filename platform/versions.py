@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors.numpy
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 
 from undrift.durable import explained, locked, read_json, sync, write_file
 from undrift.errors import StoreError
@@ -23,6 +26,7 @@ from undrift.records import Reference
 WEIGHTS = "model.safetensors"
 REFERENCE = "reference.safetensors"
 MANIFEST = "manifest.json"
+CHOICES = "choices.parquet"
 _TEMPORARY = ".tmp-"
 
 
@@ -39,6 +43,7 @@ class Manifest:
         metrics: Measurements of the run and of its gate, plain JSON values.
         plan: The retraining plan, plain JSON values; None if there was no retraining.
         tables: Version of each table that it was trained on.
+        choices_hash: SHA-256 of the file of the bandits' choices; empty if there is none.
     """
 
     version: int
@@ -49,6 +54,7 @@ class Manifest:
     metrics: dict[str, Any] = field(default_factory=dict)
     plan: dict[str, Any] | None = None
     tables: dict[str, int] = field(default_factory=dict)
+    choices_hash: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -80,15 +86,20 @@ class Versions:
                     self._remove_interrupted()
 
     def add(
-        self, state_dict: Mapping[str, torch.Tensor], reference: Reference, draft: Manifest
+        self,
+        state_dict: Mapping[str, torch.Tensor],
+        reference: Reference,
+        draft: Manifest,
+        choices: Mapping[str, NDArray[Any]] | None = None,
     ) -> Manifest:
         """Store a version: all of it, or after a crash nothing.
 
         Args:
             state_dict: The weights.
             reference: Its reference sample.
-            draft: Its manifest, but for number and hash. If it names a run that has a version
+            draft: Its manifest, but for number and hashes. If it names a run that has a version
                 already, that version's manifest is returned and nothing is stored.
+            choices: What the bandits of its run chose, by column.
 
         Raises:
             StoreError: The disk refuses, or a stored manifest is damaged.
@@ -102,8 +113,9 @@ class Versions:
             temporary.mkdir()
             digest = _write_weights(temporary / WEIGHTS, state_dict)
             _write_reference(temporary / REFERENCE, reference)
+            logged = _write_choices(temporary / CHOICES, choices) if choices is not None else ""
             number = max(self._numbers(), default=0) + 1
-            manifest = replace(draft, version=number, hash=digest)
+            manifest = replace(draft, version=number, hash=digest, choices_hash=logged)
             write_file(temporary / MANIFEST, json.dumps(manifest.to_dict(), indent=2).encode())
             os.rename(temporary, self._path / str(number))
             sync(self._path)
@@ -128,15 +140,21 @@ class Versions:
     def state_dict(self, version: int) -> dict[str, torch.Tensor]:
         """Return the weights of ``version`` on the CPU, verified against its manifest."""
         path = self.weights_path(version)
-        expected = self.manifest(version).hash
-        found = _sha256(path)
-        if found != expected:
-            raise StoreError(
-                f"{path} is damaged: expected SHA-256 {expected}, found {found}; "
-                "restore the file or roll back to another version"
-            )
+        remedy = "restore the file or roll back to another version"
+        _verify(path, self.manifest(version).hash, remedy)
         with explained("read", path):
             return safetensors.torch.load_file(path)
+
+    def choices(self, version: int) -> dict[str, NDArray[Any]] | None:
+        """Return what the bandits chose for ``version``, verified; None if nothing was kept."""
+        expected = self.manifest(version).choices_hash
+        if not expected:
+            return None
+        path = self._file(version, CHOICES)
+        _verify(path, expected, "restore the file")
+        with explained("read", path):
+            table = pq.read_table(path)
+        return {name: table[name].to_numpy() for name in table.column_names}
 
     def reference(self, version: int) -> Reference:
         """Return the reference sample of ``version``."""
@@ -188,6 +206,19 @@ def _write_reference(path: Path, reference: Reference) -> None:
     }
     safetensors.numpy.save_file({k: np.array(v, order="C") for k, v in arrays.items()}, path)
     sync(path)
+
+
+def _write_choices(path: Path, choices: Mapping[str, NDArray[Any]]) -> str:
+    table = pa.table({name: pa.array(values) for name, values in choices.items()})
+    pq.write_table(table, path, compression="zstd")
+    sync(path)
+    return _sha256(path)
+
+
+def _verify(path: Path, expected: str, remedy: str) -> None:
+    found = _sha256(path)
+    if found != expected:
+        raise StoreError(f"{path} is damaged: expected SHA-256 {expected}, found {found}; {remedy}")
 
 
 def _sha256(path: Path) -> str:

@@ -33,6 +33,7 @@ class ModelServer:
     Attributes:
         seen: Method, path, body and Authorization header of each request.
         replies: Status and body to answer with instead, by last part of the path.
+        sequences: The same, one after the other; the last one stays.
     """
 
     SPEC = ModelSpec("m", (2,), n_classes=3, classes=("a", "b", "c"))
@@ -40,6 +41,7 @@ class ModelServer:
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, Any, str]] = []
         self.replies: dict[str, tuple[int, bytes]] = {}
+        self.sequences: dict[str, list[tuple[int, bytes]]] = {}
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -75,6 +77,8 @@ class ModelServer:
         self._http.server_close()
 
     def answer(self, verb: str, body: bytes) -> tuple[int, bytes]:
+        if found := self.sequences.get(verb):
+            return found.pop(0) if len(found) > 1 else found[0]
         if verb in self.replies:
             return self.replies[verb]
         if verb == "infer":

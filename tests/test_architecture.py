@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MAX_LINES = 400
 
 SHARED = {"errors", "section", "records", "events", "model"}
-ON_DISK = {"store", "journal", "config"}
+ON_DISK = {"checkpoints", "store", "journal", "config"}
 SECTIONS = {"serve.settings", "monitor.settings", "train.settings"}
 HEADS = {"cli", "app", "controller", "demo"}
 
@@ -40,10 +40,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "versions": {"durable", "errors", "records"},
     "store": {"durable", "errors", "records", "tables", "versions"},
     "journal": {"durable", "errors", "tables"},
+    "checkpoints": {"durable", "errors"},
+    "operators": {"errors", "events", "serve.body", "train.budget", "train.settings"},
     "config": {"errors", "section", "states"} | SECTIONS,
     "inputs": {"config"} | SHARED,
     "runfile": {"errors"},
     "client": {"config", "runfile"} | SHARED,
+    "detached": {"config", "errors", "runfile"},
+    "cli_run": {"cli_views", "client", "errors"},
     "cli_views": set(),
     "replay": {"replay", "config", "demo", "inputs", "journal", "lifecycle", "monitor", "states"}
     | {"store", "train"}

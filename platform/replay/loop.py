@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -239,17 +238,7 @@ class _Loop:
             self.scribe.rearmed(self.monitor.evidence(), text, kind)
 
     def _train(self, order: Train) -> None:
-        plan = RetrainPlan(
-            run_id=order.run_id,
-            base_version=order.base_version,
-            method=order.method or self.train_settings.method,
-            steps=order.steps or self.train_settings.steps,
-            seed=zlib.crc32(order.run_id.encode()),
-            kind=order.kind,
-            regime_start=order.regime_start,
-            newest_rows=order.newest_rows,
-            until_row=self.sent,
-        )
+        plan = RetrainPlan.of(order, self.train_settings, self.sent)
         pool = self._pool(plan)
         self.retrainings += 1
         trigger = self.state.run.trigger if self.state.run else ""

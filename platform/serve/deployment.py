@@ -318,6 +318,13 @@ class ModelReplica:
         method = getattr(self._controller, view)
         return await self._ask(method.remote(), "the controller does not answer")
 
+    @api.get("/v2/models/{name}/versions/{version}/audit")
+    async def audit(self, name: str, version: str) -> Any:
+        """Return how a stored version was made."""
+        self._check_model(name, None)
+        call = self._controller.audit.remote(version)
+        return await self._ask(call, "the controller does not answer")
+
     @api.post("/v2/models/{name}/{verb}")
     async def operate(self, name: str, verb: str, request: Request) -> Any:
         """Carry out an operator's verb; needs the bearer token."""

@@ -19,6 +19,16 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096)
 
+TRAINING = {
+    "step": ("steps", "Gradient steps of the present retraining"),
+    "share": ("progress_ratio", "Share of the present retraining that is over, 0 to 1"),
+    "loss": ("loss", "Training loss of the present retraining"),
+    "flops": ("flops", "Operations that the present retraining has spent"),
+    "seconds": ("elapsed_seconds", "Wall time that the present retraining has spent"),
+    "eta_s": ("remaining_seconds", "Wall time that the present retraining still needs"),
+}
+"""Gauges of a retraining in progress: name and help, by key of its progress."""
+
 SampleKey = tuple[str, tuple[tuple[str, str], ...]]
 """Name of a sample and its labels."""
 
@@ -124,6 +134,7 @@ class ControlFacts:
         swap_seconds: Time that each successful swap took.
         rollbacks: Number of rollbacks.
         retrainings: Number of retrainings by trigger and outcome.
+        training: How far the present retraining is; keys of `TRAINING`.
     """
 
     model: str
@@ -138,6 +149,7 @@ class ControlFacts:
     swap_seconds: Sequence[float] = ()
     rollbacks: int = 0
     retrainings: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    training: Mapping[str, float] = field(default_factory=dict)
 
     def snapshot(self) -> Snapshot:
         """Return the facts in the form that replicas use."""
@@ -152,7 +164,12 @@ class ControlFacts:
             labels = self._labelled(trigger=trigger, outcome=outcome)
             retrainings.samples["undrift_retrainings_total", labels] = value
         gauge, counter = self._gauge, self._counter
+        training: Snapshot = {}
+        for key, value in self.training.items():
+            name, text = TRAINING[key]
+            training |= gauge(f"training_{name}", text, "", {"": value})
         return {
+            **training,
             **gauge("live_version", "Version that serves", "", {"": self.live_version}),
             **gauge("lifecycle_phase", "1 for the present phase", "phase", phase),
             **gauge("drift_level", "0 none, 1 warning, 2 drift", "signal", self.drift_level),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,13 +14,14 @@ from undrift.records import Reference
 from undrift.train.candidate import check_reference, judge_candidate
 from undrift.train.comm import Comm
 from undrift.train.gate import GateReport
+from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
-from undrift.train.result import TrainResult
-from undrift.train.retrain import retrain
+from undrift.train.result import Progress, TrainResult
+from undrift.train.retrain import Checkpoints, retrain
 from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
-from undrift.train.start import choose_start, collapsed
+from undrift.train.start import choose_start
 
 ARCHIVE = 8  # older versions that a retraining may start from
 POOL_SPAN = 4  # predictions read for each labelled row that a pool may hold
@@ -45,6 +48,20 @@ class Attempt:
     start_version: int
     learning_rate: float
 
+    def figures(self) -> dict[str, Any]:
+        """Return what a manifest says of the retraining and its judgement, plain JSON values."""
+        return {
+            "gate": self.verdict.metrics,
+            "training": {
+                **self.result.metrics,
+                "start_version": self.start_version,
+                "learning_rate": self.learning_rate,
+                "steps": self.result.steps,
+            },
+            "flops": self.result.flops,
+            "audit": self.result.audit(),
+        }
+
 
 def attempt(
     model: nn.Module,
@@ -59,6 +76,8 @@ def attempt(
     head: str = "auto",
     comm: Comm | None = None,
     device: torch.device | str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+    checkpoints: Callable[[int], Checkpoints] | None = None,
 ) -> Attempt:
     """Choose a start, retrain, and judge the candidate.
 
@@ -74,6 +93,9 @@ def attempt(
         head: Linear layer whose input is the embedding.
         comm: The other workers; none by default.
         device: Where to train.
+        progress: Called once a round of training.
+        checkpoints: Returns where to keep the first training (0), and one that follows a collapse
+            (1).
 
     Raises:
         TrainingError: No candidate came of it.
@@ -83,7 +105,24 @@ def attempt(
     others = [v for v in good if v != plan.base_version][-ARCHIVE:]
     archive = ((v, weights(v)) for v in (plan.base_version, *others))
     start = choose_start(model, archive, pool, regime_start=plan.regime_start, device=device)
-    result, rate = _retrained(model, weights(start), pool, reference, plan, settings, comm, device)
+    train = partial(
+        retrain,
+        model,
+        weights(start),
+        pool,
+        reference,
+        plan,
+        comm=comm,
+        device=device,
+        progress=progress,
+    )
+    for number, rate in enumerate((settings.learning_rate, settings.learning_rate / _SLOWER)):
+        result = train(
+            settings=settings.model_copy(update={"learning_rate": rate}),
+            checkpoints=checkpoints(number) if checkpoints else None,
+        )
+        if not _collapsed(model, result, pool, device):
+            break
     verdict, renewed = judge_candidate(
         model,
         weights(plan.base_version),
@@ -104,29 +143,9 @@ def settled(plan: RetrainPlan, pool: Pool) -> RetrainPlan:
     return replace(plan, regime_start=pool.newest_since(plan.newest_rows), newest_rows=0)
 
 
-def _retrained(
-    model: nn.Module,
-    start: Mapping[str, torch.Tensor],
-    pool: Pool,
-    reference: Reference,
-    plan: RetrainPlan,
-    settings: TrainSettings,
-    comm: Comm | None,
-    device: torch.device | str,
-) -> tuple[TrainResult, float]:
-    """Retrain, and once more with a lower learning rate if the candidate has collapsed."""
-    for rate in (settings.learning_rate, settings.learning_rate / _SLOWER):
-        result = retrain(
-            model,
-            start,
-            pool,
-            reference,
-            plan,
-            settings=settings.model_copy(update={"learning_rate": rate}),
-            comm=comm,
-            device=device,
-        )
-        held = result.chosen.validation
-        if not collapsed(score(model, pool.x[held], device=device)[0].argmax(1), pool.y[held]):
-            break
-    return result, rate
+def _collapsed(
+    model: nn.Module, result: TrainResult, pool: Pool, device: torch.device | str
+) -> bool:
+    held, objective = result.chosen.validation, objective_for(pool.y)
+    answer = score(model, pool.x[held], objective=objective, device=device)[0]
+    return objective.collapsed(answer, pool.y[held])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from undrift.errors import TrainingError
-from undrift.events import DriftKind
+from undrift.events import DriftKind, Train
+from undrift.train.settings import TrainSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,36 @@ class RetrainPlan:
     workers: int = 1
     newest_rows: int = 0
     budget: str = ""
+
+    @staticmethod
+    def of(
+        order: Train,
+        settings: TrainSettings,
+        until_row: int,
+        table_versions: dict[str, int] | None = None,
+    ) -> RetrainPlan:
+        """Return the plan for an order; what the order leaves open is as configured.
+
+        Args:
+            order: What the lifecycle asks for; steps asked for set a configured budget aside.
+            settings: How to retrain.
+            until_row: Rows that there are.
+            table_versions: Versions of the tables ``predictions`` and ``labels`` to read.
+        """
+        return RetrainPlan(
+            run_id=order.run_id,
+            base_version=order.base_version,
+            method=order.method or settings.method,
+            steps=order.steps or settings.steps,
+            budget=order.budget or ("" if order.steps else settings.budget),
+            seed=zlib.crc32(order.run_id.encode()),
+            kind=order.kind,
+            regime_start=order.regime_start,
+            newest_rows=order.newest_rows,
+            until_row=until_row,
+            table_versions=table_versions,
+            workers=settings.workers,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from undrift.train.audit import Columns, columns, summary
 from undrift.train.pool import Chosen
 from undrift.train.sampling import Choice
 
@@ -28,6 +30,11 @@ class Progress:
     loss: float
     flops: float
     seconds: float
+
+    @property
+    def eta_s(self) -> float:
+        """Seconds still to go, at the pace so far."""
+        return self.seconds * (1.0 / self.share - 1.0) if self.share else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +61,10 @@ class TrainResult:
     seconds: float
     metrics: dict[str, float]
 
+    def log(self) -> Columns:
+        """Return every choice of a bandit, by column."""
+        return columns(self.choices)
+
     def audit(self) -> dict[str, Any]:
-        """Return every choice of the two bandits, by column, as plain JSON values."""
-        arms = {"sample": self.chosen.strata, "block": self.blocks}
-        return {
-            bandit: {
-                "arms": list(names),
-                "step": [c.step for c in self.choices if c.bandit == bandit],
-                "arm": [c.arm for c in self.choices if c.bandit == bandit],
-                "probability": [
-                    round(c.probability, 5) for c in self.choices if c.bandit == bandit
-                ],
-                "reward": [round(c.reward, 4) for c in self.choices if c.bandit == bandit],
-            }
-            for bandit, names in arms.items()
-        }
+        """Return what the bandits drew of each arm, as plain JSON values."""
+        return summary(self.log(), {"sample": self.chosen.strata, "block": self.blocks})

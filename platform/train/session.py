@@ -12,7 +12,6 @@ import contextlib
 import json
 import time
 import uuid
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import LoggingConfig
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
+from undrift.checkpoints import TRAINING, RunFolder
 from undrift.config import ModelSection
 from undrift.errors import TrainingError
 from undrift.events import Codec, Train
@@ -79,6 +79,7 @@ class TrainerActor:
         self._finished = 0
         self._stopping = False
         self._cancelled: set[str] = set()
+        self._progress: dict[str, dict[str, Any]] = {}
         self._idle_since = time.time()
         self._changed = asyncio.Event()
         self._release_leftovers()
@@ -114,14 +115,19 @@ class TrainerActor:
                 told = {k: manifest.metrics[k] for k in ("accepted", "reason", "regime_rows")}
                 return {"version": manifest.version, **told}
         if order.run_id not in self._outcomes:
+            RunFolder.remove_others(self._state_dir, {order.run_id, *self._outcomes})
             self._plans.append(self._plan(order, rows))
             self._outcomes[order.run_id] = asyncio.get_running_loop().create_future()
             self.stage()
             self._notify()
         return await asyncio.shield(self._outcomes[order.run_id])
 
+    def progress(self, run_id: str) -> dict[str, Any] | None:
+        """Return how far a run is, as `worker.Teller` tells it; None if nothing was told yet."""
+        return self._progress.get(run_id)
+
     def cancel(self, run_id: str) -> None:
-        """Give up a run; its candidate will not be stored."""
+        """Give up a run; its workers hear of it within a second, and store no candidate."""
         self._cancelled.add(run_id)
         outcome = self._outcomes.get(run_id)
         if outcome is not None and not outcome.done():
@@ -162,6 +168,11 @@ class TrainerActor:
                 await asyncio.wait_for(self._changed.wait(), deadline - time.time())
         return None
 
+    def note(self, run_id: str, progress: dict[str, Any]) -> bool:
+        """Take note of how far a run is, and return whether it has been given up."""
+        self._progress[run_id] = progress
+        return self.cancelled(run_id)
+
     def cancelled(self, run_id: str) -> bool:
         """Return whether a run has been given up."""
         return run_id in self._cancelled
@@ -170,8 +181,8 @@ class TrainerActor:
         """Take the outcome of the plan at ``index``: the verdict, or ``{"error": text}``."""
         self._finished = index + 1
         self._idle_since = time.time()
-        future = self._outcomes.pop(self._plans[index].run_id)
-        if future.done():
+        future = self._close(self._plans[index])
+        if future is None or future.done():
             return
         if "error" in outcome:
             future.set_exception(TrainingError(outcome["error"]))
@@ -181,19 +192,17 @@ class TrainerActor:
     # ------------------------------------------------------------------ inside
 
     def _plan(self, order: Train, rows: int) -> RetrainPlan:
-        return RetrainPlan(
-            run_id=order.run_id,
-            base_version=order.base_version,
-            method=order.method or self._settings.method,
-            steps=order.steps or self._settings.steps,
-            seed=zlib.crc32(order.run_id.encode()),
-            kind=order.kind,
-            regime_start=order.regime_start,
-            newest_rows=order.newest_rows,
-            until_row=rows,
-            table_versions=self._store.table_versions(),
-            workers=self._settings.workers,
-        )
+        def make() -> dict[str, Any]:
+            versions = self._store.table_versions()
+            return RetrainPlan.of(order, self._settings, rows, versions).to_dict()
+
+        return RetrainPlan.from_dict(RunFolder(self._state_dir, order.run_id).plan(make))
+
+    def _close(self, plan: RetrainPlan) -> asyncio.Future[dict[str, Any]] | None:
+        """Forget a run that has ended; returns where its outcome is awaited."""
+        RunFolder(self._state_dir, plan.run_id).remove()
+        self._progress.pop(plan.run_id, None)
+        return self._outcomes.pop(plan.run_id, None)
 
     def _notify(self) -> None:
         self._changed.set()
@@ -215,7 +224,7 @@ class TrainerActor:
             return
         self._finished = len(self._plans)
         for plan in unserved:
-            future = self._outcomes.pop(plan.run_id, None)
+            future = self._close(plan)
             if future is not None and not future.done():
                 future.set_exception(TrainingError(failure or "the trainer was stopped"))
 
@@ -242,7 +251,7 @@ class TrainerActor:
             ),
             run_config=RunConfig(
                 name=session,
-                storage_path=str((self._state_dir / "training").absolute()),
+                storage_path=str((self._state_dir / TRAINING).absolute()),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
                 failure_config=FailureConfig(max_failures=WORKER_RETRIES),
                 logging_config=LoggingConfig(log_level="ERROR"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,20 @@ import ray.train
 import torch
 from ray.actor import ActorHandle
 
+from undrift.checkpoints import Checkpoint, RunFolder
 from undrift.config import ModelSection
 from undrift.errors import TrainingError, UndriftError
 from undrift.model import load_factory
+from undrift.records import Reference
 from undrift.store import Store
 from undrift.train.attempt import POOL_SPAN, attempt
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
+from undrift.train.result import Progress
 from undrift.train.settings import TrainSettings
+
+TELL_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -83,17 +90,10 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
         TrainingError: No candidate came of it.
     """
     started = time.perf_counter()
-    store, settings = Store(worker.state), worker.settings
+    store = Store(worker.state)
     device = ray.train.torch.get_device()
     reference = store.reference(plan.base_version)
-    tables = plan.table_versions or {}
-    predictions = store.predictions(
-        since_row=max(0, plan.until_row - POOL_SPAN * settings.max_pool_rows),
-        until_row=plan.until_row,
-        version=tables.get("predictions"),
-    )
-    labels = store.labels(version=tables.get("labels"))
-    pool = Pool.build(predictions, labels, reference, settings.max_pool_rows)
+    pool = _pool(worker, store, plan, reference)
     model = load_factory(worker.model.factory, worker.search_path)()
     loaded = time.perf_counter()
     made = attempt(
@@ -103,47 +103,102 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
         pool,
         reference,
         plan,
-        settings=settings,
+        settings=worker.settings,
         reference_rows=worker.reference_rows,
         head=worker.model.embedding,
         comm=comm,
         device=device,
+        progress=Teller(worker.trainer, plan.run_id, comm, device),
+        checkpoints=_checkpoints(worker, plan, comm),
     )
-    result, verdict = made.result, made.verdict
     outcome = {
-        "accepted": verdict.accepted,
-        "reason": verdict.reason,
+        "accepted": made.verdict.accepted,
+        "reason": made.verdict.reason,
         "regime_rows": int((pool.row >= plan.regime_start).sum()),
     }
     if comm.rank != 0:
         return outcome
     if ray.get(worker.trainer.cancelled.remote(plan.run_id)):
         raise TrainingError(f"{plan.run_id} was cancelled")
-    metrics = {
-        **outcome,
-        "gate": verdict.metrics,
-        "training": {
-            **result.metrics,
-            "start_version": made.start_version,
-            "learning_rate": made.learning_rate,
-        },
-        "flops": result.flops,
-        "seconds": {
-            "load": loaded - started,
-            "train": result.seconds,
-            "total": time.perf_counter() - started,
-        },
-        "audit": result.audit(),
+    seconds = {
+        "load": loaded - started,
+        "train": made.result.seconds,
+        "total": time.perf_counter() - started,
     }
     manifest = store.add_version(
-        result.state_dict,
+        made.result.state_dict,
         parent=plan.base_version,
         reference=made.reference,
-        metrics=metrics,
+        metrics={**outcome, **made.figures(), "seconds": seconds},
         plan=plan.to_dict(),
         run_id=plan.run_id,
+        choices=made.result.log(),
     )
     return {"version": manifest.version, **outcome}
+
+
+def _pool(worker: WorkerConfig, store: Store, plan: RetrainPlan, reference: Reference) -> Pool:
+    most = worker.settings.max_pool_rows
+    tables = plan.table_versions or {}
+    predictions = store.predictions(
+        since_row=max(0, plan.until_row - POOL_SPAN * most),
+        until_row=plan.until_row,
+        version=tables.get("predictions"),
+    )
+    return Pool.build(predictions, store.labels(version=tables.get("labels")), reference, most)
+
+
+def _checkpoints(
+    worker: WorkerConfig, plan: RetrainPlan, comm: Comm
+) -> Callable[[int], Checkpoint]:
+    task = {"plan": plan.to_dict(), "settings": worker.settings.model_dump(mode="json")}
+    folder = RunFolder(worker.state, plan.run_id)
+    return lambda number: folder.checkpoint(number, task, writes=comm.rank == 0)
+
+
+class Teller:
+    """Tells the trainer how far a run is, and hears from it whether the run was given up.
+
+    The first worker tells, a few times a second, and waits for nothing: a message leaves when the
+    one before has been answered. All workers then stop at the same round.
+
+    Args:
+        trainer: Whom to tell.
+        run_id: The run.
+        comm: The other workers.
+        device: Where they train.
+    """
+
+    def __init__(self, trainer: ActorHandle, run_id: str, comm: Comm, device: torch.device) -> None:
+        self._trainer, self._run_id = trainer, run_id
+        self._comm, self._device = comm, device
+        self._due = 0.0
+        self._told: Any = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell how far the run is.
+
+        Raises:
+            TrainingError: It was given up.
+        """
+        stop = torch.zeros(1, device=self._device)
+        if self._comm.rank == 0 and self._tell(progress):
+            stop += 1.0
+        self._comm.mean_([stop])
+        if stop.item():
+            raise TrainingError(f"{self._run_id} was cancelled")
+
+    def _tell(self, progress: Progress) -> bool:
+        now = time.monotonic()
+        if now < self._due or not math.isfinite(progress.loss):
+            return False
+        if self._told is not None and not ray.wait([self._told], timeout=0)[0]:
+            return False
+        given_up = self._told is not None and ray.get(self._told)
+        figures = {**asdict(progress), "eta_s": progress.eta_s}
+        self._told = self._trainer.note.remote(self._run_id, figures)
+        self._due = now + TELL_S
+        return bool(given_up)
 
 
 def _report(worker: WorkerConfig, outcome: dict[str, Any], rank: int) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from undrift.config import load_config
 from undrift.errors import PlatformError
 from undrift.events import DriftKind
 from undrift.inputs import load_inputs
-from undrift.runfile import RunFile, process_start
+from undrift.runfile import RunFile
 
 STATUS = {
     "model": "m",
@@ -73,6 +74,31 @@ DRIFT = {
             }
         ],
         "calibration": {"input": {"rows": 600, "correlation_time": 1.0, "notes": [NOTE]}},
+    },
+}
+ARM = {"arm": "rows 200-699, class 1", "draws": 4, "probability": 0.2, "reward": 0.6}
+ESTIMATE = {"value": 0.41, "standard_error": 0.02, "effective": 80.0, "warning": "few choices"}
+AUDIT = {
+    "version": 2,
+    "parent": 1,
+    "run_id": "run-1",
+    "plan": {"method": "bandit", "steps": 600, "budget": "", "kind": "both"},
+    "accepted": True,
+    "reason": "accuracy rose",
+    "training": {"start_version": 1, "steps": 600},
+    "compute": {"flops": 2.5e9, "seconds": {"train": 1.5}},
+    "recent": {"accuracy_old": 0.5, "accuracy_new": 0.9},
+    "older": {"accuracy_old": 0.97, "accuracy_new": 0.93},
+    "bandits": {
+        "sample": {
+            "arms": [{**ARM, "first": 0, "last": 9}, {"arm": "rows 0-199, class 0", "draws": 0}],
+            "uniform_instead": {
+                "choices": 4,
+                "reward": 0.5,
+                **dict.fromkeys(("ips", "snips", "dr"), ESTIMATE),
+            },
+        },
+        "block": {"arms": [], "uniform_instead": None},
     },
 }
 VERSION = {"version": 1, "parent": None, "created_at": 1.7e9, "run_id": "", "hash": "0123456789abc"}
@@ -228,13 +254,80 @@ def test_views_show_what_the_platform_says(folder: Path) -> None:
         assert "accuracy 0.5" in text
 
 
+def test_audit_shows_what_a_version_cost_and_what_was_drawn(folder: Path) -> None:
+    with ModelServer() as server:
+        change(folder, "serve", port=server.port)
+        server.replies = {"audit": (200, json.dumps(AUDIT).encode())}
+        assert json.loads(run("audit", "2", "--json").stdout) == AUDIT
+        text = run("audit", "2").stdout
+    assert {path for _, path, *_ in server.seen} == {"/v2/models/spirals/versions/2/audit"}
+    for part in ("600 steps", "2.5e+09 FLOP", "accuracy_old 0.97, accuracy_new 0.93"):
+        assert part in text
+    assert "rows 0-199, class 0" in text
+    assert "if drawn uniformly: mean reward 0.410 ± 0.020 instead of 0.500" in text
+    assert "few choices" in text
+
+
+TRAINING = {"step": 30, "share": 0.25, "loss": 0.5, "flops": 2e9, "seconds": 1.5, "eta_s": 4.5}
+RUNNING = {"run_id": "run-1", "training": None}
+
+
+def ended(kind: str, phase: str = "healthy") -> dict[str, Any]:
+    told = {"at": 1.7e9, "kind": kind, "text": "version 3: why", "run_id": "run-1"}
+    return {**STATUS, "phase": phase, "run": None, "events": [*STATUS["events"], told]}
+
+
+def follow_states(server: ModelServer, *states: dict[str, Any]) -> None:
+    """Answer one status after the other, and the order to retrain with the first."""
+    answers = [json.dumps(state).encode() for state in states]
+    server.replies = {"retrain": (200, answers[0])}
+    server.sequences = {"status": [(200, answer) for answer in answers]}
+
+
+@pytest.mark.parametrize(
+    ("states", "outcome", "code"),
+    [
+        ([ended("failed")], "failed", 1),
+        ([{**ended("promoted"), "phase": "promoted", "run": RUNNING}], "promoted", 0),
+        ([{**STATUS, "phase": "paused", "run": None}], "cancelled", 1),
+    ],
+)
+def test_retrain_waits_for_what_comes_of_it(
+    folder: Path, states: list[dict[str, Any]], outcome: str, code: int
+) -> None:
+    begun = {**STATUS, "phase": "retraining", "run": RUNNING}
+    training = {**begun, "run": {**RUNNING, "training": TRAINING}}
+    with ModelServer() as server:
+        change(folder, "serve", port=server.port)
+        follow_states(server, begun, training, *states)
+        result = run("retrain", "--budget", "30s", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["outcome"], found["training"]) == (code, outcome, TRAINING)
+    assert server.seen[0][2] == {"budget": "30s"}
+
+
+def test_interrupt_leaves_the_run_going_and_says_how_to_look(folder: Path) -> None:
+    begun = {**STATUS, "phase": "retraining", "run": RUNNING}
+    command = [sys.executable, "-m", "undrift.cli", "retrain"]
+    with ModelServer() as server:
+        change(folder, "serve", port=server.port)
+        server.replies = {v: (200, json.dumps(begun).encode()) for v in ("retrain", "status")}
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+            eventually(lambda: len(server.seen) > 2)
+            child.send_signal(signal.SIGINT)
+            _, told = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "run-1 goes on; look at it with `undrift status`" in told
+    assert {path.rpartition("/")[2] for _, path, *_ in server.seen} == {"retrain", "status"}
+
+
 def test_verbs_carry_their_arguments_and_the_token_of_the_state_folder(folder: Path) -> None:
     token = RunFile(folder / "state").token(create=True)
     with ModelServer() as server:
         change(folder, "serve", port=server.port)
         verbs = ("retrain", "promote", "rollback", "pause", "resume")
         server.replies = {verb: (200, json.dumps(STATUS).encode()) for verb in verbs}
-        assert run("retrain", "--method", "full", "--steps", "5").exit_code == 0
+        assert run("retrain", "--method", "full", "--steps", "5", "--no-wait").exit_code == 0
         assert run("promote", "2").stdout == "healthy; version 2 is live\n"
         assert run("rollback").exit_code == 0
         assert run("pause").exit_code == 0
@@ -288,36 +381,6 @@ def test_damaged_run_record_is_an_error(folder: Path) -> None:
     (folder / "state").mkdir()
     (folder / "state" / "run.json").write_text("{", encoding="utf-8")
     assert "run.json is damaged" in run("down").stderr
-
-
-def test_only_the_claimant_releases_its_record(tmp_path: Path) -> None:
-    runfile = RunFile(tmp_path)
-    runfile.claim("http://x")
-    record = runfile.running()
-    assert record is not None
-    assert (record.pid, record.url) == (os.getpid(), "http://x")
-    assert record.started == process_start(os.getpid())
-    runfile.release()
-    assert runfile.running() is None
-
-
-def test_process_that_ended_has_no_start() -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as child:
-        child.wait()
-    assert process_start(child.pid) is None
-
-
-def test_token_is_made_once_and_readable_by_its_owner_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runfile = RunFile(tmp_path / "state")
-    assert runfile.token() == ""
-    token = runfile.token(create=True)
-    assert len(token) >= 32
-    assert runfile.token(create=True) == runfile.token() == token
-    assert (tmp_path / "state" / "token").stat().st_mode & 0o777 == 0o600
-    monkeypatch.setenv("UNDRIFT_TOKEN", "other")
-    assert runfile.token() == "other"
 
 
 def test_detached_start_that_fails_reports_its_last_error(folder: Path) -> None:

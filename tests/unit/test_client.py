@@ -58,13 +58,15 @@ def test_feedback_of_unequal_lengths_is_refused_before_it_is_sent(
 def test_verbs_send_only_what_was_given_and_the_token(client: Client, server: ModelServer) -> None:
     client.retrain()
     client.retrain("full", 10)
+    client.retrain(budget="30s")
     client.promote(3)
     client.rollback()
     client.rollback(2)
     client.pause()
     client.resume()
-    paths = ["retrain", "retrain", "promote", "rollback", "rollback", "pause", "resume"]
-    bodies = [{}, {"method": "full", "steps": 10}, {"version": 3}, {}, {"version": 2}, {}, {}]
+    paths = ["retrain"] * 3 + ["promote", "rollback", "rollback", "pause", "resume"]
+    orders = [{}, {"method": "full", "steps": 10}, {"budget": "30s"}]
+    bodies = [*orders, {"version": 3}, {}, {"version": 2}, {}, {}]
     assert server.seen == [
         ("POST", f"/v2/models/m/{path}", body, "Bearer secret")
         for path, body in zip(paths, bodies, strict=True)
@@ -76,11 +78,13 @@ def test_views_are_read_from_their_paths(client: Client, server: ModelServer) ->
     client.drift()
     client.versions()
     client.events()
-    assert [(method, path.rpartition("/")[2]) for method, path, _, _ in server.seen] == [
+    client.audit(3)
+    assert [(method, path.removeprefix("/v2/models/m/")) for method, path, _, _ in server.seen] == [
         ("GET", "status"),
         ("GET", "drift"),
         ("GET", "versions"),
         ("GET", "events"),
+        ("GET", "versions/3/audit"),
     ]
 
 

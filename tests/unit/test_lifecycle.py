@@ -211,6 +211,20 @@ def test_cooldown_after_promotion_delays_the_next_automatic_retraining() -> None
     assert kinds(done) == [Train]
 
 
+def test_operator_decides_method_steps_and_budget() -> None:
+    asked = RetrainRequested(at=1, method="full", steps=7, budget="30s")
+    _, (train, *_) = run(initial(SETTINGS, 1), asked)
+    assert isinstance(train, Train)
+    assert (train.method, train.steps, train.budget) == ("full", 7, "30s")
+
+
+def test_journal_from_before_there_were_budgets_is_read() -> None:
+    for event in (RetrainRequested(at=1, method="full"), Train(base_version=2)):
+        record = Codec.encode(event)
+        del record["budget"]
+        assert Codec.decode(record) == event
+
+
 def test_single_flight_refuses_a_second_retraining() -> None:
     state, _ = run(initial(SETTINGS, 1), scored(Level.DRIFT))
     with pytest.raises(IllegalTransitionError, match="single flight"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -90,6 +91,16 @@ def test_control_plane_is_shown_beside_the_replicas() -> None:
     assert page["undrift_rollbacks_total", ()] == 1
     labels = (("outcome", "accepted"), ("trigger", "drift"))
     assert page["undrift_retrainings_total", labels] == 2
+
+
+def test_retraining_in_progress_is_shown_until_it_ends() -> None:
+    told = {"step": 30, "share": 0.25, "loss": 0.5, "flops": 2e9, "seconds": 1.5, "eta_s": 4.5}
+    page = read(exposition([replace(FACTS, training=told).snapshot()]))
+    assert page["undrift_training_steps", ()] == 30
+    assert page["undrift_training_progress_ratio", ()] == 0.25
+    assert page["undrift_training_elapsed_seconds", ()] == 1.5
+    assert page["undrift_training_remaining_seconds", ()] == 4.5
+    assert not [name for name, _ in read(exposition([FACTS.snapshot()])) if "training_" in name]
 
 
 def test_labels_never_name_a_replica_or_a_request() -> None:

@@ -57,6 +57,26 @@ def test_version_comes_back_as_it_went_in(store: Store, tmp_path: Path) -> None:
         assert getattr(reference, name).dtype == getattr(REFERENCE, name).dtype
 
 
+def test_choices_of_a_run_lie_beside_its_manifest(store: Store, tmp_path: Path) -> None:
+    choices = {
+        "bandit": np.array(["sample", "block"]),
+        "probability": np.array([0.25, 1.0], dtype=np.float32),
+    }
+    made = store.add_version(
+        WEIGHTS, parent=None, reference=REFERENCE, metrics={}, plan=None, choices=choices
+    )
+    found = Store(tmp_path).choices(made.version)
+    assert found is not None
+    assert found["bandit"].tolist() == ["sample", "block"]
+    assert_array_equal(found["probability"], choices["probability"])
+    assert store.choices(add(store).version) is None
+    path = tmp_path / "versions" / "1" / "choices.parquet"
+    assert made.choices_hash == hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=r"choices\.parquet is damaged: expected SHA-256"):
+        store.choices(made.version)
+
+
 def test_tied_weights_are_stored(store: Store) -> None:
     shared = torch.ones(3)
     store.add_version(

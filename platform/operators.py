@@ -1,0 +1,84 @@
+"""What an operator may ask for, from the body of a request to an event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from undrift.errors import ConfigError, RequestError
+from undrift.events import (
+    Event,
+    PauseRequested,
+    PromoteRequested,
+    ResumeRequested,
+    RetrainRequested,
+    RollbackRequested,
+)
+from undrift.serve.body import check_keys, show
+from undrift.train.budget import Budget
+from undrift.train.settings import MethodName
+
+METHODS: tuple[str, ...] = get_args(MethodName)
+ARGUMENTS: dict[str, set[str]] = {
+    "retrain": {"method", "steps", "budget"},
+    "promote": {"version"},
+    "rollback": {"version"},
+    "pause": set(),
+    "resume": set(),
+}
+
+
+def event_of(verb: str, body: dict[str, Any], versions: Sequence[int], at: float) -> Event:
+    """Return the event that a request asks for.
+
+    Args:
+        verb: A key of `ARGUMENTS`.
+        body: Its arguments.
+        versions: Stored versions.
+        at: Now, Unix seconds.
+
+    Raises:
+        RequestError: The verb is unknown (status 404), or ill-formed.
+
+    Example:
+        >>> event_of("rollback", {"version": 2}, versions=[1, 2], at=0.0).version
+        2
+    """
+    if verb not in ARGUMENTS:
+        raise RequestError(f"unknown verb {verb!r}", 404)
+    check_keys(body, ARGUMENTS[verb], "the request")
+    if verb == "retrain":
+        return _retrain(body, at)
+    if verb == "promote":
+        return PromoteRequested(at=at, cause="operator", version=_known(body, versions))
+    if verb == "rollback":
+        wanted = None if body.get("version") is None else _known(body, versions)
+        return RollbackRequested(at=at, cause="operator", version=wanted)
+    return (PauseRequested if verb == "pause" else ResumeRequested)(at=at, cause="operator")
+
+
+def _retrain(body: dict[str, Any], at: float) -> RetrainRequested:
+    method, steps = body.get("method") or "", body.get("steps") or 0
+    budget = body.get("budget") or ""
+    if method and method not in METHODS:
+        raise RequestError(f"method: got {show(method)}; there are {', '.join(METHODS)}")
+    if type(steps) is not int or steps < 0:
+        raise RequestError(f"steps: got {show(steps)}, expected a number greater than 0")
+    if not isinstance(budget, str):
+        raise RequestError(f"budget: got {show(budget)}, expected text, as 30s or 2.5TFLOP")
+    if steps and budget:
+        raise RequestError("steps and budget: a budget decides the steps; give one of them")
+    try:
+        Budget.parse(budget)
+    except ConfigError as error:
+        raise RequestError(str(error)) from error
+    return RetrainRequested(at=at, cause="operator", method=method, steps=steps, budget=budget)
+
+
+def _known(body: dict[str, Any], versions: Sequence[int]) -> int:
+    version = body.get("version")
+    if type(version) is not int or version not in versions:
+        raise RequestError(
+            f"version: no version {show(version)}; stored versions are {list(versions)}", 404
+        )
+    return version
