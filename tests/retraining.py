@@ -1,8 +1,9 @@
-"""A small world for retraining tests: two classes in the plane whose border turns."""
+"""Small worlds for retraining tests: in the plane, where what matters turns by a right angle."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from undrift.events import DriftKind
 from undrift.records import Labels, Predictions, Reference
+from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
 from undrift.train.scoring import score
@@ -19,16 +21,19 @@ SETTINGS = TrainSettings(steps=150, batch_size=32, learning_rate=1e-2)
 CHANGE = 200
 
 
-def network(seed: int = 0) -> nn.Module:
+def network(seed: int = 0, outputs: int = 2) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2)
+        nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, outputs)
     )
 
 
-def rows(n: int, *, turned: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def rows(
+    n: int, *, turned: bool, seed: int, numbers: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     x = np.random.default_rng(seed).normal(size=(n, 2)).astype(np.float32)
-    return x, (x[:, 1 if turned else 0] > 0).astype(np.int64)
+    told = x[:, 1 if turned else 0]
+    return x, told if numbers else (told > 0).astype(np.int64)
 
 
 def predictions(x: np.ndarray, first_row: int = 0) -> Predictions:
@@ -49,40 +54,45 @@ def labels(y: np.ndarray) -> Labels:
 
 
 def reference_of(model: nn.Module, x: np.ndarray, y: np.ndarray) -> Reference:
-    output, embedding = score(model, x)
+    output, embedding = score(model, x, objective=objective_for(y))
     return Reference(x, y, embedding, output, np.ones(len(y), dtype=bool))
 
 
 @dataclass(frozen=True)
 class World:
-    """A model trained on the old border, and a stream whose border turned at row 200."""
+    """A model trained on the old world, and a stream whose world turned at row 200."""
 
     model: nn.Module
     state: dict[str, torch.Tensor]
     pool: Pool
     reference: Reference
+    numbers: bool = False
 
     def accuracy(self, state: dict[str, torch.Tensor], *, turned: bool) -> float:
+        """Accuracy, or R2 where targets are numbers."""
         self.model.load_state_dict(state)
-        x, y = rows(1000, turned=turned, seed=99)
-        return float((score(self.model, x)[0].argmax(axis=1) == y).mean())
+        x, y = rows(1000, turned=turned, seed=99, numbers=self.numbers)
+        objective = objective_for(y)
+        return objective.quality(score(self.model, x, objective=objective)[0], y)
 
 
-def world() -> World:
-    model = network()
-    x, y = rows(1000, turned=False, seed=1)
+def world(*, numbers: bool = False) -> World:
+    model = network(outputs=1 if numbers else 2)
+    draw = partial(rows, numbers=numbers)
+    x, y = draw(1000, turned=False, seed=1)
+    losses = objective_for(y).losses
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(100):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(torch.as_tensor(x)), torch.as_tensor(y)).backward()
+        losses(model(torch.as_tensor(x)), torch.as_tensor(y)).mean().backward()
         optimizer.step()
-    reference = reference_of(model, *rows(200, turned=False, seed=2))
-    calm, calm_y = rows(CHANGE, turned=False, seed=3)
-    new, new_y = rows(500, turned=True, seed=4)
+    reference = reference_of(model, *draw(200, turned=False, seed=2))
+    calm, calm_y = draw(CHANGE, turned=False, seed=3)
+    new, new_y = draw(500, turned=True, seed=4)
     stream, truth = np.concatenate([calm, new]), np.concatenate([calm_y, new_y])
     pool = Pool.build(predictions(stream), labels(truth), reference, 20_000)
     state = {name: t.clone() for name, t in model.state_dict().items()}
-    return World(model, state, pool, reference)
+    return World(model, state, pool, reference, numbers)
 
 
 def plan(method: str = "bandit", kind: DriftKind = DriftKind.CONCEPT, seed: int = 5) -> RetrainPlan:

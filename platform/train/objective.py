@@ -38,8 +38,12 @@ class Objective(Protocol):
     def residual(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the gradient (n, c) of each row's loss with respect to its output."""
 
-    def draw(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Draw a target (n,) or (n, c) for each row, as the model itself believes it to be."""
+    def fisher_direction(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Draw vectors (n, c) whose outer products are on average each row's Fisher information.
+
+        It is that of the output, for answers that come from the model itself. Random signs vary
+        less than drawn answers: a confident model would hardly ever draw another than its own.
+        """
 
     def answers(self, output: torch.Tensor) -> torch.Tensor:
         """Return what is served for an output (n, c)."""
@@ -91,9 +95,11 @@ class Classification:
         """Return probabilities minus the true class, one-hot (n, c)."""
         return output.softmax(dim=1) - F.one_hot(target, output.shape[1]).to(output.dtype)
 
-    def draw(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Draw a class (n,) for each row by its probabilities."""
-        return torch.multinomial(output.softmax(dim=1), 1, generator=generator)[:, 0]
+    def fisher_direction(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Sum, with random signs, each class's gradient times the root of its probability."""
+        chance = output.softmax(dim=1)
+        signed = _signs(output, generator) * chance.sqrt()
+        return signed - chance * signed.sum(dim=1, keepdim=True)
 
     def answers(self, output: torch.Tensor) -> torch.Tensor:
         """Return class probabilities (n, c)."""
@@ -136,8 +142,8 @@ class Regression:
         wide = y.shape[1] if y.ndim > 1 else 1
         if wide != head.out_features:
             raise TrainingError(
-                f"the pool has {wide} target{'s' if wide > 1 else ''} per row, but the model's "
-                f"head has {head.out_features} outputs"
+                f"targets per row of the pool: {wide}; outputs of the model's head: "
+                f"{head.out_features}; make them equal"
             )
         if not np.isfinite(y).all():
             row = int(np.flatnonzero(~np.isfinite(y.reshape(len(y), -1)).all(axis=1))[0])
@@ -151,9 +157,9 @@ class Regression:
         """Return output minus target (n, c)."""
         return output - target.reshape(output.shape).to(output.dtype)
 
-    def draw(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Draw a target (n, c) for each row: half the squared error means unit variance."""
-        return output + torch.randn(output.shape, generator=generator, device=output.device)
+    def fisher_direction(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Draw random signs: half the squared error stands for a normal of unit variance."""
+        return _signs(output, generator)
 
     def answers(self, output: torch.Tensor) -> torch.Tensor:
         """Return the output itself."""
@@ -182,6 +188,11 @@ class Regression:
     def chance(self, outputs: int) -> float:  # noqa: ARG002
         """Return 0: the mean of the targets explains nothing."""
         return 0.0
+
+
+def _signs(output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    drawn = torch.randint(0, 2, output.shape, generator=generator, device=output.device)
+    return (2 * drawn - 1).to(output.dtype)
 
 
 def objective_for(y: TargetArray) -> Objective:

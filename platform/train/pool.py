@@ -10,10 +10,18 @@ from numpy.typing import NDArray
 
 from undrift.errors import TrainingError
 from undrift.events import DriftKind
-from undrift.records import FloatArray, IntArray, Labels, Predictions, Reference, TimeArray
+from undrift.records import (
+    FloatArray,
+    IntArray,
+    Labels,
+    Predictions,
+    Reference,
+    TargetArray,
+    TimeArray,
+)
 from undrift.train.density import density_ratio
 from undrift.train.settings import TrainSettings
-from undrift.train.strata import stratify
+from undrift.train.strata import by_target, stratify
 
 Index = NDArray[np.intp]
 
@@ -31,7 +39,7 @@ class Pool:
 
     Attributes:
         x: (n, *input_shape) inputs.
-        y: (n,) class index.
+        y: (n,) class index, or (n,) or (n, c) targets of a regression.
         row: (n,) row number; -1 for rows of the base version's reference.
         at: (n,) time of the answer, Unix seconds; 0 for reference rows.
         newest: (m, *input_shape) the newest inputs, labelled or not.
@@ -39,7 +47,7 @@ class Pool:
     """
 
     x: FloatArray
-    y: IntArray
+    y: TargetArray
     row: IntArray
     at: TimeArray
     newest: FloatArray
@@ -73,17 +81,20 @@ class Pool:
             >>> pool = Pool.build(p, Labels(("b", "b"), np.array([1, 0]), np.zeros(2)), r, 100)
             >>> pool.row.tolist(), pool.y.tolist()
             ([-1, 1], [1, 1])
+
+        Raises:
+            TrainingError: Labels and reference have targets of different kinds.
         """
         first: dict[str, int] = {}
-        for name, label in zip(labels.ids, labels.label.tolist(), strict=True):
-            first.setdefault(name, label)
+        for i, name in enumerate(labels.ids):
+            first.setdefault(name, i)
         found = [i for i, name in enumerate(predictions.ids) if name in first][-max_rows:]
         index = np.array(found, dtype=np.intp)
-        y = np.array([first[predictions.ids[i]] for i in found], dtype=np.int64)
+        told = np.array([first[predictions.ids[i]] for i in found], dtype=np.intp)
         n_reference = len(reference)
         return Pool(
             x=np.concatenate([reference.x, predictions.x[index]]),
-            y=np.concatenate([reference.y, y]),
+            y=_joined(reference.y, labels.label[told]),
             row=np.concatenate(
                 [np.full(n_reference, REFERENCE_ROW, dtype=np.int64), predictions.row[index]]
             ),
@@ -91,6 +102,21 @@ class Pool:
             newest=predictions.x[-_NEWEST:],
             newest_row=predictions.row[-_NEWEST:],
         )
+
+
+def _joined(reference: TargetArray, labels: TargetArray) -> TargetArray:
+    """Return targets of the reference and of live rows, all classes or all numbers."""
+    if reference.shape[1:] != labels.shape[1:]:
+        raise TrainingError(
+            f"labels have shape {list(labels.shape[1:])} per row, but those of the base version's "
+            f"reference {list(reference.shape[1:])}; hand in the same number of targets"
+        )
+    if np.issubdtype(reference.dtype, np.integer) and not np.issubdtype(labels.dtype, np.integer):
+        raise TrainingError(
+            "labels are numbers, but the base version's reference has classes; hand in class "
+            "indices, or make a reference with numbers"
+        )
+    return np.concatenate([reference, labels.astype(reference.dtype)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,34 +177,28 @@ def choose(
         seed: Seed of every subsampling.
 
     Raises:
-        TrainingError: Too few rows, or only one class, to train on; or none to judge with.
+        TrainingError: Too few rows, or only one target, to train on; or none to judge with.
     """
     rng = np.random.default_rng(seed)
     kept_out = held_out(pool)
     live = pool.row != REFERENCE_ROW
     recent = live & (pool.row >= regime_start)
-    weight = _trust(pool, kind, recent, pool.newest[pool.newest_row >= regime_start], seed)
     index = np.flatnonzero(~kept_out)
+    by_regime = kind in (DriftKind.CONCEPT, DriftKind.BOTH)
+    _check_count(int(recent[index].sum()) if by_regime else len(index), by_regime, settings)
+    validation = _validation(live & kept_out, recent)
+    retention = np.setdiff1d(np.flatnonzero(~recent & kept_out), validation)
+    if len(retention) > _JUDGED:
+        retention = np.sort(rng.choice(retention, _JUDGED, replace=False))
+    weight = _trust(pool, kind, recent, pool.newest[pool.newest_row >= regime_start], seed)
     if kind is DriftKind.BOTH:
         # A resemblance of inputs says nothing about labels, which moved as well: a fixed share.
         share = settings.retention_share
         old = index[~recent[index]]
         mass = share / (1.0 - share) * recent[index].sum()
         weight[old] *= mass / max(weight[old].sum(), 1e-9)
-    _check(pool, kind, index, weight, recent, settings.batch_size)
-    recent_out = np.flatnonzero(recent & kept_out)
-    if len(recent_out) < _MIN_JUDGED:
-        recent_out = np.flatnonzero(live & kept_out)[-_MIN_JUDGED:]
-    validation = recent_out[-_JUDGED:]
-    if not len(validation):
-        raise TrainingError(
-            f"no labelled row is left to judge a candidate on: only {int(live.sum())} rows are "
-            "labelled; wait for more labels"
-        )
-    retention = np.setdiff1d(np.flatnonzero(~recent & kept_out), validation)
-    if len(retention) > _JUDGED:
-        retention = np.sort(rng.choice(retention, _JUDGED, replace=False))
-    stratum, names = stratify(pool.row[index], pool.y[index], recent[index])
+    _check_targets(pool.y[index[weight[index] > 0.0]], by_regime)
+    stratum, names = stratify(pool.row[index], by_target(pool.y[index]), recent[index])
     return Chosen(
         index=index,
         weight=weight[index],
@@ -211,26 +231,30 @@ def _trust(
     return trust
 
 
-def _check(
-    pool: Pool,
-    kind: DriftKind,
-    index: Index,
-    weight: NDArray[np.float64],
-    recent: NDArray[np.bool_],
-    batch_size: int,
-) -> None:
-    by_regime = kind in (DriftKind.CONCEPT, DriftKind.BOTH)
-    trusted = index[weight[index] > 0.0]
-    counted = index[recent[index]] if by_regime else trusted
-    what = "of the new regime " if by_regime else ""
-    if len(counted) < batch_size:
+def _check_count(rows: int, by_regime: bool, settings: TrainSettings) -> None:
+    if rows < settings.batch_size:
+        what = "of the new regime " if by_regime else ""
         raise TrainingError(
-            f"only {len(counted)} labelled rows {what}are there to train on, fewer than one batch "
-            f"of {batch_size}; wait for more labels or lower train.batch_size"
+            f"only {rows} labelled rows {what}are there to train on, fewer than one batch of "
+            f"{settings.batch_size}; wait for more labels or lower train.batch_size"
         )
-    classes = np.unique(pool.y[trusted])
-    if len(classes) < 2:
+
+
+def _check_targets(y: TargetArray, by_regime: bool) -> None:
+    if (y == y[0]).all():
+        what = "of the new regime " if by_regime else ""
+        one = "class" if np.issubdtype(y.dtype, np.integer) else "target"
         raise TrainingError(
-            f"all {len(trusted)} labelled rows {what}are of class {classes[0]}; a classifier "
-            "cannot be trained on one class"
+            f"all {len(y)} labelled rows {what}are of {one} {y[0]}; a model cannot be trained on "
+            f"one {one}"
         )
+
+
+def _validation(kept_out: NDArray[np.bool_], recent: NDArray[np.bool_]) -> Index:
+    """Return the newest held-out live rows, of the regime if that has enough of them."""
+    rows = np.flatnonzero(kept_out & recent)
+    if len(rows) < _MIN_JUDGED:
+        rows = np.flatnonzero(kept_out)[-_MIN_JUDGED:]
+    if not len(rows):
+        raise TrainingError("no labelled row is left to judge a candidate on; wait for more labels")
+    return rows[-_JUDGED:]

@@ -117,6 +117,9 @@ class _Run:
         load_weights(model, base_state)
         model.to(device)
         torch.manual_seed(plan.seed)  # dropout and the like
+        _, head = find_head(model)
+        objective = objective_for(pool.y)
+        objective.check(pool.y, head)
         chosen = choose(
             pool,
             kind=plan.kind,
@@ -124,10 +127,7 @@ class _Run:
             settings=settings,
             seed=plan.seed,
         )
-        _, head = find_head(model)
         x, y = torch.as_tensor(pool.x, device=device), torch.as_tensor(pool.y, device=device)
-        objective = objective_for(pool.y)
-        objective.check(pool.y, head)
         share = old_share(plan.kind, settings.retention_share)
         guide = Guide(x, y, chosen, objective, old_share=share, seed=plan.seed)
         blocks = Blocks(model, x[:2])

@@ -12,7 +12,7 @@ from undrift.records import Labels
 from undrift.train.density import density_ratio
 from undrift.train.pool import Chosen, Pool, choose, held_out
 from undrift.train.settings import TrainSettings
-from undrift.train.strata import stratify
+from undrift.train.strata import by_target, stratify
 
 X, Y = rows(600, turned=False, seed=1)
 REFERENCE = reference_of(network(), *rows(100, turned=False, seed=2))
@@ -179,7 +179,7 @@ def test_strata_are_bounded_and_never_mix_reference_old_and_new() -> None:
     rng = np.random.default_rng(3)
     row = np.concatenate([np.full(500, -1), np.arange(5000)])
     recent = row >= 3000
-    stratum, names = stratify(row, rng.integers(0, 40, len(row)), recent)
+    stratum, names = stratify(row, by_target(rng.integers(0, 40, len(row))), recent)
     assert len(names) <= 64
     assert set(stratum) == set(range(len(names)))
     part = np.where(row < 0, 0, 1 + recent)
@@ -188,6 +188,6 @@ def test_strata_are_bounded_and_never_mix_reference_old_and_new() -> None:
 
 def test_rare_classes_share_a_stratum() -> None:
     y = np.array([0] * 40 + [1] * 5 + [2] * 6)
-    stratum, names = stratify(np.arange(51), y, np.ones(51, dtype=bool))
+    stratum, names = stratify(np.arange(51), by_target(y), np.ones(51, dtype=bool))
     assert len(names) == 2
     assert len(set(stratum[y > 0])) == 1
