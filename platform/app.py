@@ -10,21 +10,26 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from undrift import cluster
 from undrift.client import Client
-from undrift.config import Config
+from undrift.config import CONFIG_NAME, Config, load_config, parse_config
 from undrift.errors import PlatformError, UndriftError
 from undrift.records import Reference
 from undrift.runfile import RunFile
+from undrift.section import Section
 
 READY_TIMEOUT_S = 180.0
 FIRST_RUN = "initial"
+ROLES = ("controller", "monitor", "trainer")
+RETIRE_TIMEOUT_S = 30.0
 
 Say = Callable[[str], None]
 
@@ -125,7 +130,7 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
             interrupt.check()
             yield handle
             say("stopping")
-            _settle(handle)
+            _settle(handle.actors)
         finally:
             cluster.stop(folder)
     finally:
@@ -168,41 +173,103 @@ def prepare_state(config: Config) -> None:
     )
 
 
+class BuildArgs(Section):
+    """The ``args`` of the application in Serve's configuration."""
+
+    config: Path | dict[str, Any]
+    """The YAML file, or what it would say."""
+
+    folder: Path = Path()
+    """Where relative paths start and the model is imported from, if `config` is no file."""
+
+    set: tuple[str, ...] = ()
+    """What to set instead, each as `section.key=value`."""
+
+    control: dict[str, float] = Field(default_factory=dict)
+    """Ray resources that each of the three actors of the control plane reserves, to place it."""
+
+    def load(self) -> Config:
+        """Return the configuration."""
+        if isinstance(self.config, Path):
+            return load_config(self.config, self.set)
+        return parse_config(self.config, self.folder.absolute() / CONFIG_NAME, self.set)
+
+
+def build(args: dict[str, Any]) -> Any:
+    """Return the whole platform as one Serve application, for ``serve deploy`` and RayService.
+
+    Ray Serve calls it again when its arguments change. The actors are then replaced; the new ones
+    take up where the state says that the old ones were.
+
+    Args:
+        args: The fields of `BuildArgs`.
+
+    Raises:
+        UndriftError: Something is wrong with the input, or another platform runs on the state.
+    """
+    from undrift.serve.deployment import LOOPBACK
+
+    wanted = BuildArgs.model_validate(args)
+    config = wanted.load()
+    runfile = RunFile(config.state)
+    runfile.check_free()
+    prepare_state(config)
+    actors = _start_actors(config, wanted.control)
+    loopback = config.serve.host in LOOPBACK
+    return _bind(config, actors, runfile.token(create=True), loopback_only=loopback)
+
+
 def _place(config: Config, token: str, interrupt: Interrupt) -> Handle:
-    """Create the actors and the Serve application."""
+    """Create the actors and run the Serve application."""
+    from undrift.serve.deployment import LOOPBACK
+
+    actors = _start_actors(config, {})
+    _run_application(
+        _bind(config, actors, token, loopback_only=True), f"undrift-{config.model.name}"
+    )
+    host = config.serve.host if config.serve.host in LOOPBACK else "127.0.0.1"
+    return Handle(f"http://{host}:{config.serve.port}", token, actors, interrupt)
+
+
+def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]:
+    """Create the three actors of the control plane, instead of those that there may be."""
     import ray
-    from ray.serve.config import BackpressureConfig
 
     from undrift.controller import ControllerActor
     from undrift.monitor.actor import MonitorActor
-    from undrift.serve.deployment import LOOPBACK, ModelReplica, ReplicaConfig
     from undrift.train.session import TrainerActor
 
-    name = config.model.name
+    _retire(config.model.name)
 
     def actor(role: str, cls: type, *args: Any) -> Any:
         return (
             ray.remote(cls)
             .options(
-                name=f"{name}:{role}",
+                name=_actor_name(config.model.name, role),
                 namespace=cluster.NAMESPACE,
                 lifetime="detached",
                 num_cpus=0,
+                resources=resources,
                 max_restarts=-1,
                 max_concurrency=1000,
             )
             .remote(*args)
         )
 
-    folder = config.folder
-    names = config.model.class_names
-    monitor = actor("monitor", MonitorActor, config.state, config.monitor, 1, names)
-    reference_rows = config.monitor.min_reference_rows
-    trainer = actor(
-        "trainer", TrainerActor, config.state, config.train, config.model, folder, reference_rows
-    )
+    state, names = config.state, config.model.class_names
+    monitor = actor("monitor", MonitorActor, state, config.monitor, 1, names)
+    rows = config.monitor.min_reference_rows
+    trainer = actor("trainer", TrainerActor, state, config.train, config.model, config.folder, rows)
     controller = actor("controller", ControllerActor, config, monitor, trainer)
-    loopback = config.serve.host in LOOPBACK
+    return {"controller": controller, "monitor": monitor, "trainer": trainer}
+
+
+def _bind(config: Config, actors: dict[str, Any], token: str, *, loopback_only: bool) -> Any:
+    """Return the Serve application of the replicas."""
+    from ray.serve.config import BackpressureConfig
+
+    from undrift.serve.deployment import ModelReplica, ReplicaConfig
+
     replica: Any = ModelReplica  # a class to the type checker, a Serve deployment at run time
     deployment = replica.options(
         num_replicas=config.serve.replicas,
@@ -213,13 +280,34 @@ def _place(config: Config, token: str, interrupt: Interrupt) -> Handle:
         health_check_period_s=2,
         graceful_shutdown_timeout_s=2,
     )
-    application = deployment.bind(
-        ReplicaConfig(config, folder, token, loopback_only=True), controller, monitor
-    )
-    _run_application(application, f"undrift-{name}")
-    host = config.serve.host if loopback else "127.0.0.1"
-    actors = {"controller": controller, "monitor": monitor, "trainer": trainer}
-    return Handle(f"http://{host}:{config.serve.port}", token, actors, interrupt)
+    given = ReplicaConfig(config, config.folder, token, loopback_only)
+    return deployment.bind(given, actors["controller"], actors["monitor"])
+
+
+def _retire(model: str) -> None:
+    """End the actors that an earlier build left; the monitor first makes durable what it holds."""
+    import ray
+
+    found = {}
+    for role in ROLES:
+        with suppress(ValueError):  # there is none
+            found[role] = ray.get_actor(_actor_name(model, role), namespace=cluster.NAMESPACE)
+    if "controller" in found:
+        ray.kill(found["controller"])
+    _settle(found)
+    for actor in found.values():
+        ray.kill(actor)
+    deadline = time.monotonic() + RETIRE_TIMEOUT_S
+    for role in found:
+        with suppress(ValueError):
+            while ray.get_actor(_actor_name(model, role), namespace=cluster.NAMESPACE):
+                if time.monotonic() > deadline:
+                    raise PlatformError(f"the {role} of {model} does not end")
+                time.sleep(0.05)
+
+
+def _actor_name(model: str, role: str) -> str:
+    return f"{model}:{role}"
 
 
 def _run_application(application: Any, name: str) -> None:
@@ -266,9 +354,11 @@ def _check_alive(handle: Handle) -> None:
             raise PlatformError(f"the {role} did not start: {cause}") from error
 
 
-def _settle(handle: Handle) -> None:
+def _settle(actors: dict[str, Any]) -> None:
     """Let the monitor make durable what it holds, and end a training session."""
     import ray
 
-    calls = [handle.actors["monitor"].drain.remote(), handle.actors["trainer"].stop.remote()]
-    ray.wait(calls, num_returns=len(calls), timeout=10)
+    calls = [actors["monitor"].drain.remote()] if "monitor" in actors else []
+    calls += [actors["trainer"].stop.remote()] if "trainer" in actors else []
+    if calls:
+        ray.wait(calls, num_returns=len(calls), timeout=10)

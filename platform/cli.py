@@ -35,6 +35,7 @@ from undrift.client import Client
 from undrift.config import Config, config_schema, find_config, load_config
 from undrift.detached import last_line, start_detached
 from undrift.errors import PlatformError, UndriftError
+from undrift.k8s.commands import app as k8s_app
 from undrift.runfile import RunFile
 
 TEMPLATES = Path(__file__).parent / "starter"
@@ -65,6 +66,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Check the configuration, or describe it.")
 app.add_typer(config_app, name="config")
+app.add_typer(k8s_app, name="k8s")
 
 ConfigOption = Annotated[
     Path | None,

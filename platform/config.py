@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, Valida
 from pydantic.fields import FieldInfo
 
 from undrift.errors import ConfigError
+from undrift.k8s.settings import KubernetesSettings
 from undrift.monitor.settings import MonitorSettings
 from undrift.section import Section
 from undrift.serve.settings import ServeSettings
@@ -116,6 +117,9 @@ class Config(Section):
     lifecycle: LifecycleSettings = LifecycleSettings()
     """When to act."""
 
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    """Where and how `undrift k8s` deploys."""
+
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     @property
@@ -157,6 +161,15 @@ def load_config(path: Path | None = None, changes: Sequence[str] = ()) -> Config
         ConfigError: The file is missing, is not YAML, or has problems; the text lists them all.
     """
     path = find_config(path)
+    return parse_config(read_config(path), path, changes)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what a YAML file says, unchecked.
+
+    Raises:
+        ConfigError: The file is not a YAML mapping.
+    """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -167,8 +180,21 @@ def load_config(path: Path | None = None, changes: Sequence[str] = ()) -> Config
         raise ConfigError(f"{path.name}: not a YAML file: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path.name}: expected a mapping with the keys {_names(Config)}")
-    for change in changes:
-        _set(data, change)
+    return data
+
+
+def parse_config(data: Mapping[str, Any], path: Path, changes: Sequence[str] = ()) -> Config:
+    """Check a configuration; relative paths in it start at the folder of ``path``.
+
+    Args:
+        data: What the YAML says.
+        path: The YAML file, or where it would lie.
+        changes: What to set instead, each as ``section.key=value``, the value in YAML.
+
+    Raises:
+        ConfigError: It has problems; the text lists them all.
+    """
+    data = changed(data, changes)
     try:
         config = Config.model_validate(data, context={"folder": path.parent})
     except ValidationError as error:
@@ -177,11 +203,19 @@ def load_config(path: Path | None = None, changes: Sequence[str] = ()) -> Config
     return config
 
 
+def changed(data: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Return what the YAML would say with ``changes``, each as ``section.key=value``."""
+    result = dict(data)
+    for change in changes:
+        _set(result, change)
+    return result
+
+
 def _set(data: dict[str, Any], change: str) -> None:
-    """Set one key of a section, as ``monitor.rows_per_false_drift=20000`` asks."""
+    """Set one key, as ``monitor.rows_per_false_drift=20000`` or ``state=elsewhere`` asks."""
     name, equals, text = change.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not (equals and dot and section and key):
+    *sections, key = name.strip().split(".")
+    if not (equals and key and all(sections)):
         raise ConfigError(
             f"{change!r}: expected section.key=value, as monitor.rows_per_false_drift=20000"
         )
@@ -189,8 +223,13 @@ def _set(data: dict[str, Any], change: str) -> None:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise ConfigError(f"{change!r}: the value is not YAML") from None
-    values = data.get(section) or {}
-    data[section] = {**values, key: value} if isinstance(values, dict) else values
+    for section in sections:
+        inner = data.get(section) or {}
+        if not isinstance(inner, dict):
+            return  # the check of the whole tells what is wrong with it
+        data[section] = dict(inner)
+        data = data[section]
+    data[key] = value
 
 
 def config_schema() -> dict[str, Any]:

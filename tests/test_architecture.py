@@ -18,7 +18,7 @@ MAX_LINES = 400
 
 SHARED = {"errors", "section", "records", "events", "model"}
 ON_DISK = {"checkpoints", "store", "journal", "config"}
-SECTIONS = {"serve.settings", "monitor.settings", "train.settings"}
+SECTIONS = {"serve.settings", "monitor.settings", "train.settings", "k8s.settings"}
 HEADS = {"cli", "app", "controller", "demo"}
 
 # What each part may import of ours, as prefixes; a new loose module needs a row here.
@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"store", "train"}
     | SHARED,
     "haproxy": {"errors", "runfile"},
+    "k8s": {"k8s", "config", "cli_views"} | SHARED,
     "cluster": {"errors", "haproxy", "serve.settings", "train.environment"},
 }
 
@@ -179,7 +180,7 @@ def test_import_platform_is_the_standard_library() -> None:
 
 def test_every_package_is_listed_for_installation() -> None:
     found = {module for module, path in SOURCES.items() if path.name == "__init__.py"}
-    assert {"undrift"} | found == set(PROJECT["tool"]["setuptools"]["packages"])
+    assert {"undrift", "undrift.kuberay"} | found == set(PROJECT["tool"]["setuptools"]["packages"])
 
 
 def test_ray_cannot_start_in_a_unit_test() -> None:

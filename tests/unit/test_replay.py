@@ -139,7 +139,8 @@ def test_recording_without_rows_is_refused(folder: Path) -> None:
     [
         (("--set", "monitor.rows_per_drift=5"), "monitor.rows_per_drift: unknown key; did you"),
         (("--set", "monitor.rows_per_false_drift=5"), "greater than or equal to 100"),
-        (("--set", "rows=5"), "expected section.key=value"),
+        (("--set", "=5"), "expected section.key=value"),
+        (("--set", "rows=5"), "rows: unknown key"),
         (("--set", "monitor.seed=[1"), "the value is not YAML"),
         (("--label", "y"), "--label goes with --data"),
         (("--retrain",), "--retrain goes with --data"),

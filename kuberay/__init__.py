@@ -1,0 +1,1 @@
+"""Kubernetes manifests, as data: a Kustomize base and its overlays; see docs/kubernetes.md."""

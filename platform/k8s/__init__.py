@@ -1,0 +1,1 @@
+"""Kubernetes: manifests from the one YAML, and what is done with them in a cluster."""
