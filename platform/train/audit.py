@@ -89,7 +89,10 @@ def _mean_of_the_others(log: Log, n_arms: int) -> NDArray[np.float64]:
     """Return (n, n_arms) mean reward of each arm over the other rows; over all of them if none."""
     own = np.eye(n_arms)[log.arms]
     count, total = own.sum(axis=0) - own, own.T @ log.rewards - own * log.rewards[:, None]
-    return np.where(count > 0, total / np.maximum(count, 1.0), log.rewards.mean())
+    mean: NDArray[np.float64] = np.where(
+        count > 0, total / np.maximum(count, 1.0), log.rewards.mean()
+    )
+    return mean
 
 
 def report(manifest: Mapping[str, Any], log: Columns) -> dict[str, Any]:
