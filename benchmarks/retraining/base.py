@@ -60,9 +60,9 @@ def base_state(task: Task, rows: Rows, seed: int, path: Path) -> dict[str, torch
 def reference_rows(regime: Regime) -> tuple[Rows, Rows]:
     """Return rows of a regime that its model was not trained on: a reference, and the others.
 
-    The latter are what it is tested with. A fifth of the rows, at most 500, is the reference.
+    The latter are what it is tested with. A third of the rows, at most 500, is the reference.
     """
-    n = min(REFERENCE, len(regime.test) // 5)
+    n = min(REFERENCE, len(regime.test) // 3)
     test = regime.test
     return Rows(test.x[:n], test.y[:n]), Rows(test.x[n:], test.y[n:])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from benchmarks.retraining.base import base_state, reference, reference_rows, signalled
+from benchmarks.retraining.data import cifar10
+from benchmarks.retraining.sources import source_digest
 from benchmarks.retraining.tasks import TASKS, Regime, Rows, Source, Task
 from undrift.events import DriftKind
 from undrift.train.blocks import Blocks
@@ -102,6 +104,12 @@ class World:
         return Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
+def unpack(data_dir: Path, out: Path, tasks: Sequence[str]) -> None:
+    """Unpack what several processes would otherwise unpack at once."""
+    if any(name.startswith("cifar") for name in tasks):
+        cifar10(data_dir, "test", out)
+
+
 @lru_cache(maxsize=2)
 def world(name: str, seed: int, data_dir: Path, out: Path = OUT) -> World:
     """Return the world of a task and a seed; its base model is trained once and kept in ``out``."""
@@ -110,7 +118,8 @@ def world(name: str, seed: int, data_dir: Path, out: Path = OUT) -> World:
     known, test = reference_rows(regimes[0])
     ahead = test if regimes[0].ahead is regimes[0].test else regimes[0].ahead
     regimes = (Regime(regimes[0].train, test, ahead), *regimes[1:])
-    state = base_state(task, regimes[0].train, seed, out / "base" / f"{name}-{seed}.safetensors")
+    folder = out / "base" / source_digest("base")[:8]
+    state = base_state(task, regimes[0].train, seed, folder / f"{name}-{seed}.safetensors")
     model = task.net()
     model.load_state_dict(state)
     kind = signalled(model, reference(model, known), regimes[0].test, regimes[1].train)

@@ -1,0 +1,106 @@
+"""The plots of docs/retraining.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+
+from benchmarks.retraining.design import FULL, HEADLINE, OURS, SHARES
+from benchmarks.retraining.results import Results
+from benchmarks.retraining.rivals import METHODS as RIVALS
+from benchmarks.retraining.tasks import TASKS
+
+# Okabe and Ito's palette, safe for colour-blind readers; ours is black and thick.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#999999")
+MARKERS = "sD^vPX*<>ph"
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "svg.hashsalt": "undrift", "legend.frameon": False,
+}  # fmt: skip
+ROW = 4
+
+
+def draw(results: Results, folder: Path) -> None:
+    """Draw every plot into ``folder``."""
+    with mpl.rc_context(STYLE):
+        for name, figure in (("frontier", frontier(results)), ("forgetting", forgetting(results))):
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+def _grid(results: Results, height: float) -> tuple[Figure, list[Axes]]:
+    columns = min(ROW, len(results.tasks))
+    rows = -(-len(results.tasks) // columns)
+    figure = Figure(figsize=(1.5 + 2.9 * columns, 0.4 + height * rows), layout="constrained")
+    axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    for ax in axes[len(results.tasks) :]:
+        ax.set_visible(False)
+    for ax, task in zip(axes, results.tasks, strict=False):
+        ax.set_title(TASKS[task].title, fontsize=9)
+    return figure, axes
+
+
+def style(results: Results, method: str) -> dict[str, object]:
+    """Return how a method's line looks; rivals' own implementations are dashed."""
+    if method == OURS:
+        return {"color": "black", "marker": "o", "linewidth": 2.8, "zorder": 5}
+    others = [name for name in results.methods if name != OURS]
+    place = others.index(method)
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": "--" if method in RIVALS else "-",
+        "linewidth": 1.0,
+        "markersize": 4,
+    }
+
+
+def frontier(results: Results) -> Figure:
+    """Draw accuracy against the share of a full retrain's operations."""
+    figure, axes = _grid(results, 2.8)
+    for ax, task in zip(axes, results.tasks, strict=False):
+        lows = []
+        for method in reversed(results.methods):
+            values = [100 * results.median(task, method, share, "mean") for share in SHARES]
+            lows.append(min(values))
+            ax.plot(SHARES, values, label=method, **style(results, method))  # type: ignore[arg-type]
+        whole = 100 * results.median(task, FULL, 1.0, "mean")
+        ax.axhline(whole, color="#666666", linewidth=0.8, linestyle=":")
+        ax.text(0.05, whole, "full retrain", va="bottom", fontsize=7, color="#666666")
+        ax.set(xscale="log")
+        ax.xaxis.set_major_locator(FixedLocator(SHARES))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        ax.grid(alpha=0.25)
+    for ax in axes[::ROW]:
+        ax.set_ylabel("accuracy, mean of new and old, %")
+    figure.supxlabel("share of a full retrain's operations", fontsize=9)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles[::-1], names[::-1], loc="outside right center")
+    return figure
+
+
+def forgetting(results: Results) -> Figure:
+    """Draw what each method forgets at the headline share."""
+    figure, axes = _grid(results, 0.6 + 0.19 * len(results.methods))
+    names = list(reversed(results.methods))
+    for i, (ax, task) in enumerate(zip(axes, results.tasks, strict=False)):
+        values = [100 * results.values(task, m, HEADLINE, "forgetting") for m in names]
+        middle = np.array([np.median(v) for v in values])
+        error = [middle - [v.min() for v in values], [v.max() for v in values] - middle]
+        colours = ["black" if m == OURS else "#9ecae1" if m in RIVALS else "#bbbbbb" for m in names]
+        ax.barh(names, middle, xerr=error, color=colours, error_kw={"linewidth": 0.8})
+        ax.axvline(0.0, color="black", linewidth=0.6)
+        ax.tick_params(axis="y", labelsize=8)
+        if i % ROW:
+            ax.set_yticklabels([])
+        ax.grid(axis="x", alpha=0.25)
+    figure.supxlabel(
+        f"forgetting at {HEADLINE:.0%}, points of accuracy (bars: median; lines: range over seeds)",
+        fontsize=9,
+    )
+    return figure
