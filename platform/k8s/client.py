@@ -20,6 +20,7 @@ from undrift.k8s.manifests import Manifest
 from undrift.k8s.render import SECRETS, SERVICE
 
 FIELD_MANAGER = "undrift"
+TIMEOUT_S = 60.0
 LABEL = "app.kubernetes.io/name"
 STATE_CLAIMS = ("undrift-state", "data-undrift-redis-0")
 KEPT = ("PriorityClass", "PersistentVolumeClaim")
@@ -40,7 +41,8 @@ class Deployment:
     def __init__(self, namespace: str | None = None) -> None:
         with _explained():
             found = KubeConfig.from_env().get()
-            self._client = Client(found, namespace, field_manager=FIELD_MANAGER)
+            timeout = httpx2.Timeout(TIMEOUT_S)
+            self._client = Client(found, namespace, timeout, field_manager=FIELD_MANAGER)
         self.namespace: str = self._client.namespace
 
     def __enter__(self) -> Deployment:
@@ -76,7 +78,7 @@ class Deployment:
         with _explained():
             service = self._client.get(RayService, SERVICE)
             pods = list(self._client.list(Pod, labels={LABEL: ["undrift", "undrift-redis"]}))
-        status: dict[str, Any] = dict(service.to_dict().get("status") or {})
+        status: Any = service.status or {}
         active = status.get("activeServiceStatus") or {}
         pending = status.get("pendingServiceStatus") or {}
         running = active.get("applicationStatuses") or pending.get("applicationStatuses") or {}
