@@ -42,6 +42,7 @@ class MatchingSampler(TrustSampler):
         super().__init__(setup)
         self._setup = setup
         weight = setup.chosen.weight
+        self._trust = np.cumsum(weight)
         worth = round(weight.sum() ** 2 / (weight**2).sum())  # the effective sample size
         self._group = -(-worth // _GROUPS)
         self._count = worth // self._group * self._group

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from undrift.train.pool import Index
-from undrift.train.sampling import Batch, NewSampler
+from undrift.train.sampling import Batch, Deck, NewSampler
 from undrift.train.setup import Setup
 
 _CAPACITY = 500  # rows; the middle one of the three sizes that the DER++ paper compares
@@ -59,10 +62,20 @@ class ReplaySampler(NewSampler):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._memory = remembered(setup)
+        self._again = Deck(np.ones(max(1, len(self._memory))), self._rng)
 
     def draw(self, size: int) -> Batch:
         """Draw a batch of ``size`` rows."""
         if not len(self._memory):
             return super().draw(size)
-        again = self._memory[self._rng.integers(len(self._memory), size=size // 2)]
+        again = self._memory[self._again.deal(size // 2)]
         return Batch.of(np.concatenate([super().draw(size - size // 2).index, again]))
+
+    def state(self) -> dict[str, Any]:
+        """Return generator and decks."""
+        return {**super().state(), "again": self._again.state()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        super().load(state)
+        self._again.load(state["again"])

@@ -186,6 +186,7 @@ class _Run:
                     f"of {setup.meter.flops:.3g} FLOP and {setup.meter.seconds:.2g} s; raise it"
                 )
             return self._progress(math.nan)
+        self.sampler.end_round(self.step)
         mean_loss = torch.stack(losses).mean()
         buffers = [b for b in setup.model.buffers() if b.is_floating_point()]
         comm.mean_([mean_loss, *buffers])

@@ -47,8 +47,9 @@ class ReducibleLossSampler(Sampler):
         self._chance = weight / weight.sum()
         self._irreducible = setup.x.new_empty(0)
 
-    def _candidates(self, setup: Setup) -> Index:
-        return np.asarray(setup.chosen.index[setup.chosen.weight > 0.0])
+    def _candidates(self, setup: Setup) -> tuple[Index, NDArray[np.float64]]:
+        trusted = setup.chosen.weight > 0.0
+        return np.asarray(setup.chosen.index[trusted]), setup.chosen.weight[trusted]
 
     def _looked_at(self, size: int) -> int:
         return min(_CANDIDATES * size, len(self._index))
@@ -65,7 +66,7 @@ class ReducibleLossSampler(Sampler):
     def draw(self, size: int) -> Batch:
         """Draw a batch of ``size`` rows."""
         setup, count = self._setup, self._looked_at(size)
-        drawn = self._rng.choice(len(self._index), count, replace=False, p=self._chance)
+        drawn = self._deck.deal(count)
         rows = torch.as_tensor(self._index[drawn], device=setup.x.device)
         losses = setup.objective.losses(forward(setup, setup.x[rows])[0], setup.y[rows])
         reducible = losses - self._irreducible[torch.as_tensor(drawn, device=losses.device)]

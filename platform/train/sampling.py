@@ -62,8 +62,54 @@ class Choice(NamedTuple):
     reward: float
 
 
+class Deck:
+    """Deals rows as often as their weights say, and none again before its turn has come round.
+
+    With equal weights that is shuffling anew every epoch: no row is left out while others come
+    twice, which matters where there is compute for a few epochs only.
+
+    Args:
+        weight: (n,) weights of the rows; rows of weight 0 come when there is no other.
+        rng: Generator of the order.
+
+    Example:
+        >>> deck = Deck(np.ones(6), np.random.default_rng(0))
+        >>> sorted(np.concatenate([deck.deal(2) for _ in range(3)]).tolist())
+        [0, 1, 2, 3, 4, 5]
+
+    Reference:
+        Waldspurger, Weihl: Stride scheduling. MIT/LCS/TM-528, 1995; the jitter is ours.
+    """
+
+    def __init__(self, weight: NDArray[np.float64], rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._stride = 1.0 / np.maximum(weight / weight.max(), 1e-9)
+        self._due = self._stride * rng.random(len(weight))
+
+    def deal(self, size: int, among: Index | None = None) -> Index:
+        """Return the positions (size,) of the rows whose turn is next, of those in ``among``."""
+        parts: list[Index] = []
+        while size > 0:
+            due = self._due if among is None else self._due[among]
+            count = min(size, len(due))
+            first = np.argpartition(due, count - 1)[:count]
+            dealt: Index = first if among is None else among[first]
+            self._due[dealt] += self._stride[dealt] * self._rng.uniform(0.5, 1.5, count)
+            parts.append(dealt)
+            size -= count
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.intp)
+
+    def state(self) -> torch.Tensor:
+        """Return what `load` needs to go on identically, but for the generator."""
+        return torch.from_numpy(self._due.copy())
+
+    def load(self, due: torch.Tensor) -> None:
+        """Go on from `state`."""
+        self._due = due.numpy().copy()
+
+
 class Sampler:
-    """Draws rows uniformly, with replacement, from the candidates; the base of all samplers.
+    """Draws rows from the candidates, all alike; the base of all samplers.
 
     Attributes:
         log: Every choice of a bandit.
@@ -74,15 +120,17 @@ class Sampler:
 
     def __init__(self, setup: Setup) -> None:
         self.log: list[Choice] = []
-        self._index = self._candidates(setup)
+        self._index, weight = self._candidates(setup)
         self._rng = np.random.default_rng([setup.plan.seed, 1])
+        self._deck = Deck(weight, self._rng)
 
-    def _candidates(self, setup: Setup) -> Index:
-        return setup.chosen.index
+    def _candidates(self, setup: Setup) -> tuple[Index, NDArray[np.float64]]:
+        """Return the rows that may be drawn, and how often compared with each other."""
+        return setup.chosen.index, np.ones(len(setup.chosen.index))
 
     def draw(self, size: int) -> Batch:
         """Draw a batch of ``size`` rows."""
-        return Batch.of(self._index[self._rng.integers(len(self._index), size=size)])
+        return Batch.of(self._index[self._deck.deal(size)])
 
     def draw_flops(self, size: int) -> float:  # noqa: ARG002
         """Return the operations, over all workers, that the next `draw` itself costs."""
@@ -94,38 +142,41 @@ class Sampler:
     def learn(self, batch: Batch, seen: Seen) -> None:
         """Learn from what the model said of a batch."""
 
+    def end_round(self, step: int) -> None:
+        """Take note that a round is over, after so many steps of the whole run."""
+
     def state(self) -> dict[str, Any]:
-        """Return what `load` needs to go on identically, as plain values."""
-        return {"rng": self._rng.bit_generator.state, "log": list(map(tuple, self.log))}
+        """Return what `load` needs to go on identically, as tensors and plain values."""
+        return {
+            "rng": self._rng.bit_generator.state,
+            "deck": self._deck.state(),
+            "log": list(map(tuple, self.log)),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
         self._rng.bit_generator.state = state["rng"]
+        self._deck.load(state["deck"])
         self.log = [Choice(*choice) for choice in state["log"]]
 
 
 class NewSampler(Sampler):
-    """Draws uniformly from the new regime and nothing else."""
+    """Draws from the new regime and nothing else."""
 
-    def _candidates(self, setup: Setup) -> Index:
+    def _candidates(self, setup: Setup) -> tuple[Index, NDArray[np.float64]]:
         chosen = setup.chosen
         if not chosen.new.any():
             raise TrainingError(
                 f"no labelled row of the new regime; {setup.plan.method} has nothing to train on"
             )
-        return np.asarray(chosen.index[chosen.new])
+        return np.asarray(chosen.index[chosen.new]), np.ones(int(chosen.new.sum()))
 
 
 class TrustSampler(Sampler):
     """Draws rows by the trust that the kind of drift leaves in them."""
 
-    def __init__(self, setup: Setup) -> None:
-        super().__init__(setup)
-        self._trust = np.cumsum(setup.chosen.weight)
-
-    def draw(self, size: int) -> Batch:
-        """Draw a batch of ``size`` rows."""
-        return Batch.of(self._index[inverse(self._trust, self._rng.random(size))])
+    def _candidates(self, setup: Setup) -> tuple[Index, NDArray[np.float64]]:
+        return setup.chosen.index, setup.chosen.weight
 
 
 def inverse(cumulative: NDArray[np.float64], u: NDArray[np.float64]) -> Index:

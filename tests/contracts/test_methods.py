@@ -52,7 +52,7 @@ def test_the_new_regime_is_learnt(small_world: World, method: str, trained: Trai
     before = small_world.accuracy(small_world.state, turned=True)
     gained = small_world.accuracy(trained.result.state_dict, turned=True) - before
     # the others mix in rows whose labels are no longer true, or move few weights, by definition
-    assert gained > (0.3 if method in ("bandit", "finetune") else 0.05)
+    assert gained > (0.3 if method in ("bandit", "finetune") else 0.02)
 
 
 def test_same_plan_and_seed_give_the_same_weights(
