@@ -266,17 +266,14 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
 
 def _bind(config: Config, actors: dict[str, Any], token: str, *, loopback_only: bool) -> Any:
     """Return the Serve application of the replicas."""
-    from ray.serve.config import BackpressureConfig
-
     from undrift.serve.deployment import ModelReplica, ReplicaConfig
 
     replica: Any = ModelReplica  # a class to the type checker, a Serve deployment at run time
     deployment = replica.options(
-        num_replicas=config.serve.replicas,
+        **config.serve.scaling(),
         ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=config.serve.max_queued_requests,
-        max_queued_requests=config.serve.max_queued_requests,
-        backpressure_config=BackpressureConfig(retry_after_s=1),
+        max_ongoing_requests=100_000,  # the replica itself refuses what is too much
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
         health_check_period_s=2,
         graceful_shutdown_timeout_s=2,
     )

@@ -84,7 +84,7 @@ class ModelServer:
         if verb == "infer":
             request = parse_infer(body, "", self.SPEC, ServeSettings())
             output = np.tile(np.float32([0.1, 0.7, 0.2]), (len(request.x), 1))
-            return 200, encode_infer(request, output, self.SPEC, 4, "abc")
+            return 200, encode_infer(request, output, self.SPEC, 4, "abc")[0]
         if verb == "feedback":
             labels, rejected = parse_feedback(body, "", self.SPEC, ServeSettings(), now=1.0)
             return 200, json.dumps({"accepted": len(labels), "rejected": rejected}).encode()

@@ -1,31 +1,29 @@
-"""The Open Inference Protocol, V2, in JSON.
+"""The Open Inference Protocol, V2, in JSON and with its binary tensor data extension.
 
 Reference: https://github.com/kserve/open-inference-protocol, specification/protocol.
 """
 
 from __future__ import annotations
 
-import math
-from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from undrift.errors import ConfigError, RequestError
 from undrift.records import FloatArray
 from undrift.serve.body import check_id, check_keys, kind, new_id, parse_json, row_ids, show
 from undrift.serve.settings import ServeSettings
+from undrift.serve.tensors import DATATYPES, from_bytes, from_json, to_bytes
 
-_INTEGERS: dict[str, tuple[int, int]] = {
-    "BOOL": (0, 1),
-    **{f"UINT{b}": (0, 2**b - 1) for b in (8, 16, 32, 64)},
-    **{f"INT{b}": (-(2 ** (b - 1)), 2 ** (b - 1) - 1) for b in (8, 16, 32, 64)},
-}
-_FLOATS = ("FP16", "FP32", "FP64")
+JSON = "application/json"
+BINARY = "application/octet-stream"
+LENGTH_HEADER = "Inference-Header-Content-Length"
+"""Says how many bytes of a body are JSON, where tensors follow it as bytes."""
+
 _REQUEST_KEYS = {"id", "parameters", "inputs", "outputs"}
 _INPUT_KEYS = {"name", "shape", "datatype", "parameters", "data"}
 
@@ -74,11 +72,15 @@ class InferRequest:
         id: The caller's id, or a new UUIDv7.
         x: (n, *input_shape) input, finite.
         outputs: Names of the output tensors to answer with.
+        binary: Those of them to send as bytes.
+        timeout_s: The caller wants no answer later than this after the request; None: any time.
     """
 
     id: str
     x: FloatArray
     outputs: tuple[str, ...]
+    binary: frozenset[str] = frozenset()
+    timeout_s: float | None = None
 
     @property
     def row_ids(self) -> tuple[str, ...]:
@@ -87,7 +89,11 @@ class InferRequest:
 
 
 def parse_infer(
-    body: bytes, content_type: str, spec: ModelSpec, settings: ServeSettings
+    body: bytes,
+    content_type: str,
+    spec: ModelSpec,
+    settings: ServeSettings,
+    json_length: str | None = None,
 ) -> InferRequest:
     """Check an inference request and turn it into an array.
 
@@ -96,6 +102,7 @@ def parse_infer(
         content_type: The header of that name; empty if absent.
         spec: The model that it is for.
         settings: Limits on bytes and rows.
+        json_length: The header Inference-Header-Content-Length; None if absent.
 
     Raises:
         RequestError: 400, 413 or 415; the text says what was expected and what was got.
@@ -106,7 +113,10 @@ def parse_infer(
         >>> parse_infer(b'{"inputs": [%s]}' % tensor, "", spec, ServeSettings()).x
         array([[1., 2.]], dtype=float32)
     """
-    request = parse_json(body, content_type, settings)
+    size = len(body) if json_length is None else _json_length(json_length, len(body))
+    if json_length is not None and content_type == BINARY:
+        content_type = JSON
+    request = parse_json(body[:size], content_type, settings)
     if not isinstance(request, dict):
         raise RequestError(f"the body must be a JSON object with 'inputs', not {kind(request)}")
     check_keys(request, _REQUEST_KEYS, "the request")
@@ -114,17 +124,21 @@ def parse_infer(
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         got = f"{len(inputs)} entries" if isinstance(inputs, list) else kind(inputs)
         raise RequestError(f"'inputs' must be a list of one tensor, {spec.input_name!r}; got {got}")
+    as_bytes, timeout_s = _parse_parameters(request.get("parameters", {}))
+    outputs = _parse_outputs(request.get("outputs", []), spec, as_bytes)
     return InferRequest(
         id=check_id(request["id"]) if "id" in request else new_id(),
-        x=_parse_tensor(inputs[0], spec, settings.max_rows_per_request),
-        outputs=_parse_outputs(request["outputs"], spec) if "outputs" in request else spec.outputs,
+        x=_parse_tensor(inputs[0], memoryview(body)[size:], spec, settings.max_rows_per_request),
+        outputs=tuple(outputs),
+        binary=frozenset(name for name, wanted in outputs.items() if wanted),
+        timeout_s=timeout_s,
     )
 
 
 def encode_infer(
     request: InferRequest, output: FloatArray, spec: ModelSpec, version: int, weights_hash: str
-) -> bytes:
-    """Return the body that answers ``request``.
+) -> tuple[bytes, int]:
+    """Return the body that answers ``request``, and how many bytes of it are JSON.
 
     Args:
         request: The request.
@@ -143,18 +157,17 @@ def encode_infer(
             f"the model's answer to row {row} is not finite; are its values far out of range?",
             status=422,
         )
-    n = len(output)
-    label = output.argmax(axis=1).tolist()
-    tensors: list[dict[str, Any]] = []
+    tensors, blobs = [], [b""]
     for name in request.outputs:
-        if name == "probabilities":
-            shape, datatype, data = [n, spec.n_classes], "FP32", output.ravel().tolist()
-        elif name == "label":
-            shape, datatype, data = [n], "INT64", label
+        datatype, values = _output(name, output, spec)
+        tensor: dict[str, Any] = {"name": name, "shape": values.shape, "datatype": datatype}
+        if name in request.binary:
+            blobs.append(to_bytes(values, datatype))
+            tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
-            shape, datatype, data = [n], "BYTES", [spec.classes[i] for i in label]
-        tensors.append({"name": name, "shape": shape, "datatype": datatype, "data": data})
-    return to_json(
+            tensor["data"] = values.ravel().tolist()
+        tensors.append(tensor)
+    blobs[0] = to_json(
         {
             "model_name": spec.name,
             "model_version": str(version),
@@ -163,6 +176,7 @@ def encode_infer(
             "outputs": tensors,
         }
     )
+    return b"".join(blobs), len(blobs[0])
 
 
 def encode_error(message: str) -> bytes:
@@ -172,7 +186,11 @@ def encode_error(message: str) -> bytes:
 
 def server_metadata(version: str) -> dict[str, Any]:
     """Return the answer to ``GET /v2``; ``version`` is that of undrift."""
-    return {"name": "undrift", "version": version, "extensions": ["feedback", "drift"]}
+    return {
+        "name": "undrift",
+        "version": version,
+        "extensions": ["binary_tensor_data", "feedback", "drift"],
+    }
 
 
 def model_metadata(spec: ModelSpec, versions: Iterable[int]) -> dict[str, Any]:
@@ -193,22 +211,72 @@ def model_metadata(spec: ModelSpec, versions: Iterable[int]) -> dict[str, Any]:
     }
 
 
-def _parse_outputs(wanted: Any, spec: ModelSpec) -> tuple[str, ...]:
-    names: list[str] = []
+def _output(name: str, output: FloatArray, spec: ModelSpec) -> tuple[str, NDArray[Any]]:
+    """Return datatype and values of one output tensor."""
+    if name == "probabilities":
+        return "FP32", output
+    label = output.argmax(axis=1)
+    if name == "label":
+        return "INT64", label
+    return "BYTES", np.array(spec.classes, dtype=object)[label]
+
+
+def _json_length(header: str, body_length: int) -> int:
+    if header.isascii() and header.isdecimal() and len(header) < 16 and int(header) <= body_length:
+        return int(header)
+    raise RequestError(
+        f"{LENGTH_HEADER} must be the number of bytes of JSON, at most the {body_length} "
+        f"of the body; got {show(header)}"
+    )
+
+
+def _parse_parameters(parameters: Any) -> tuple[bool, float | None]:
+    """Return whether outputs are wanted as bytes, and the timeout; others are for other servers."""
+    if not isinstance(parameters, dict):
+        raise RequestError(f"'parameters' must be an object, not {kind(parameters)}")
+    as_bytes, timeout = parameters.get("binary_data_output", False), parameters.get("timeout", 0)
+    if type(as_bytes) is not bool:
+        raise RequestError(f"'binary_data_output' must be true or false; got {show(as_bytes)}")
+    if type(timeout) is not int or timeout < 0:
+        raise RequestError(
+            f"'timeout' must be a whole number of microseconds, 0 for none; got {show(timeout)}"
+        )
+    return as_bytes, min(timeout, 2**53) / 1e6 or None
+
+
+def _parse_outputs(wanted: Any, spec: ModelSpec, as_bytes: bool) -> dict[str, bool]:
+    """Return the names of the outputs, and whether each is wanted as bytes."""
+    outputs: dict[str, bool] = {}
     for item in wanted if isinstance(wanted, list) else [wanted]:
         name = item.get("name") if isinstance(item, dict) else item
-        if not isinstance(item, dict) or name not in spec.outputs or name in names:
+        if not isinstance(item, dict) or name not in spec.outputs or name in outputs:
             raise RequestError(
                 f"'outputs' must be a list of different {{\"name\": ...}} out of "
                 f"{', '.join(spec.outputs)}; got {show(item)}"
             )
-        names.append(name)
-    return tuple(names) or spec.outputs
+        check_keys(item, {"name", "parameters"}, "the output")
+        outputs[name] = _parameter(item, "binary_data", bool, as_bytes)
+    return outputs or dict.fromkeys(spec.outputs, as_bytes)
 
 
-def _parse_tensor(tensor: dict[str, Any], spec: ModelSpec, max_rows: int) -> FloatArray:
+def _parameter(tensor: dict[str, Any], key: str, type_: type, default: Any) -> Any:
+    """Return the only parameter that this kind of tensor may have."""
+    parameters = tensor.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise RequestError(f"'parameters' must be an object, not {kind(parameters)}")
+    check_keys(parameters, {key}, f"'parameters' of {tensor['name']!r}")
+    value = parameters.get(key, default)
+    if key in parameters and type(value) is not type_:
+        words = {bool: "true or false", int: "a whole number"}
+        raise RequestError(f"{key!r} must be {words[type_]}; got {show(value)}")
+    return value
+
+
+def _parse_tensor(
+    tensor: dict[str, Any], raw: memoryview, spec: ModelSpec, max_rows: int
+) -> FloatArray:
     check_keys(tensor, _INPUT_KEYS, "the input")
-    for key in ("name", "shape", "datatype", "data"):
+    for key in ("name", "shape", "datatype"):
         if key not in tensor:
             raise RequestError(f"the input has no {key!r}")
     if tensor["name"] != spec.input_name:
@@ -224,55 +292,17 @@ def _parse_tensor(tensor: dict[str, Any], spec: ModelSpec, max_rows: int) -> Flo
         raise RequestError(f"'shape' must be [{expected}]; got {show(shape)}")
     if shape[0] > max_rows:
         raise RequestError(f"{show(shape[0])} rows; at most {max_rows} are accepted", status=413)
-    if not isinstance(datatype, str) or (datatype not in _FLOATS and datatype not in _INTEGERS):
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise RequestError(
-            f"'datatype' must be one of {', '.join((*_FLOATS, *_INTEGERS))}; got {show(datatype)}"
+            f"'datatype' must be one of {', '.join(DATATYPES)}; got {show(datatype)}"
         )
-    return _to_array(tensor["data"], tuple(shape), datatype)
-
-
-def _to_array(data: Any, shape: tuple[int, ...], datatype: str) -> FloatArray:
-    if not isinstance(data, list):
-        raise RequestError(f"'data' must be a list of numbers, not {kind(data)}")
-    if data and isinstance(data[0], list):
-        data = _flatten(data, shape)
-    if len(data) != math.prod(shape):
+    size = _parameter(tensor, "binary_data_size", int, None)
+    if ("data" in tensor) == (size is not None):
+        raise RequestError("the input must have either 'data' or 'binary_data_size'")
+    if len(raw) != (size or 0):
         raise RequestError(
-            f"'data' has {len(data)} numbers; shape {list(shape)} needs {math.prod(shape)}"
+            f"{len(raw)} bytes follow the JSON; 'binary_data_size' says {show(size or 0)}"
         )
-    try:
-        wide = np.frombuffer(array("d", data))  # strict: takes neither text nor null nor lists
-    except (TypeError, OverflowError):
-        i, value = next((i, v) for i, v in enumerate(data) if not _is_number(v))
-        raise RequestError(f"'data' must hold numbers; number {i} is {show(value)}") from None
-    with np.errstate(over="ignore"):
-        x = wide.astype(np.float32)
-    if not np.isfinite(x).all():
-        i = int(np.flatnonzero(~np.isfinite(x))[0])
-        raise RequestError(f"'data' must be finite 32-bit numbers; number {i} is {show(data[i])}")
-    if datatype in _INTEGERS:
-        low, high = _INTEGERS[datatype]
-        bad = np.flatnonzero((wide != np.floor(wide)) | (wide < low) | (wide > high))
-        if len(bad):
-            i = int(bad[0])
-            raise RequestError(f"number {i} of 'data', {show(data[i])}, is not {datatype}")
-    return x.reshape(shape)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (float, bool) or (type(value) is int and value.bit_length() <= 1023)
-
-
-def _flatten(data: list[Any], shape: tuple[int, ...]) -> list[Any]:
-    if len(data) != shape[0]:
-        raise RequestError(f"'data' has {len(data)} rows; shape {list(shape)} needs {shape[0]}")
-    for size in shape[1:]:
-        for item in data:
-            if not isinstance(item, list) or len(item) != size:
-                got = f"{len(item)} items" if isinstance(item, list) else kind(item)
-                raise RequestError(
-                    f"'data' is nested unlike shape {list(shape)}: "
-                    f"expected a list of {size}, got {got}"
-                )
-        data = list(chain.from_iterable(data))
-    return data
+    if size is None:
+        return from_json(tensor["data"], tuple(shape), datatype)
+    return from_bytes(raw, tuple(shape), datatype)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any, Self
+
+from pydantic import Field, model_validator
 
 from undrift.section import Section
 
@@ -46,13 +48,20 @@ class ServeSettings(Section):
     """TCP port to listen on."""
 
     replicas: int = Field(default=1, ge=1)
-    """Processes that each hold the model."""
+    """Processes that each hold the model; with `max_replicas` the fewest."""
+
+    max_replicas: int | None = Field(default=None, ge=1)
+    """Most processes that Ray Serve starts under load; without it their number is fixed."""
+
+    requests_per_replica: int = Field(default=16, ge=1)
+    """Requests under way in each replica at which Ray Serve aims when it scales."""
 
     max_batch_size: int = Field(default=64, ge=1)
     """Rows computed together at most, unless one request alone brings more."""
 
     batch_wait_ms: float = Field(default=2.0, ge=0)
-    """How long a request may wait for others to share its batch, in milliseconds."""
+    """Longest that a request waits for others to share its batch, in milliseconds; it only waits
+    while requests come so fast that waiting pays."""
 
     max_body_bytes: int = Field(default=16 * 2**20, gt=0)
     """Largest request body, in bytes."""
@@ -61,13 +70,33 @@ class ServeSettings(Section):
     """Most rows in one request."""
 
     max_queued_requests: int = Field(default=1_000, ge=1)
-    """Requests that may wait for one replica; more are answered 503."""
+    """Requests that may be in one replica at a time; more are answered 503."""
 
     request_timeout_s: float = Field(default=30.0, gt=0)
-    """A request that waits longer, in seconds, is answered 503."""
+    """A request that waits longer, in seconds, is answered 504, and one whose body takes longer
+    408. With `timeout`, in microseconds, a request can ask for less."""
 
     tap: TapSettings = TapSettings()
     """Hand-over to the monitor."""
 
     swap: SwapSettings = SwapSettings()
     """Change of version over all replicas."""
+
+    @model_validator(mode="after")
+    def _most_is_not_below_fewest(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(
+                f"max_replicas, {self.max_replicas}, is below replicas, {self.replicas}"
+            )
+        return self
+
+    def scaling(self) -> dict[str, Any]:
+        """Return the options of a Ray Serve deployment that set the number of replicas."""
+        if self.max_replicas is None:
+            return {"num_replicas": self.replicas}
+        autoscaling = {
+            "min_replicas": self.replicas,
+            "max_replicas": self.max_replicas,
+            "target_ongoing_requests": self.requests_per_replica,
+        }
+        return {"autoscaling_config": autoscaling}

@@ -102,7 +102,7 @@ class Server:
             handler.close_connection = True
             return
         output = torch.softmax(Model()(torch.from_numpy(request.x)), dim=1).numpy()
-        answer = encode_infer(request, output, SPEC, 3, "abc")
+        answer, _ = encode_infer(request, output, SPEC, 3, "abc")
         handler.reply(200, b"{}" if trouble == "odd" else answer)
 
     def feedback(self, handler: Any, body: bytes, kind: str) -> None:

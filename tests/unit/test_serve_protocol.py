@@ -100,7 +100,7 @@ def test_other_content_type_is_415() -> None:
         ({"input": [1]}, "unknown key 'input'; known are id, inputs"),
         (body(name="x"), "the input is named 'input'; got 'x'"),
         (body(name=...), "the input has no 'name'"),
-        (body(data=...), "the input has no 'data'"),
+        (body(data=...), "must have either 'data' or 'binary_data_size'"),
         (body(dtype="FP32"), "unknown key 'dtype'"),
         (body(datatype="BYTES"), "'datatype' must be one of FP16, FP32"),
         (body(datatype=["FP32"]), "'datatype' must be one of"),
@@ -173,7 +173,9 @@ def test_damaged_requests_are_refused_and_nothing_worse() -> None:
 def test_answer_carries_id_version_and_hash() -> None:
     request = parse({"id": "a", **body(data=FLAT * 2, shape=[2, 2, 3])})
     output = np.array([[0.25, 0.75], [0.9, 0.1]], np.float32)
-    answer = json.loads(encode_infer(request, output, SPEC, 4, "cafe"))
+    content, json_length = encode_infer(request, output, SPEC, 4, "cafe")
+    answer = json.loads(content)
+    assert json_length == len(content)
     assert answer == {
         "model_name": "digits",
         "model_version": "4",
@@ -194,7 +196,8 @@ def test_answer_carries_id_version_and_hash() -> None:
 
 def test_only_the_outputs_asked_for_are_sent() -> None:
     request = parse({"outputs": [{"name": "label"}], **body()})
-    answer = json.loads(encode_infer(request, np.array([[0.9, 0.1]], np.float32), SPEC, 1, ""))
+    content, _ = encode_infer(request, np.array([[0.9, 0.1]], np.float32), SPEC, 1, "")
+    answer = json.loads(content)
     assert [t["name"] for t in answer["outputs"]] == ["label"]
     assert parse({"outputs": [], **body()}).outputs == SPEC.outputs
 

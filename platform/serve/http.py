@@ -1,0 +1,357 @@
+"""The HTTP side of a replica: what is asked, by whom it is answered, and what is refused.
+
+`Starlette` routes everything but the request that matters, an inference by the live version:
+its path is compared as a whole, and nothing is built for it but its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from undrift.errors import RequestError
+from undrift.records import Labels
+from undrift.serve.body import parse_json
+from undrift.serve.feedback import parse_feedback
+from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics
+from undrift.serve.openapi import OPERATOR_VERBS, VIEWS, document
+from undrift.serve.protocol import (
+    BINARY,
+    JSON,
+    LENGTH_HEADER,
+    InferRequest,
+    ModelSpec,
+    encode_error,
+    encode_infer,
+    model_metadata,
+    parse_infer,
+    server_metadata,
+)
+from undrift.serve.settings import ServeSettings
+from undrift.serve.slots import Answer
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LENGTH = LENGTH_HEADER.lower().encode()
+
+Headers = dict[bytes, bytes]
+
+
+class Backend(Protocol):
+    """What stands behind the HTTP side."""
+
+    @property
+    def live(self) -> int | None:
+        """Version that answers; None before the first."""
+
+    async def infer(self, request: InferRequest, deadline: float) -> Answer:
+        """Answer with the live version before ``deadline``, in the event loop's time."""
+
+    async def stored(self) -> list[int]:
+        """Return the numbers of all stored versions."""
+
+    async def store_labels(self, labels: Labels) -> None:
+        """Return when the labels are durable."""
+
+    async def view(self, name: str) -> Any:
+        """Return one of ``VIEWS``."""
+
+    async def order(self, verb: str, body: dict[str, Any]) -> Any:
+        """Carry out one of ``OPERATOR_VERBS`` and return the status."""
+
+    async def metrics(self) -> bytes:
+        """Return the Prometheus page."""
+
+
+class HttpApi:
+    """The ASGI application of one replica.
+
+    Args:
+        spec: The model.
+        settings: Limits, and where it listens.
+        backend: What answers.
+        metrics: Where requests are counted.
+        token: Bearer token of operators.
+        version: Version of undrift.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        settings: ServeSettings,
+        backend: Backend,
+        metrics: ReplicaMetrics,
+        token: str,
+        version: str,
+    ) -> None:
+        self._spec, self._settings, self._backend = spec, settings, backend
+        self._metrics, self._token, self._version = metrics, token, version
+        self._open = 0
+        self._infer_path = f"/v2/models/{spec.name}/infer"
+        self._openapi = to_json(document(spec, settings, version))
+        model, numbered = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
+        handlers: dict[Any, Any] = {
+            RequestError: self._refuse,
+            HTTPException: self._no_route,
+            Exception: self._fail,
+        }
+        self._other = Starlette(
+            routes=[
+                Route("/v2", self._server),
+                Route("/v2/health/live", self._alive),
+                Route("/healthz", self._alive),
+                Route("/v2/health/ready", self._ready),
+                Route("/readyz", self._ready),
+                Route("/metrics", self._page),
+                Route("/openapi.json", self._describe),
+                Route(f"{model}/infer", self._infer_unlikely, methods=["POST"]),
+                Route(f"{numbered}/infer", self._infer_unlikely, methods=["POST"]),
+                Route(f"{model}/feedback", self._feedback, methods=["POST"]),
+                Route(model, self._model),
+                Route(numbered, self._model),
+                Route(f"{model}/ready", self._model_ready),
+                Route(f"{numbered}/ready", self._model_ready),
+                *(Route(f"{model}/{view}", self._view) for view in VIEWS),
+                *(
+                    Route(f"{model}/{verb}", self._operate, methods=["POST"])
+                    for verb in OPERATOR_VERBS
+                ),
+            ],
+            exception_handlers=handlers,
+        )
+
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        """Method and path of everything that is answered."""
+        return [
+            (method, route.path)
+            for route in self._other.routes
+            if isinstance(route, Route)
+            for method in sorted(route.methods or ())
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI wants it."""
+        if scope.get("path") != self._infer_path or scope.get("method") != "POST":
+            await self._other(scope, receive, send)
+            return
+        try:
+            headers, content = await self._infer(None, dict(scope["headers"]), receive)
+        except RequestError as error:
+            await (await self._refuse(None, error))(scope, receive, send)
+            return
+        except Exception as error:
+            await (await self._fail(None, error))(scope, receive, send)
+            raise
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    # ------------------------------------------------------------------ inference
+
+    async def _infer_unlikely(self, request: Request) -> Response:
+        """Answer an inference that names a version, or another model."""
+        params = request.path_params
+        version = params.get("version")
+        await self._check_model(params["name"], version)
+        headers, content = await self._infer(
+            version, dict(request.scope["headers"]), request.receive
+        )
+        response = Response(content)
+        response.raw_headers = headers
+        return response
+
+    async def _infer(
+        self, version: str | None, headers: Headers, receive: Receive
+    ) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Return headers and body of the answer by the live version, which must be ``version``."""
+        started, arrived = time.perf_counter(), asyncio.get_running_loop().time()
+        code, answered = 200, self._backend.live
+        try:
+            with self._admitted():
+                body = await self._read(headers, receive)
+                length = headers.get(_LENGTH)
+                asked = parse_infer(
+                    body,
+                    headers.get(b"content-type", b"").decode("latin-1"),
+                    self._spec,
+                    self._settings,
+                    None if length is None else length.decode("latin-1"),
+                )
+                limit = self._settings.request_timeout_s
+                deadline = arrived + min(asked.timeout_s or limit, limit)
+                answer = await self._backend.infer(asked, deadline)
+            answered = answer.version
+            if version is not None and version != str(answered):
+                raise RequestError(f"version {version} was replaced by {answered} meanwhile", 409)
+            content, json_length = encode_infer(
+                asked, answer.output, self._spec, answer.version, answer.hash
+            )
+        except RequestError as error:
+            code = error.status
+            raise
+        except BaseException:
+            code = 500
+            raise
+        finally:
+            self._metrics.request(answered, code, time.perf_counter() - started)
+        size = (b"content-length", b"%d" % len(content))
+        if json_length == len(content):
+            return [(b"content-type", JSON.encode()), size], content
+        return [
+            (b"content-type", BINARY.encode()),
+            (_LENGTH, b"%d" % json_length),
+            size,
+        ], content
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """Count a request that brings a body; 503 if there are too many already."""
+        limit = self._settings.max_queued_requests
+        if self._open >= limit:
+            raise RequestError(f"{limit} requests wait already; try again", 503)
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+        """Return the body; refuse it as soon as it is known to be too large or too slow."""
+        limit = self._settings.max_body_bytes
+        announced = headers.get(b"content-length", b"")
+        if announced.isdigit() and int(announced[:20]) > limit:
+            text = announced.decode()
+            raise RequestError(f"the body has {text} bytes; at most {limit} are accepted", 413)
+        if b"content-encoding" in headers:
+            raise RequestError("send the body as it is, without Content-Encoding", 415)
+        chunks, size, more = [], 0, True
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_s):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise RequestError("the body ended early")
+                    chunk, more = message.get("body", b""), message.get("more_body", False)
+                    size += len(chunk)
+                    if size > limit:
+                        raise RequestError(f"the body has more than {limit} bytes", 413)
+                    chunks.append(chunk)
+        except TimeoutError:
+            patience = self._settings.request_timeout_s
+            raise RequestError(f"the body did not come within {patience:g} s", 408) from None
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    # ------------------------------------------------------------------ labels and operators
+
+    async def _feedback(self, request: Request) -> Response:
+        await self._check_model(request.path_params["name"], None)
+        if self._settings.host not in LOOPBACK:
+            self._authorise(request)
+        with self._admitted():
+            body = await self._read(dict(request.scope["headers"]), request.receive)
+            content_type = request.headers.get("content-type", "")
+            labels, rejected = parse_feedback(
+                body, content_type, self._spec, self._settings, time.time()
+            )
+            if len(labels):
+                await self._backend.store_labels(labels)
+        self._metrics.labels("accepted", len(labels))
+        self._metrics.labels("rejected", len(rejected))
+        return _json({"accepted": len(labels), "rejected": rejected})
+
+    async def _view(self, request: Request) -> Response:
+        await self._check_model(request.path_params["name"], None)
+        return _json(await self._backend.view(_last_part(request)))
+
+    async def _operate(self, request: Request) -> Response:
+        await self._check_model(request.path_params["name"], None)
+        self._authorise(request)
+        raw = await self._read(dict(request.scope["headers"]), request.receive)
+        body = parse_json(raw, "", self._settings) if raw else {}
+        if not isinstance(body, dict):
+            raise RequestError("the body must be a JSON object")
+        return _json(await self._backend.order(_last_part(request), body))
+
+    def _authorise(self, request: Request) -> None:
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            raise RequestError("this needs 'Authorization: Bearer TOKEN'; see state/token", 401)
+
+    # ------------------------------------------------------------------ health and metadata
+
+    async def _server(self, _: Request) -> Response:
+        return _json(server_metadata(self._version))
+
+    async def _alive(self, _: Request) -> Response:
+        return _json({"live": True})
+
+    async def _ready(self, _: Request) -> Response:
+        self._check_loaded()
+        return _json({"ready": True})
+
+    async def _model(self, request: Request) -> Response:
+        await self._check_model(**request.path_params)
+        live = self._backend.live
+        return _json(model_metadata(self._spec, [] if live is None else [live]))
+
+    async def _model_ready(self, request: Request) -> Response:
+        await self._check_model(**request.path_params)
+        self._check_loaded()
+        return _json({"name": self._spec.name, "ready": True})
+
+    async def _page(self, _: Request) -> Response:
+        return Response(await self._backend.metrics(), media_type=CONTENT_TYPE)
+
+    async def _describe(self, _: Request) -> Response:
+        return Response(self._openapi, media_type=JSON)
+
+    def _check_loaded(self) -> None:
+        if self._backend.live is None:
+            raise RequestError("no version is loaded yet", 503)
+
+    async def _check_model(self, name: str, version: str | None = None) -> None:
+        if name != self._spec.name:
+            raise RequestError(f"no model {name!r}; there is {self._spec.name!r}", 404)
+        live = self._backend.live
+        if version is None or version == str(live):
+            return
+        stored = await self._backend.stored()
+        if version in map(str, stored):
+            raise RequestError(
+                f"version {version} is stored but not loaded; version {live} is. "
+                "Leave the version out, or promote it first",
+                409,
+            )
+        raise RequestError(f"no version {version!r}; stored are {stored}, and {live} is live", 404)
+
+    # ------------------------------------------------------------------ refusals
+
+    async def _refuse(self, _: Request | None, error: RequestError) -> Response:
+        headers = {"Retry-After": "1"} if error.status == 503 else {}
+        return Response(encode_error(str(error)), error.status, headers, JSON)
+
+    async def _no_route(self, request: Request, error: HTTPException) -> Response:
+        text = f"{request.method} {request.url.path}: {error.detail}; see GET /openapi.json"
+        return Response(encode_error(text), error.status_code, error.headers, JSON)
+
+    async def _fail(self, _: Request | None, error: Exception) -> Response:
+        return Response(encode_error(f"undrift failed: {error!r}"), 500, media_type=JSON)
+
+
+def _last_part(request: Request) -> str:
+    return str(request.scope["path"]).rpartition("/")[2]
+
+
+def _json(value: Any) -> Response:
+    return Response(to_json(value), media_type=JSON)

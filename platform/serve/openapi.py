@@ -1,0 +1,220 @@
+"""The OpenAPI document of what one replica serves, with the model's own name and shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from undrift.serve.body import MAX_ID_LENGTH
+from undrift.serve.protocol import BINARY, JSON, LENGTH_HEADER, ModelSpec
+from undrift.serve.settings import ServeSettings
+from undrift.serve.tensors import DATATYPES
+
+Schema = dict[str, Any]
+
+OPERATOR_VERBS: dict[str, Schema] = {
+    "retrain": {"method": {"type": "string"}, "steps": {"type": "integer", "minimum": 0}},
+    "promote": {"version": {"type": "integer"}},
+    "rollback": {"version": {"type": ["integer", "null"]}},
+    "pause": {},
+    "resume": {},
+}
+"""What an operator may ask for, and the arguments that it takes."""
+
+VIEWS = {
+    "status": ("Phase, live version, replicas and recent events", "object"),
+    "drift": ("Signals, label coverage and probation", "object"),
+    "versions": ("Every stored version, oldest first", "array"),
+    "events": ("What happened since the state was made", "array"),
+}
+"""What can be read of the lifecycle, and of which type it is."""
+
+_TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
+_VERSION = {"name": "version", "in": "path", "required": True, "schema": _TEXT}
+_JSON_LENGTH = {
+    "name": LENGTH_HEADER,
+    "in": "header",
+    "description": "Bytes of JSON at the start of the body; tensors follow as bytes.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_READ = (404, 409)
+_BODY = (400, 404, 408, 413, 415, 503)
+
+
+def document(spec: ModelSpec, settings: ServeSettings, version: str) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document.
+
+    Args:
+        spec: The model.
+        settings: Limits that the document states.
+        version: Version of undrift.
+
+    Example:
+        >>> paths = document(ModelSpec("m", (2,), n_classes=3), ServeSettings(), "1.0")["paths"]
+        >>> sorted(paths["/v2/models/{name}/infer"])
+        ['parameters', 'post']
+    """
+    model, numbered = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
+    name = {"name": "name", "in": "path", "required": True, "schema": {"enum": [spec.name]}}
+    live, ready = _object(live={"const": True}), _object(ready={"const": True})
+    paths: dict[str, Any] = {
+        "/v2": {"get": _read("Server metadata", "ServerMetadata")},
+        "/v2/health/live": {"get": _read("Does the process answer?", live)},
+        "/healthz": {"get": _read("Does the process answer?", live)},
+        "/v2/health/ready": {"get": _read("Is a version loaded?", ready, 503)},
+        "/readyz": {"get": _read("Is a version loaded?", ready, 503)},
+        "/openapi.json": {"get": _read("This document", {"type": "object"})},
+        "/metrics": {"get": _operation("Prometheus page", {"text/plain": {"schema": _TEXT}})},
+        f"{model}/feedback": {"post": _feedback()},
+    }
+    for base in (model, numbered):
+        paths[base] = {"get": _read("Model metadata", "ModelMetadata", *_READ)}
+        paths[f"{base}/ready"] = {"get": _read("Does it answer?", "ModelReady", *_READ, 503)}
+        paths[f"{base}/infer"] = {"post": _infer()}
+    for view, (summary, kind) in VIEWS.items():
+        paths[f"{model}/{view}"] = {"get": _read(summary, {"type": kind}, 404, 503)}
+    for verb, arguments in OPERATOR_VERBS.items():
+        paths[f"{model}/{verb}"] = {"post": _operator(verb, arguments)}
+    for path, item in paths.items():
+        variables = [name] * ("{name}" in path) + [_VERSION] * ("{version}" in path)
+        if variables:
+            item["parameters"] = variables
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": f"undrift: {spec.name}", "version": version},
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(spec, settings),
+            "securitySchemes": {"operator": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _read(summary: str, answer: str | Schema, *refusals: int) -> dict[str, Any]:
+    return _operation(summary, {JSON: {"schema": _schema(answer)}}, *refusals)
+
+
+def _operation(summary: str, content: dict[str, Any], *refusals: int) -> dict[str, Any]:
+    error = {"description": "Why not", "content": {JSON: {"schema": _schema("Error")}}}
+    return {
+        "summary": summary,
+        "responses": {
+            "200": {"description": "Done", "content": content},
+            **{str(status): error for status in refusals},
+        },
+    }
+
+
+def _infer() -> dict[str, Any]:
+    answers = {JSON: {"schema": _schema("InferResponse")}, BINARY: {}}
+    return {
+        **_operation("Inference", answers, *_BODY, 409, 422, 504),
+        "parameters": [_JSON_LENGTH],
+        "requestBody": {
+            "required": True,
+            "content": {JSON: {"schema": _schema("InferRequest")}, BINARY: {}},
+        },
+    }
+
+
+def _feedback() -> dict[str, Any]:
+    labels = {"type": "array", "items": _schema("Label")}
+    body = {"anyOf": [labels, _object(labels=labels)]}
+    operation = _read("Late labels, durable once acknowledged", "Acknowledgement", *_BODY)
+    return {**operation, "requestBody": {"required": True, "content": {JSON: {"schema": body}}}}
+
+
+def _operator(verb: str, arguments: Schema) -> dict[str, Any]:
+    body = {"type": "object", "properties": arguments, "additionalProperties": False}
+    operation = _read(f"Operator: {verb}", {"type": "object"}, 401, 409, *_BODY)
+    required = {"promote": {"required": ["version"]}}.get(verb, {})
+    return {
+        **operation,
+        "security": [{"operator": []}],
+        "requestBody": {"content": {JSON: {"schema": body | required}}},
+    }
+
+
+def _schema(value: str | Schema) -> Schema:
+    return {"$ref": f"#/components/schemas/{value}"} if isinstance(value, str) else value
+
+
+def _object(optional: Schema | None = None, closed: bool = True, **required: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": list(required),
+        **({"additionalProperties": False} if closed else {}),
+    }
+
+
+def _list(items: Schema, **more: Any) -> Schema:
+    return {"type": "array", "items": items, **more}
+
+
+def _tensor() -> Schema:
+    """Return the schema of a tensor that is answered; -1 in a shape means any number of rows."""
+    sizes = _list({"type": "integer", "minimum": -1})
+    return _object(closed=False, name=_TEXT, shape=sizes, datatype=_TEXT)
+
+
+def _schemas(spec: ModelSpec, settings: ServeSettings) -> dict[str, Schema]:
+    rows = {"type": "integer", "minimum": 1, "maximum": settings.max_rows_per_request}
+    shape = {
+        "type": "array",
+        "prefixItems": [rows, *({"const": size} for size in spec.input_shape)],
+        "minItems": 1 + len(spec.input_shape),
+        "maxItems": 1 + len(spec.input_shape),
+    }
+    row_id = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH, "pattern": "^[^:]+$"}
+    parameters = {
+        "binary_data_output": {"type": "boolean"},
+        "timeout": {**_COUNT, "description": "Microseconds until an answer is of no use."},
+    }
+    label: Schema = {"type": "integer", "minimum": 0, "maximum": spec.n_classes - 1}
+    if spec.classes:
+        label = {"anyOf": [label, {"enum": list(spec.classes)}]}
+    metadata = _list(_tensor())
+    wanted = _object(
+        {"parameters": _object({"binary_data": {"type": "boolean"}})},
+        name={"enum": list(spec.outputs)},
+    )
+    sent = _object(
+        {
+            "data": {"type": "array"},
+            "parameters": _object({"binary_data_size": _COUNT}),
+        },
+        name={"const": spec.input_name},
+        shape=shape,
+        datatype={"enum": list(DATATYPES)},
+    )
+    return {
+        "Error": _object(error=_TEXT),
+        "ServerMetadata": _object(name=_TEXT, version=_TEXT, extensions=_list(_TEXT)),
+        "ModelMetadata": _object(
+            name=_TEXT, versions=_list(_TEXT), platform=_TEXT, inputs=metadata, outputs=metadata
+        ),
+        "ModelReady": _object(name=_TEXT, ready={"const": True}),
+        "InferRequest": _object(
+            {
+                "id": row_id,
+                "parameters": {"type": "object", "properties": parameters},
+                "outputs": _list(wanted),
+            },
+            inputs=_list(sent, minItems=1, maxItems=1),
+        ),
+        "InferResponse": _object(
+            model_name=_TEXT,
+            model_version=_TEXT,
+            id=_TEXT,
+            parameters=_object(weights_hash=_TEXT),
+            outputs=_list(_tensor()),
+        ),
+        "Label": _object(
+            {"timestamp": {"type": ["number", "string"]}},
+            id=_TEXT,
+            label={"anyOf": [label, _list(label, minItems=1)]},
+        ),
+        "Acknowledgement": _object(
+            accepted=_COUNT, rejected=_list(_object(index=_COUNT, error=_TEXT))
+        ),
+    }

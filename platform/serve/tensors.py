@@ -1,0 +1,152 @@
+"""Tensors of the Open Inference Protocol: out of JSON or bytes, and back into bytes.
+
+Reference: the binary tensor data extension,
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undrift.errors import RequestError
+from undrift.records import FloatArray
+from undrift.serve.body import kind, show
+
+_INTEGERS: dict[str, tuple[int, int]] = {
+    "BOOL": (0, 1),
+    **{f"UINT{b}": (0, 2**b - 1) for b in (8, 16, 32, 64)},
+    **{f"INT{b}": (-(2 ** (b - 1)), 2 ** (b - 1) - 1) for b in (8, 16, 32, 64)},
+}
+_BYTES = {  # as they lie in a body: little-endian; NumPy has no bfloat16
+    **{f"UINT{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
+    **{f"INT{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
+    "BOOL": np.dtype("u1"),
+    "BF16": np.dtype("<u2"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+DATATYPES = ("FP16", "FP32", "FP64", "BF16", *_INTEGERS)
+"""What an input may consist of; the model gets 32-bit floats whatever it is."""
+
+
+def from_json(data: Any, shape: tuple[int, ...], datatype: str) -> FloatArray:
+    """Return a tensor that came as JSON numbers, flat or nested.
+
+    Args:
+        data: The value of ``data``.
+        shape: Shape that it must have.
+        datatype: One of ``DATATYPES``.
+
+    Raises:
+        RequestError: 400, it has another shape, or holds what is no finite number of that type.
+
+    Example:
+        >>> from_json([[1, 2]], (1, 2), "INT8")
+        array([[1., 2.]], dtype=float32)
+    """
+    if not isinstance(data, list):
+        raise RequestError(f"'data' must be a list of numbers, not {kind(data)}")
+    if data and isinstance(data[0], list):
+        data = _flatten(data, shape)
+    if len(data) != math.prod(shape):
+        raise RequestError(
+            f"'data' has {len(data)} numbers; shape {list(shape)} needs {math.prod(shape)}"
+        )
+    try:
+        wide = np.frombuffer(array("d", data))  # strict: takes neither text nor null nor lists
+    except (TypeError, OverflowError):
+        i, value = next((i, v) for i, v in enumerate(data) if not _is_number(v))
+        raise RequestError(f"'data' must hold numbers; number {i} is {show(value)}") from None
+    x = _finite(wide)
+    if datatype in _INTEGERS:
+        low, high = _INTEGERS[datatype]
+        bad = np.flatnonzero((wide != np.floor(wide)) | (wide < low) | (wide > high))
+        if len(bad):
+            i = int(bad[0])
+            raise RequestError(f"number {i} of 'data', {show(data[i])}, is not {datatype}")
+    return x.reshape(shape)
+
+
+def from_bytes(raw: memoryview, shape: tuple[int, ...], datatype: str) -> FloatArray:
+    r"""Return a tensor that came as bytes: little-endian, row by row, without gaps.
+
+    Args:
+        raw: The bytes.
+        shape: Shape that it must have.
+        datatype: One of ``DATATYPES``.
+
+    Raises:
+        RequestError: 400, there are more or fewer bytes, or numbers that are not finite.
+
+    Example:
+        >>> from_bytes(memoryview(b"\x01\x02"), (1, 2), "UINT8")
+        array([[1., 2.]], dtype=float32)
+    """
+    dtype = _BYTES[datatype]
+    size = math.prod(shape) * dtype.itemsize
+    if len(raw) != size:
+        raise RequestError(
+            f"{len(raw)} bytes of binary data; shape {list(shape)} of {datatype} needs {size}"
+        )
+    values = np.frombuffer(raw, dtype)
+    if datatype == "BF16":
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    if datatype == "BOOL" and values.max() > 1:
+        i = int(np.flatnonzero(values > 1)[0])
+        raise RequestError(f"byte {i} of the binary data, {values[i]}, is not BOOL")
+    return _finite(values).reshape(shape)
+
+
+def to_bytes(values: NDArray[Any], datatype: str) -> bytes:
+    r"""Return a tensor as the bytes that ``from_bytes`` reads; of BYTES each with its length.
+
+    Args:
+        values: The tensor; of BYTES an array of str.
+        datatype: FP32, INT64 or BYTES.
+
+    Example:
+        >>> to_bytes(np.array(["no"], object), "BYTES")
+        b'\x02\x00\x00\x00no'
+    """
+    if datatype != "BYTES":
+        return values.astype(_BYTES[datatype], copy=False).tobytes()
+    encoded = [item.encode() for item in values.ravel()]
+    return b"".join(len(item).to_bytes(4, "little") + item for item in encoded)
+
+
+def _finite(values: NDArray[Any]) -> FloatArray:
+    """Copy to 32-bit floats, aligned and writable; RequestError if one is not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = values.astype(np.float32)
+    if not np.isfinite(x).all():
+        i = int(np.flatnonzero(~np.isfinite(x))[0])
+        raise RequestError(
+            f"'data' must be finite 32-bit numbers; number {i} is {show(values[i].item())}"
+        )
+    return x
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (float, bool) or (type(value) is int and value.bit_length() <= 1023)
+
+
+def _flatten(data: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    if len(data) != shape[0]:
+        raise RequestError(f"'data' has {len(data)} rows; shape {list(shape)} needs {shape[0]}")
+    for size in shape[1:]:
+        for item in data:
+            if not isinstance(item, list) or len(item) != size:
+                got = f"{len(item)} items" if isinstance(item, list) else kind(item)
+                raise RequestError(
+                    f"'data' is nested unlike shape {list(shape)}: "
+                    f"expected a list of {size}, got {got}"
+                )
+        data = list(chain.from_iterable(data))
+    return data
