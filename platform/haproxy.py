@@ -1,7 +1,8 @@
 """The load balancer in front of the replicas: its environment, its folder, its orphans.
 
-Ray Serve starts HAProxy and has no setting for three of its listeners. A wrapper moves them to
-Unix sockets that only we can open. HAProxy outlives a killed driver and would hold the port, and
+Ray Serve starts HAProxy and has no setting for three of its listeners, for the time that the head
+of a request may take, and for the texts of refusals. A wrapper moves the listeners to Unix sockets
+that only we can open, and sets the rest. HAProxy outlives a killed driver and would hold the port, and
 Ray's workers do for some seconds and would write to the state. So every run leaves a record of its
 owner, and the next start ends what a dead owner left behind.
 """
@@ -23,7 +24,8 @@ _RAY = (b"raylet", b"gcs_server")
 
 _WRAPPER = """\
 #!/bin/sh
-# Moves the metrics and stats listeners, which bind every interface, to private Unix sockets.
+# Moves the metrics and stats listeners, which bind every interface, to private Unix sockets;
+# what HAProxy itself refuses is refused as JSON, and a lost replica is a 503 to try again after.
 cfg= prev=
 for a in "$@"; do [ "$prev" = -f ] && cfg=$a; prev=$a; done
 if [ -n "$cfg" ]; then
@@ -32,10 +34,20 @@ if [ -n "$cfg" ]; then
     -e "/^frontend prometheus/,/^frontend http_frontend/ \\
 s#^([[:space:]]*bind ).*#\\1unix@$d/p.sock mode 600#" \\
     -e "/^listen stats/,\\$ s#^([[:space:]]*bind ).*#\\1unix@$d/s.sock mode 600#" \\
+    -e "s#^([[:space:]]*errorfile 50[234]) .*#\\1 $UNDRIFT_HAPROXY_ERRORS/503.http#" \\
+    -e "s#^defaults#&\\\\n    timeout http-request 30s\\\\n\\
+    errorfile 400 $UNDRIFT_HAPROXY_ERRORS/400.http\\\\n\\
+    errorfile 408 $UNDRIFT_HAPROXY_ERRORS/408.http#" \\
     -e 's#^([[:space:]]*stats socket .*) mode 666#\\1 mode 600#' "$cfg" || exit 1
 fi
 exec "$UNDRIFT_HAPROXY_REAL" "$@"
 """
+
+_REFUSALS = {
+    "400 Bad Request": "this is not HTTP",
+    "408 Request Timeout": "the head of the request did not come in time",
+    "503 Service Unavailable": "no replica could answer; try again",
+}
 
 
 def find_binary() -> str | None:
@@ -78,6 +90,8 @@ class RunFolder:
         wrapper = self.path / "haproxy"
         wrapper.write_text(_WRAPPER, encoding="utf-8")
         wrapper.chmod(0o700)
+        for status, text in _REFUSALS.items():
+            (self.path / f"{status[:3]}.http").write_bytes(_refusal(status, text))
         return {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -85,6 +99,7 @@ class RunFolder:
             "RAY_SERVE_HAPROXY_RETRIES": "3",
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapper),
             "UNDRIFT_HAPROXY_REAL": binary,
+            "UNDRIFT_HAPROXY_ERRORS": str(self.path),
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
             "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
             "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "262144",  # a request is retried only if it fits
@@ -120,6 +135,19 @@ class RunFolder:
                 ended += orphans
                 shutil.rmtree(record.parent, ignore_errors=True)
         return ended
+
+
+def _refusal(status: str, text: str) -> bytes:
+    """Return a whole HTTP response in the shape of all other refusals."""
+    body = json.dumps({"error": text})
+    head = [
+        f"HTTP/1.1 {status}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
+    again = ["Retry-After: 1"] if status.startswith("503") else []
+    return "\r\n".join([*head, *again, "", body]).encode()
 
 
 def _processes_of(folder: Path, session: str) -> dict[int, str]:

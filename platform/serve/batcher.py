@@ -52,6 +52,10 @@ class Batcher(Generic[Item, Result]):
         self._worker: asyncio.Task[None] | None = None
         self._last, self._gap, self._cost = 0.0, 1.0, 0.0  # seconds
 
+    def __len__(self) -> int:
+        """Requests that wait, for the model or for others."""
+        return len(self._waiting)
+
     async def submit(self, item: Item, rows: int, deadline: float) -> Result:
         """Return the result for one item.
 

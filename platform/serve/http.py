@@ -219,7 +219,7 @@ class HttpApi:
         """Count a request that brings a body; 503 if there are too many already."""
         limit = self._settings.max_queued_requests
         if self._open >= limit:
-            raise RequestError(f"{limit} requests wait already; try again", 503)
+            raise RequestError(f"{limit} requests are here already; try again", 503)
         self._open += 1
         try:
             yield

@@ -1,0 +1,296 @@
+"""The HTTP side of a replica over ASGI, with a real model behind it and no Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import httpx
+import jsonschema
+import numpy as np
+import pytest
+from torch import nn
+
+from undrift.errors import RequestError
+from undrift.records import Labels
+from undrift.serve.batcher import Batcher
+from undrift.serve.http import HttpApi
+from undrift.serve.metrics import ReplicaMetrics, exposition
+from undrift.serve.openapi import OPERATOR_VERBS, VIEWS
+from undrift.serve.protocol import InferRequest, ModelSpec
+from undrift.serve.settings import ServeSettings
+from undrift.serve.slots import Answer, DoubleBuffer
+
+SPEC = ModelSpec("m", (2,), n_classes=3, classes=("a", "b", "c"))
+SETTINGS = ServeSettings(max_queued_requests=2, max_body_bytes=10_000, request_timeout_s=0.2)
+INFER = "/v2/models/m/infer"
+TENSOR = {"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
+TOKEN = {"Authorization": "Bearer secret"}
+
+
+class Backend:
+    """One replica's model and batches; the control plane is a list of what was asked of it."""
+
+    def __init__(self) -> None:
+        self.models = DoubleBuffer(lambda: nn.Linear(2, 3))
+        self.load(3)
+        self.batches = Batcher(self.compute, 64, 0.0)
+        self.counts = ReplicaMetrics("m")
+        self.free = asyncio.Event()
+        self.free.set()
+        self.flip_to = 0
+        self.asked: list[Any] = []
+        self.api = HttpApi(SPEC, SETTINGS, self, self.counts, "secret", "1.0")
+
+    def load(self, version: int) -> None:
+        state = nn.Linear(2, 3).state_dict()
+        self.models.load(version, "cafe", state, np.zeros((1, 2), np.float32))
+
+    @property
+    def live(self) -> int | None:
+        return self.models.version
+
+    async def compute(self, requests: Sequence[InferRequest]) -> list[Answer]:
+        await self.free.wait()
+        if self.flip_to:
+            self.load(self.flip_to)
+        return [self.models.predict(request.x) for request in requests]
+
+    async def infer(self, request: InferRequest, deadline: float) -> Answer:
+        return await self.batches.submit(request, len(request.x), deadline)
+
+    async def stored(self) -> list[int]:
+        return [1, 2, 3]
+
+    async def store_labels(self, labels: Labels) -> None:
+        self.asked.append(labels.ids)
+
+    async def view(self, name: str) -> Any:
+        self.asked.append(name)
+        return [] if VIEWS[name][1] == "array" else {}
+
+    async def order(self, verb: str, body: dict[str, Any]) -> Any:
+        if verb == "resume":
+            raise RequestError("not paused", 409)
+        self.asked.append((verb, body))
+        return {}
+
+    async def metrics(self) -> bytes:
+        return exposition([self.counts.snapshot()])
+
+
+Story = Callable[[Backend, httpx.AsyncClient], Awaitable[None]]
+
+
+def run(story: Story) -> None:
+    async def main() -> None:
+        backend = Backend()
+        transport = httpx.ASGITransport(backend.api)
+        async with httpx.AsyncClient(transport=transport, base_url="http://replica") as http:
+            await asyncio.wait_for(story(backend, http), 10)
+
+    asyncio.run(main())
+
+
+def body(**more: Any) -> dict[str, Any]:
+    return {"inputs": [TENSOR], **more}
+
+
+def said(answer: httpx.Response, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    return str(answer.json()["error"])
+
+
+def test_answer_by_the_short_way_and_by_version_is_the_same() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        short = await http.post(INFER, json=body(id="a"))
+        long = await http.post("/v2/models/m/versions/3/infer", json=body(id="a"))
+        assert short.status_code == 200
+        assert short.json() == long.json()
+        assert short.headers == long.headers
+
+    run(story)
+
+
+def test_binary_answer_tells_the_length_of_its_json() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        wish = {"binary_data_output": True}
+        answer = await http.post(INFER, json=body(parameters=wish))
+        length = int(answer.headers["Inference-Header-Content-Length"])
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert json.loads(answer.content[:length])["model_version"] == "3"
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "text"),
+    [("1", 409, "version 1 is stored but not loaded; version 3 is"), ("9", 404, "no version '9'")],
+)
+@pytest.mark.parametrize("what", ["", "/ready", "/infer"])
+def test_version_that_is_not_live_is_told_from_one_that_is_not_there(
+    version: str, status: int, text: str, what: str
+) -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        method = "POST" if what == "/infer" else "GET"
+        answer = await http.request(method, f"/v2/models/m/versions/{version}{what}", json=body())
+        assert text in said(answer, status)
+
+    run(story)
+
+
+def test_version_that_is_replaced_while_the_request_waits_is_not_answered_by_another() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        backend.flip_to = 4
+        answer = await http.post("/v2/models/m/versions/3/infer", json=body())
+        assert "version 3 was replaced by 4" in said(answer, 409)
+
+    run(story)
+
+
+def test_more_requests_than_allowed_are_503_with_retry_after_until_there_is_room() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        backend.free.clear()
+        waiting = [asyncio.create_task(http.post(INFER, json=body())) for _ in range(2)]
+        while len(backend.batches) < 2:
+            await asyncio.sleep(0)
+        refused = await http.post(INFER, json=body())
+        assert "2 requests are here already" in said(refused, 503)
+        assert refused.headers["retry-after"] == "1"
+        assert (await http.get("/v2/health/ready")).status_code == 200
+        backend.free.set()
+        assert [(await task).status_code for task in waiting] == [200, 200]
+        assert (await http.post(INFER, json=body())).status_code == 200
+
+    run(story)
+
+
+@pytest.mark.parametrize("parameters", [{"timeout": 1_000}, {}, {"timeout": 10**9}])
+def test_request_past_its_deadline_or_ours_is_504(parameters: dict[str, int]) -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        backend.free.clear()
+        answer = await http.post(INFER, json=body(parameters=parameters))
+        assert "the deadline passed" in said(answer, 504)
+        backend.free.set()
+        assert (await http.post(INFER, json=body())).status_code == 200
+        assert 'code="504"' in (await http.get("/metrics")).text
+
+    run(story)
+
+
+def test_body_that_never_ends_is_408() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            if not sent:
+                sent.append(1)
+                return {"type": "http.request", "body": b"{", "more_body": True}
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "path": INFER, "method": "POST", "headers": []}
+        await backend.api(scope, receive, send)
+        assert sent[1]["status"] == 408
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "text"),
+    [
+        ({"Content-Encoding": "gzip"}, 415, "without Content-Encoding"),
+        ({"Content-Type": "text/csv"}, 415, "send application/json, not 'text/csv'"),
+        ({"Content-Type": "application/octet-stream"}, 415, "send application/json"),
+        ({"Content-Length": "10001"}, 413, "at most 10000 are accepted"),
+        ({"Content-Length": "9" * 5000}, 413, "at most 10000 are accepted"),
+        ({"Inference-Header-Content-Length": "1"}, 400, "is not JSON"),
+    ],
+)
+def test_headers_that_cannot_be_served_are_refused(
+    headers: dict[str, str], status: int, text: str
+) -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        answer = await http.post(INFER, content=json.dumps(body()), headers=headers)
+        assert text in said(answer, status)
+
+    run(story)
+
+
+def test_nothing_is_ready_before_a_version_is_loaded() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        backend.models._live = None
+        assert "not loaded yet" in said(await http.post(INFER, json=body()), 503)
+        assert "no version is loaded" in said(await http.get("/readyz"), 503)
+        assert (await http.get("/v2/models/m")).json()["versions"] == []
+
+    run(story)
+
+
+def test_operators_need_the_token_and_readers_do_not() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        for verb in OPERATOR_VERBS:
+            path = f"/v2/models/m/{verb}"
+            assert "Bearer" in said(await http.post(path), 401)
+            wrong = {"Authorization": b"Bearer \xff"}
+            assert "Bearer" in said(await http.post(path, headers=wrong), 401)
+        for view in VIEWS:
+            assert (await http.get(f"/v2/models/m/{view}")).status_code == 200
+        assert backend.asked == list(VIEWS)
+        done = await http.post("/v2/models/m/promote", json={"version": 2}, headers=TOKEN)
+        assert done.status_code == 200
+        assert backend.asked[-1] == ("promote", {"version": 2})
+        assert said(await http.post("/v2/models/m/resume", headers=TOKEN), 409) == "not paused"
+        assert "JSON object" in said(
+            await http.post("/v2/models/m/promote", json=[], headers=TOKEN), 400
+        )
+
+    run(story)
+
+
+def test_feedback_stores_what_is_good_and_tells_what_is_not() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        labels = [{"id": "x", "label": "b"}, {"id": "y", "label": "z"}]
+        answer = (await http.post("/v2/models/m/feedback", json=labels)).json()
+        assert answer["accepted"] == 1
+        assert [r["index"] for r in answer["rejected"]] == [1]
+        assert backend.asked == [("x",)]
+
+    run(story)
+
+
+def test_document_describes_exactly_the_routes_that_there_are() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        document = (await http.get("/openapi.json")).json()
+        described = {
+            (method.upper(), path)
+            for path, item in document["paths"].items()
+            for method in item
+            if method != "parameters"
+        }
+        assert described == {(m, path) for m, path in backend.api.routes if m != "HEAD"}
+
+    run(story)
+
+
+def test_answers_are_what_the_document_says() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        document = (await http.get("/openapi.json")).json()
+        jsonschema.Draft202012Validator.check_schema(document["components"]["schemas"])
+        request = document["components"]["schemas"]["InferRequest"]
+        jsonschema.validate(body(id="a"), {**request, "components": document["components"]})
+        for path, item in document["paths"].items():
+            if "get" not in item or path == "/metrics":
+                continue
+            answer = await http.get(path.format(name="m", version=3))
+            content = item["get"]["responses"][str(answer.status_code)]["content"]
+            schema = content["application/json"]["schema"]
+            whole = {**schema, "components": document["components"]}
+            jsonschema.validate(answer.json(), whole)
+
+    run(story)
