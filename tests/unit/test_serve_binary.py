@@ -115,7 +115,8 @@ def tensor(**more: Any) -> bytes:
         (b'{"parameters": {"timeout": 1.5}, "inputs": [{}]}', "whole number of microseconds"),
         (b'{"parameters": {"binary_data_output": 1}, "inputs": [{}]}', "must be true or false"),
         (
-            b'{"outputs": [{"name": "label", "parameters": {"classification": 1}}], "inputs": [{}]}',
+            b'{"inputs": [{}],'
+            b' "outputs": [{"name": "label", "parameters": {"classification": 1}}]}',
             "'parameters' of 'label' has an unknown key 'classification'",
         ),
         (
