@@ -40,7 +40,7 @@ def start(settings: ServeSettings) -> tuple[RunFolder, str]:
     binary = find_binary()
     os.environ.update(_environment())
     if binary is not None:
-        os.environ.update(folder.environment(binary))
+        os.environ.update(folder.environment(binary, settings.request_timeout_s))
     try:
         folder.create(_start_ray())
         _start_serve(settings)

@@ -2,15 +2,18 @@
 
 Ray Serve starts HAProxy and has no setting for three of its listeners, for the time that the head
 of a request may take, and for the texts of refusals. A wrapper moves the listeners to Unix sockets
-that only we can open, and sets the rest. HAProxy outlives a killed driver and would hold the port, and
-Ray's workers do for some seconds and would write to the state. So every run leaves a record of its
-owner, and the next start ends what a dead owner left behind.
+that only we can open, and sets the rest.
+
+HAProxy outlives a killed driver and would hold the port, and Ray's workers do for some seconds and
+would write to the state. So every run leaves a record of its owner, and the next start ends what a
+dead owner left behind.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -35,7 +38,7 @@ if [ -n "$cfg" ]; then
 s#^([[:space:]]*bind ).*#\\1unix@$d/p.sock mode 600#" \\
     -e "/^listen stats/,\\$ s#^([[:space:]]*bind ).*#\\1unix@$d/s.sock mode 600#" \\
     -e "s#^([[:space:]]*errorfile 50[234]) .*#\\1 $UNDRIFT_HAPROXY_ERRORS/503.http#" \\
-    -e "s#^defaults#&\\\\n    timeout http-request 30s\\\\n\\
+    -e "s#^defaults#&\\\\n    timeout http-request ${UNDRIFT_HAPROXY_PATIENCE_S}s\\\\n\\
     errorfile 400 $UNDRIFT_HAPROXY_ERRORS/400.http\\\\n\\
     errorfile 408 $UNDRIFT_HAPROXY_ERRORS/408.http#" \\
     -e 's#^([[:space:]]*stats socket .*) mode 666#\\1 mode 600#' "$cfg" || exit 1
@@ -85,8 +88,15 @@ class RunFolder:
         owner = {"pid": os.getpid(), "started": started, "session": session}
         (self.path / "owner.json").write_text(json.dumps(owner), encoding="utf-8")
 
-    def environment(self, binary: str) -> dict[str, str]:
-        """Write the wrapper and return the environment that Ray Serve needs to use it."""
+    def environment(self, binary: str, patience_s: float) -> dict[str, str]:
+        """Write the wrapper and return the environment that Ray Serve needs to use it.
+
+        Args:
+            binary: HAProxy's own path.
+            patience_s: A request that stands still for longer, in seconds, is cut off; the
+                replicas, which have the same patience, are left some time to say so.
+        """
+        silence = math.ceil(patience_s) + 2
         wrapper = self.path / "haproxy"
         wrapper.write_text(_WRAPPER, encoding="utf-8")
         wrapper.chmod(0o700)
@@ -99,6 +109,8 @@ class RunFolder:
             "RAY_SERVE_HAPROXY_RETRIES": "3",
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapper),
             "UNDRIFT_HAPROXY_REAL": binary,
+            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(silence),
+            "UNDRIFT_HAPROXY_PATIENCE_S": str(silence),
             "UNDRIFT_HAPROXY_ERRORS": str(self.path),
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
             "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",

@@ -338,7 +338,12 @@ class HttpApi:
     # ------------------------------------------------------------------ refusals
 
     async def _refuse(self, _: Request | None, error: RequestError) -> Response:
-        headers = {"Retry-After": "1"} if error.status == 503 else {}
+        more = {
+            503: {"Retry-After": "1"},
+            408: {"Connection": "close"},
+            413: {"Connection": "close"},
+        }
+        headers = more.get(error.status, {})
         return Response(encode_error(str(error)), error.status, headers, JSON)
 
     async def _no_route(self, request: Request, error: HTTPException) -> Response:

@@ -10,11 +10,13 @@ import asyncio
 import json
 import random
 import socket
+from contextlib import suppress
 
 import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -65,7 +67,8 @@ def test_requests_made_from_the_document_get_documented_answers(
             asked += 1
             case.call_and_validate(checks=CHECKS, timeout=30)
 
-        ask()
+        with suppress(Unsatisfiable):  # a request without parts cannot be wrong
+            ask()
     assert asked > 50
     alive(http)
 
@@ -73,14 +76,15 @@ def test_requests_made_from_the_document_get_documented_answers(
 def exchange(platform: Running, sent: bytes, end: bool = True) -> bytes:
     """Send bytes over a connection of their own; returns what comes until it is closed."""
     address = ("127.0.0.1", platform.config.serve.port)
-    with socket.create_connection(address, timeout=30) as raw:
+    received = b""
+    with socket.create_connection(address, timeout=30) as raw, suppress(ConnectionError):
         raw.sendall(sent)
         if end:
-            raw.shutdown(socket.SHUT_WR)
-        received = b""
+            with suppress(OSError):  # closed by the other side already
+                raw.shutdown(socket.SHUT_WR)
         while chunk := raw.recv(65_536):
             received += chunk
-        return received
+    return received
 
 
 BODY = json.dumps(infer_body(ROW)).encode()
@@ -158,11 +162,11 @@ def test_too_many_at_once_are_told_to_come_back(http: httpx.Client, platform: Ru
         async with httpx.AsyncClient(
             base_url=platform.url, timeout=60, limits=limits, trust_env=False
         ) as many:
-            return await asyncio.gather(*(many.post(INFER, json=body) for _ in range(300)))
+            return await asyncio.gather(*(many.post(INFER, json=body) for _ in range(200)))
 
     answers = asyncio.run(storm())
     turned_away = [a for a in answers if a.status_code != 200]
-    assert 0 < len(turned_away) < 300
+    assert 0 < len(turned_away) < 200
     for answer in turned_away:
         refused(answer, 503, "requests are here already; try again")
         assert answer.headers["retry-after"] == "1"
