@@ -67,6 +67,9 @@ class Backend(Protocol):
     async def view(self, name: str) -> Any:
         """Return one of ``VIEWS``."""
 
+    async def audit(self, version: str) -> Any:
+        """Return how a stored version was made."""
+
     async def order(self, verb: str, body: dict[str, Any]) -> Any:
         """Carry out one of ``OPERATOR_VERBS`` and return the status."""
 
@@ -122,6 +125,7 @@ class HttpApi:
                 Route(numbered, self._model),
                 Route(f"{model}/ready", self._model_ready),
                 Route(f"{numbered}/ready", self._model_ready),
+                Route(f"{numbered}/audit", self._audit),
                 *(Route(f"{model}/{view}", self._view) for view in VIEWS),
                 *(
                     Route(f"{model}/{verb}", self._operate, methods=["POST"])
@@ -255,7 +259,7 @@ class HttpApi:
     # ------------------------------------------------------------------ labels and operators
 
     async def _feedback(self, request: Request) -> Response:
-        await self._check_model(request.path_params["name"], None)
+        await self._check_model(request.path_params["name"])
         if self._settings.host not in LOOPBACK:
             self._authorise(request)
         with self._admitted():
@@ -271,11 +275,15 @@ class HttpApi:
         return _json({"accepted": len(labels), "rejected": rejected})
 
     async def _view(self, request: Request) -> Response:
-        await self._check_model(request.path_params["name"], None)
+        await self._check_model(request.path_params["name"])
         return _json(await self._backend.view(_last_part(request)))
 
+    async def _audit(self, request: Request) -> Response:
+        await self._check_model(request.path_params["name"])
+        return _json(await self._backend.audit(request.path_params["version"]))
+
     async def _operate(self, request: Request) -> Response:
-        await self._check_model(request.path_params["name"], None)
+        await self._check_model(request.path_params["name"])
         self._authorise(request)
         raw = await self._read(dict(request.scope["headers"]), request.receive)
         body = parse_json(raw, "", self._settings) if raw else {}

@@ -70,6 +70,7 @@ def document(spec: ModelSpec, settings: ServeSettings, version: str) -> dict[str
         paths[base] = {"get": _read("Model metadata", "ModelMetadata", *_READ)}
         paths[f"{base}/ready"] = {"get": _read("Does it answer?", "ModelReady", *_READ, 503)}
         paths[f"{base}/infer"] = {"post": _infer()}
+    paths[f"{numbered}/audit"] = {"get": _read("How it was made", {"type": "object"}, 404, 503)}
     for view, (summary, kind) in VIEWS.items():
         paths[f"{model}/{view}"] = {"get": _read(summary, {"type": kind}, 404, 503)}
     for verb, arguments in OPERATOR_VERBS.items():
