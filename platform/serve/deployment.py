@@ -116,8 +116,11 @@ class ModelReplica:
         self._counted = (offered, dropped)
         return self._metrics.snapshot()
 
-    def __serve_build_asgi_app__(self) -> HttpApi:
-        """Return what Ray Serve shall serve."""
+    async def __serve_build_asgi_app__(self) -> HttpApi:
+        """Return what Ray Serve shall serve, once the live version is loaded."""
+        while self.live is None:
+            await self.check_health()
+            await asyncio.sleep(0.02)
         version = package_version("undrift")
         return HttpApi(self._spec, self._settings, self, self._metrics, self._token, version)
 
