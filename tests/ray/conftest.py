@@ -46,7 +46,8 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def platform(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Two replicas behind the load balancer; `undrift down` ends them, and must leave nothing."""
     folder = tmp_path_factory.mktemp("shared") / "spirals"
-    serve = {"port": free_port(), "replicas": 2, "max_body_bytes": 200_000}
+    limits = {"max_body_bytes": 200_000, "max_queued_requests": 60, "request_timeout_s": 8}
+    serve = {"port": free_port(), "replicas": 2, **limits}
     path = project(starter, folder, serve=serve, **SECTIONS)
     (folder / "model.py").write_text(MODEL_CODE, encoding="utf-8")
     running = Running(path)
