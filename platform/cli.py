@@ -17,26 +17,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import RenderableType
 from typer.core import TyperGroup
 
 from undrift.cli_run import follow, outcome_view
 from undrift.cli_views import (
+    ConfigOption,
+    JsonOption,
     audit_view,
     drift_view,
     error_console,
     say,
-    show,
     status_line,
     status_view,
     versions_view,
 )
+from undrift.cli_views import answer as _answer
 from undrift.client import Client
 from undrift.config import Config, config_schema, find_config, load_config
 from undrift.detached import last_line, start_detached
 from undrift.errors import PlatformError, UndriftError
 from undrift.k8s.commands import app as k8s_app
 from undrift.runfile import RunFile
+from undrift.tune.verb import tune
 
 TEMPLATES = Path(__file__).parent / "starter"
 WRITTEN = ("undrift.yaml", "model.py")
@@ -68,12 +70,6 @@ config_app = typer.Typer(no_args_is_help=True, help="Check the configuration, or
 app.add_typer(config_app, name="config")
 app.add_typer(k8s_app, name="k8s")
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="The YAML file; else $UNDRIFT_CONFIG, ./undrift.yaml."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-
 
 def main() -> None:
     """Run the command line."""
@@ -93,13 +89,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-def _answer(data: Any, view: RenderableType, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(data, indent=2))
-    else:
-        show(view)
 
 
 @app.command()
@@ -315,6 +304,9 @@ def replay(
     )
     found = play(options, error_console())
     _answer(found.to_dict(), replay_view(found), as_json)
+
+
+app.command()(tune)
 
 
 @config_app.command()

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 LEVEL_STYLES = {"none": "green", "warning": "yellow", "drift": "bold red"}
 EVENTS_SHOWN = 10
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The YAML file; else $UNDRIFT_CONFIG, ./undrift.yaml."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
 def error_console() -> Console:
@@ -22,6 +31,14 @@ def error_console() -> Console:
 def show(view: RenderableType) -> None:
     """Print ``view`` on standard output."""
     Console(highlight=False).print(view)
+
+
+def answer(data: Any, view: RenderableType, as_json: bool) -> None:
+    """Print ``view``, or ``data`` as JSON and nothing else."""
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+    else:
+        show(view)
 
 
 def say(*lines: str) -> RenderableType:

@@ -38,11 +38,10 @@ def start(settings: ServeSettings) -> tuple[RunFolder, str]:
         raise PlatformError("ray was imported before undrift.app.up; call up first")
     folder.create()
     binary = find_binary()
-    os.environ.update(_environment())
     if binary is not None:
         os.environ.update(folder.environment(binary, settings.request_timeout_s))
     try:
-        folder.create(_start_ray())
+        folder.create(start_ray(max(4, os.cpu_count() or 1)))
         _start_serve(settings)
     except BaseException as error:
         stop(folder)
@@ -100,8 +99,12 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _start_ray() -> str:
-    """Start Ray and return its session folder."""
+def start_ray(cpus: int) -> str:
+    """Start Ray alone, with room for ``cpus`` tasks, and return its session folder.
+
+    Ray reads its environment when it is imported, so this must come before the first import.
+    """
+    os.environ.update(_environment())
     import ray
     import ray._private.worker as ray_worker
 
@@ -111,7 +114,7 @@ def _start_ray() -> str:
     ray_worker.print_to_stdstream = quiet
     context = ray.init(
         address="local",  # whatever RAY_ADDRESS says
-        num_cpus=max(4, os.cpu_count() or 1),
+        num_cpus=cpus,
         namespace=NAMESPACE,
         include_dashboard=False,
         log_to_driver=False,

@@ -52,6 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replay": {"replay", "config", "demo", "inputs", "journal", "lifecycle", "monitor", "states"}
     | {"store", "train"}
     | SHARED,
+    "tune": {"tune", "cli_views", "cluster", "config", "demo", "durable", "monitor", "replay"}
+    | {"store", "train"}
+    | SHARED,
     "haproxy": {"errors", "runfile"},
     "k8s": {"k8s", "config", "cli_views"} | SHARED,
     "cluster": {"errors", "haproxy", "serve.settings", "train.environment"},

@@ -1,0 +1,1 @@
+"""`undrift tune`: searches settings over recorded history by replay, with the evidence."""
