@@ -42,6 +42,7 @@ def setup(
     n = old + new
     chosen = Chosen(
         index=np.arange(n),
+        row=np.arange(n),
         weight=np.ones(n) if weight is None else weight,
         stratum=np.zeros(n, dtype=np.intp),
         strata=("all",),

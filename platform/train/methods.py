@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from undrift.errors import TrainingError
 from undrift.train.block_selection import BanditBlockSelector, BlockSelector, HeadSelector
+from undrift.train.clusters import by_cluster
 from undrift.train.consolidation import AwareSynapses, ElasticWeights
 from undrift.train.distillation import DarkReplay
 from undrift.train.gradmatch import MatchingSampler
@@ -20,11 +21,16 @@ from undrift.train.settings import TrainSettings
 from undrift.train.setup import Setup
 
 
+def _as_is(setup: Setup) -> Setup:
+    return setup
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One way to retrain.
 
     Attributes:
+        prepare: Changes what the retraining begins with.
         sampler: Makes what draws batches.
         blocks: Makes what chooses the blocks that train.
         penalty: Makes what is added to the loss.
@@ -32,6 +38,7 @@ class Method:
         min_epochs: Passes over the candidates that are made at least, whatever the plan's steps.
     """
 
+    prepare: Callable[[Setup], Setup] = _as_is
     sampler: Callable[[Setup], Sampler] = Sampler
     blocks: Callable[[Setup], BlockSelector] = BlockSelector
     penalty: Callable[[Setup], Penalty] = lambda _: Penalty()
@@ -45,6 +52,9 @@ class Method:
 
 METHODS: dict[str, Callable[[TrainSettings], Method]] = {
     "bandit": lambda settings: Method(
+        prepare=by_cluster
+        if settings.sample_selection and settings.strata == "cluster"
+        else _as_is,
         sampler=StratumSampler if settings.sample_selection else TrustSampler,
         blocks=BanditBlockSelector if settings.block_selection else BlockSelector,
         penalty=Protection,

@@ -125,6 +125,7 @@ class Chosen:
 
     Attributes:
         index: (k,) candidates for training.
+        row: (k,) row number of each; -1 for rows of the base version's reference.
         weight: (k,) trust in each candidate; 0 for rows that are only offered to the bandit.
         stratum: (k,) stratum of each candidate.
         strata: Name of each stratum.
@@ -134,6 +135,7 @@ class Chosen:
     """
 
     index: Index
+    row: IntArray
     weight: NDArray[np.float64]
     stratum: Index
     strata: tuple[str, ...]
@@ -201,6 +203,7 @@ def choose(
     stratum, names = stratify(pool.row[index], by_target(pool.y[index]), recent[index])
     return Chosen(
         index=index,
+        row=pool.row[index],
         weight=weight[index],
         stratum=stratum,
         strata=names,

@@ -131,7 +131,7 @@ class _Run:
         share = old_share(plan.kind, settings.retention_share)
         guide = Guide(x, y, chosen, objective, old_share=share, seed=plan.seed)
         blocks = Blocks(model, x[:2])
-        self.setup = Setup(
+        setup = Setup(
             model=model,
             head=head,
             blocks=blocks,
@@ -146,6 +146,7 @@ class _Run:
             comm=comm,
             meter=meter,
         )
+        self.setup = method.prepare(setup)
         self.guided = method.guided
         self.sampler, self.selector = method.sampler(self.setup), method.blocks(self.setup)
         self.penalty = method.penalty(self.setup)
