@@ -145,6 +145,8 @@ def _pool(worker: WorkerConfig, store: Store, plan: RetrainPlan, reference: Refe
         until_row=plan.until_row,
         version=tables.get("predictions"),
     )
+    if not len(predictions):
+        raise TrainingError("there is nothing to train on: no prediction has been made yet")
     return Pool.build(predictions, store.labels(version=tables.get("labels")), reference, most)
 
 

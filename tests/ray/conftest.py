@@ -30,6 +30,7 @@ def build():
 SECTIONS = {
     "monitor": {"label_lag_rows": 1000, "join_window_rows": 20_000},
     "lifecycle": {"mode": "off", "auto_rollback": False},
+    "train": {"idle_s": 60.0},
 }
 
 

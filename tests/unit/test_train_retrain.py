@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -147,6 +148,7 @@ def test_model_without_linear_head_is_refused(small_world: World) -> None:
 
 def train_as(rank: int, folder: Path) -> None:
     """Retrain as one of two workers; they meet in ``folder``."""
+    torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/meeting_point",
@@ -161,19 +163,28 @@ def train_as(rank: int, folder: Path) -> None:
     torch.save((result.state_dict, list(map(tuple, result.choices))), folder / f"{rank}.pt")
 
 
-def test_two_workers_do_what_one_does(
-    small_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute as workers do by default: sums in another order may end in another draw."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_two_workers_do_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     other = multiprocessing.get_context("spawn").Process(target=train_as, args=(1, tmp_path))
     other.start()
     train_as(0, tmp_path)
     other.join()
     assert other.exitcode == 0
-    one = run(small_world, SHORT)
+    base = world()
+    one = run(base, SHORT)
     (first, choices), (second, others) = (torch.load(tmp_path / f"{r}.pt") for r in range(2))
     assert choices == others
     assert all(torch.equal(t, second[n]) for n, t in first.items())
     assert [c[:3] for c in choices] == [c[:3] for c in one.choices]
     assert all(torch.allclose(t, first[n], atol=1e-3) for n, t in one.state_dict.items())
-    assert not all(torch.equal(t, small_world.state[n]) for n, t in one.state_dict.items())
+    assert not all(torch.equal(t, base.state[n]) for n, t in one.state_dict.items())

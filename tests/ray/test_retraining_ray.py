@@ -1,0 +1,190 @@
+"""Retrainings on real workers: what is told of them, what is refused, and what a kill costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from tests.ray.running import Running, free_port, project, undrift
+from tests.support import eventually
+from undrift.model import load_factory
+from undrift.store import Manifest
+from undrift.train.attempt import Attempt, attempt
+from undrift.train.plan import RetrainPlan
+from undrift.train.pool import Pool
+
+pytestmark = pytest.mark.ray
+
+WORKER, TRAINER = "ray::RayTrainWorker", "ray::TrainerActor"
+PATIENCE_S = 120.0
+
+
+def label(running: Running, name: str, rows: int, turned: int = 0) -> None:
+    """Ask and label reference rows, with every class taken for the next ``turned`` ones."""
+    data = np.load(running.config.reference)
+    for start in range(0, rows, 100):
+        part = slice(start, min(start + 100, rows))
+        answer = running.client.infer(data["x"][part], f"{name}-{start}")
+        told = running.client.feedback(answer.ids, ((data["y"][part] + turned) % 3).tolist())
+        assert told["rejected"] == []
+    eventually(lambda: running.client.drift()["labelled"] == len(running.store.labels()))
+
+
+def begin(running: Running, **order: Any) -> str:
+    run_id: str = running.client.retrain(**order)["run"]["run_id"]
+    return run_id
+
+
+def told(running: Running, run_id: str) -> dict[str, Any]:
+    """Return how far a run is; {} before it trains, and while the controller restarts."""
+    run = running.client.status()["run"] or {}
+    return (run.get("training") or {}) if run.get("run_id") == run_id else {}
+
+
+def kept(running: Running, run_id: str) -> int:
+    """Return the step that a restart would begin with; 0 if there is none."""
+    path = running.config.state / "training" / run_id / "0.pt"
+    return int(torch.load(path, weights_only=True)["state"]["step"]) if path.exists() else 0
+
+
+def kill(running: Running, title: str) -> None:
+    """Kill one process of a kind, and wait until another has taken its place."""
+    before = running.processes(title)
+    os.kill(before[-1], signal.SIGKILL)
+    eventually(lambda: set(running.processes(title)) - set(before), PATIENCE_S)
+
+
+def goes_on(running: Running, run_id: str) -> int:
+    """Return the first step that is told anew, or the last one of a run that ended meanwhile."""
+    before = told(running, run_id)
+
+    def news() -> int:
+        now = told(running, run_id)
+        if now and now != before:
+            return int(now["step"])
+        made = [m for m in running.store.versions() if m.run_id == run_id]
+        return int(made[0].metrics["training"]["steps"]) if made else 0
+
+    return eventually(news, PATIENCE_S)
+
+
+def made_by(running: Running, run_id: str) -> Manifest:
+    def found() -> list[Manifest]:
+        return [m for m in running.store.versions() if m.run_id == run_id]
+
+    return eventually(found, PATIENCE_S)[0]
+
+
+def refusal(running: Running, run_id: str) -> str:
+    """Return why a run failed, once it has."""
+
+    def reasons() -> list[str]:
+        events = running.client.events()
+        return [e["text"] for e in events if e["kind"] == "failed" and e["run_id"] == run_id]
+
+    return eventually(reasons, PATIENCE_S)[0]
+
+
+def undisturbed(running: Running, made: Manifest) -> Attempt:
+    """Carry out the plan of a version again: in this process, alone, in one go."""
+    config, store = running.config, running.store
+    plan = RetrainPlan.from_dict(made.plan or {})
+    reference = store.reference(plan.base_version)
+    rows = store.predictions(until_row=plan.until_row, version=made.tables["predictions"])
+    labels = store.labels(version=made.tables["labels"])
+    torch.set_num_threads(config.train.threads)
+    return attempt(
+        load_factory(config.model.factory, running.path.parent)(),
+        [m.version for m in store.versions() if m.version < made.version],
+        store.state_dict,
+        Pool.build(rows, labels, reference, config.train.max_pool_rows),
+        reference,
+        plan,
+        settings=config.train,
+        reference_rows=config.monitor.min_reference_rows,
+        head=config.model.embedding,
+    )
+
+
+def test_killed_worker_and_killed_trainer_cost_nothing_but_time(platform: Running) -> None:
+    label(platform, "killed", 600)
+    run_id = begin(platform, steps=300)
+    eventually(lambda: kept(platform, run_id), PATIENCE_S)
+    gauge = 'undrift_training_progress_ratio{model="spirals"} 0.'
+    eventually(lambda: gauge in httpx.get(f"{platform.url}/metrics", trust_env=False).text)
+    for title in (WORKER, TRAINER):
+        reached = kept(platform, run_id)
+        kill(platform, title)
+        assert platform.store.versions()[-1].run_id != run_id  # nothing half-trained is kept
+        assert goes_on(platform, run_id) > reached
+    made = made_by(platform, run_id)
+    assert made.plan["steps"] == made.metrics["training"]["steps"] == 300
+    assert "validation_accuracy_new" in made.metrics["gate"]
+    whole = undisturbed(platform, made).result
+    state = platform.store.state_dict(made.version)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.state_dict.items())
+    assert whole.flops == made.metrics["flops"]
+    eventually(lambda: not (platform.config.state / "training" / run_id).exists())
+    eventually(lambda: platform.client.status()["phase"] != "retraining")
+    platform.client.pause()
+    platform.client.resume()
+
+
+@pytest.fixture
+def pair(start: Callable[..., Running], starter: Path, tmp_path: Path) -> Running:
+    """A platform that trains with two workers, and does nothing by itself."""
+    sections = {
+        "serve": {"port": free_port(), "replicas": 1},
+        "lifecycle": {"mode": "off"},
+        "train": {"workers": 2},
+    }
+    return start(project(starter, tmp_path / "spirals", **sections)).await_ready()
+
+
+def test_two_workers_refuse_resume_and_decide_as_one(pair: Running) -> None:
+    client = pair.client
+    assert "no prediction has been made yet" in refusal(pair, begin(pair))
+    label(pair, "few", 20, turned=1)
+    assert "wait for more labels" in refusal(pair, begin(pair))
+    label(pair, "turned", 600, turned=1)
+    assert "does not cover one step" in refusal(pair, begin(pair, budget="1FLOP"))
+
+    run_id = begin(pair, steps=2000)
+    reached = eventually(lambda: kept(pair, run_id), PATIENCE_S)
+    kill(pair, WORKER)
+    assert goes_on(pair, run_id) > reached
+    made = made_by(pair, run_id)
+    alone = undisturbed(pair, made)
+    log, others = pair.store.choices(made.version), alone.result.log()
+    assert log is not None
+    early = slice(0, 400)  # of some 8,000; sums in another order add up to other draws in the end
+    for column in ("step", "bandit", "arm"):
+        assert log[column][early].tolist() == others[column][early].tolist()
+    for part in ("validation_accuracy_new", "retention_accuracy_new"):
+        figure = alone.verdict.metrics[part]
+        assert made.metrics["gate"][part] == pytest.approx(figure, abs=0.1)
+    assert client.audit(made.version)["bandits"].keys() == {"sample", "block"}
+
+    eventually(lambda: client.status()["phase"] != "retraining")
+    done = undrift("retrain", "--method", "full", "--budget", "2s", "--json", cwd=pair.path.parent)
+    outcome = json.loads(done.stdout)
+    assert outcome["outcome"] in ("candidate", "failed"), done.stderr
+    assert 2.0 <= outcome["training"]["seconds"] + outcome["training"]["eta_s"] < 3.0
+    plan = pair.store.versions()[-1].plan
+    assert (plan["method"], plan["budget"]) == ("full", "2s")
+
+    run_id = begin(pair, budget="1h")
+    eventually(lambda: told(pair, run_id), PATIENCE_S)
+    client.pause()
+    client.resume()
+    after = begin(pair, steps=20)  # would have to wait for an hour
+    assert made_by(pair, after).parent == client.infer(np.zeros((1, 2))).version == 1
