@@ -13,6 +13,7 @@ from undrift.train.setup import Setup
 from undrift.train.strata import Groups, stratify
 
 _CLUSTERS = 8
+_FITTED = 2000  # rows that the centres are found on
 
 
 def by_cluster(setup: Setup) -> Setup:
@@ -32,8 +33,9 @@ def by_cluster(setup: Setup) -> Setup:
             f"what enters the head is not finite for {broken} of {len(embedding)} candidates; "
             "look for broken inputs"
         )
-    count = min(_CLUSTERS, len(embedding))
-    centres, _ = kmeans(embedding, count, iter=1, rng=np.random.default_rng([setup.plan.seed, 4]))
+    rng = np.random.default_rng([setup.plan.seed, 4])
+    sample = rng.permutation(embedding)[:_FITTED]
+    centres, _ = kmeans(sample, min(_CLUSTERS, len(sample)), iter=1, rng=rng)
     nearest = vq(embedding, centres)[0].astype(np.int64)
     groups = Groups(nearest, "cluster", "clusters")
     stratum, names = stratify(chosen.row, groups, chosen.new)
