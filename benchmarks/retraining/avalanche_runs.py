@@ -15,7 +15,6 @@ import io
 import json
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ for _name in ("nms", "qnms"):
     torch.library.define(
         f"torchvision::{_name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
     )
-warnings.simplefilter("ignore")
 
 from avalanche.benchmarks.scenarios.dataset_scenario import benchmark_from_datasets  # noqa: E402
 from avalanche.benchmarks.utils.classification_dataset import (  # noqa: E402

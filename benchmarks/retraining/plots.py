@@ -23,6 +23,7 @@ STYLE = {
     "svg.hashsalt": "undrift", "legend.frameon": False,
 }  # fmt: skip
 ROW = 4
+SHOWN = 25.0  # points below a full retrain; what lies lower is cut off
 
 
 def draw(results: Results, folder: Path) -> None:
@@ -70,7 +71,8 @@ def frontier(results: Results) -> Figure:
             ax.plot(SHARES, values, label=method, **style(results, method))  # type: ignore[arg-type]
         whole = 100 * results.median(task, FULL, 1.0, "mean")
         ax.axhline(whole, color="#666666", linewidth=0.8, linestyle=":")
-        ax.text(0.05, whole, "full retrain", va="bottom", fontsize=7, color="#666666")
+        ax.text(SHARES[-1], whole, "full", va="bottom", ha="right", fontsize=7, color="#666666")
+        ax.set_ylim(bottom=max(min(lows) - 1.0, whole - SHOWN))
         ax.set(xscale="log")
         ax.xaxis.set_major_locator(FixedLocator(SHARES))
         ax.xaxis.set_minor_locator(NullLocator())
@@ -78,7 +80,10 @@ def frontier(results: Results) -> Figure:
         ax.grid(alpha=0.25)
     for ax in axes[::ROW]:
         ax.set_ylabel("accuracy, mean of new and old, %")
-    figure.supxlabel("share of a full retrain's operations", fontsize=9)
+    figure.supxlabel(
+        "share of a full retrain's operations (what is more than 25 points below full is cut off)",
+        fontsize=9,
+    )
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside right center")
     return figure

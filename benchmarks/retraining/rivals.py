@@ -72,10 +72,12 @@ def run(
         python = (_ROOT / ENVIRONMENT / "bin" / "python").absolute()
         script = ["-m", "benchmarks.retraining.avalanche_runs"]
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        subprocess.run(
+        done = subprocess.run(
             [str(python), *script, *(str(file.absolute()) for file in files)],
-            cwd=_ROOT, env=environment, check=True,
+            cwd=_ROOT, env=environment, check=False, capture_output=True, text=True,
         )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"Avalanche on {task}, seed {seed}, failed:\n{done.stderr[-2000:]}")
         results: list[dict[str, Any]] = json.loads(files[2].read_text(encoding="utf-8"))
     finally:
         shutil.rmtree(folder)

@@ -139,7 +139,10 @@ def rivals(results: Results) -> str:
     if any(name in RIVALS for name in results.methods):
         return (
             "Methods called *avalanche* are those of Avalanche 0.6.0 (Carta et al., JMLR 2023), "
-            "run by its own code in an environment of its own."
+            "run by its own code in an environment of its own. They get the same rows, base "
+            "models, batches, schedules and operations, counted as rows run forward and backward. "
+            "The base model of synaptic intelligence (*avalanche si*) is trained by it, since "
+            "it measures importance along the way."
         )
     return "**Avalanche was left out of this run**, so no rival's own implementation is compared."
 
@@ -163,20 +166,39 @@ def tasks(results: Results) -> str:
 
 
 def headline(results: Results) -> str:
-    """Return accuracy on new and old rows at the headline share."""
-    rows: list[Row] = []
-    for task in results.tasks:
-        best = max(results.median(task, m, HEADLINE, "mean") for m in results.methods)
-        cells = [(FULL, 1.0), *((method, HEADLINE) for method in results.methods)]
-        for method, share in cells:
-            middle = results.median(task, method, share, "mean")
-            mean = points(results, task, method, share, "mean")
-            rows.append([
-                TASKS[task].title, f"{method} at {share:.0%}",
-                f"**{mean}**" if middle >= best and method != FULL else mean,
-                *(points(results, task, method, share, n) for n in ("new", "old", "forgetting")),
-            ])  # fmt: skip
-    return table(["task", "method", "mean of new and old", "new", "old", "forgetting"], rows)
+    """Return accuracy at the headline share, and what it is made of."""
+    whole, apart = matrix(results, "mean"), table(["method", *titles(results)], _apart(results))
+    return f"{whole}\n\nNew / old, medians:\n\n{apart}"
+
+
+def matrix(results: Results, name: str) -> str:
+    """Return a figure at the headline share by method and task, beside that of full retrains."""
+    rows = [
+        [label, *(points(results, task, method, share, name) for task in results.tasks)]
+        for label, method, share in _lines(results)
+    ]
+    return table(["method", *titles(results)], rows)
+
+
+def titles(results: Results) -> list[str]:
+    """Return the titles of the tasks."""
+    return [TASKS[task].title for task in results.tasks]
+
+
+def _lines(results: Results) -> list[tuple[str, str, float]]:
+    at_share = [(method, method, HEADLINE) for method in results.methods]
+    return [("full, at 100 %", FULL, 1.0), *at_share]
+
+
+def _apart(results: Results) -> list[Row]:
+    def cell(task: str, method: str, share: float) -> str:
+        new, old = (results.median(task, method, share, name) for name in ("new", "old"))
+        return f"{100 * new:.1f} / {100 * old:.1f}"
+
+    return [
+        [label, *(cell(task, method, share) for task in results.tasks)]
+        for label, method, share in _lines(results)
+    ]
 
 
 def ranks(results: Results) -> str:
@@ -191,14 +213,15 @@ def ranks(results: Results) -> str:
 
 
 def forgetting(results: Results) -> str:
-    """Return forgetting of ours beside fine-tuning and DER++."""
+    """Return forgetting at the headline share, and of ours beside others at every share."""
     shown = [m for m in (OURS, "finetune", "random", "replay", "der++") if m in results.methods]
     rows = [
         [TASKS[task].title, f"{share:.0%}",
          *(f"{100 * results.median(task, m, share, 'forgetting'):.1f}" for m in shown)]
         for task in results.tasks for share in SHARES
     ]  # fmt: skip
-    return table(["task", "share", *shown], rows)
+    by_share = table(["task", "share", *shown], rows)
+    return f"{matrix(results, 'forgetting')}\n\nMedians at every share:\n\n{by_share}"
 
 
 def cost(results: Results) -> str:
