@@ -25,6 +25,7 @@ from undrift.client import Client
 from undrift.config import read_config
 from undrift.errors import PlatformError
 from undrift.haproxy import RunFolder, find_binary
+from undrift.serve.settings import ServeSettings
 from undrift.train.environment import train_environment
 
 pytestmark = pytest.mark.ray
@@ -91,7 +92,7 @@ def ray_head() -> Iterator[RayHead]:
     port, dashboard = free_port(), free_port()
     env = {
         **environment(),
-        **folder.environment(binary),
+        **folder.environment(binary, ServeSettings().request_timeout_s),
         **train_environment(),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",

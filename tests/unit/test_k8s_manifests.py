@@ -15,6 +15,7 @@ from tests.manifests import problems
 from undrift.errors import ConfigError
 from undrift.haproxy import RunFolder
 from undrift.k8s.manifests import compose, folder, one, overlays
+from undrift.serve.settings import ServeSettings
 from undrift.train.environment import train_environment
 
 OVERLAYS = overlays()
@@ -24,6 +25,7 @@ EMBEDDED = {
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S",
     "UNDRIFT_HAPROXY_REAL",
+    "UNDRIFT_HAPROXY_PATIENCE_S",
 }
 
 
@@ -114,7 +116,7 @@ def test_unknown_overlay_is_refused() -> None:
 def test_pods_have_the_data_plane_of_an_embedded_run(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.create()
-    embedded = run.environment("/bin/haproxy")
+    embedded = run.environment("/bin/haproxy", ServeSettings().request_timeout_s)
     wanted = {
         name: value
         for name, value in {**embedded, **train_environment()}.items()
