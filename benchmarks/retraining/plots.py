@@ -81,7 +81,7 @@ def frontier(results: Results) -> Figure:
     for ax in axes[::ROW]:
         ax.set_ylabel("accuracy, mean of new and old, %")
     figure.supxlabel(
-        "share of a full retrain's operations (what is more than 25 points below full is cut off)",
+        f"share of a full retrain's operations (over {SHOWN:.0f} points below full is cut off)",
         fontsize=9,
     )
     handles, names = axes[0].get_legend_handles_labels()
