@@ -31,12 +31,13 @@ PATIENCE_S = 120.0
 def label(running: Running, name: str, rows: int, turned: int = 0) -> None:
     """Ask and label reference rows, with every class taken for the next ``turned`` ones."""
     data = np.load(running.config.reference)
+    before = running.client.drift()["labelled"]
     for start in range(0, rows, 100):
         part = slice(start, min(start + 100, rows))
         answer = running.client.infer(data["x"][part], f"{name}-{start}")
         told = running.client.feedback(answer.ids, ((data["y"][part] + turned) % 3).tolist())
         assert told["rejected"] == []
-    eventually(lambda: running.client.drift()["labelled"] == len(running.store.labels()))
+    eventually(lambda: running.client.drift()["labelled"] >= before + rows)
 
 
 def begin(running: Running, **order: Any) -> str:
@@ -117,7 +118,7 @@ def undisturbed(running: Running, made: Manifest) -> Attempt:
 
 def test_killed_worker_and_killed_trainer_cost_nothing_but_time(platform: Running) -> None:
     label(platform, "killed", 600)
-    run_id = begin(platform, steps=300)
+    run_id = begin(platform, steps=1500)
     eventually(lambda: kept(platform, run_id), PATIENCE_S)
     gauge = 'undrift_training_progress_ratio{model="spirals"} 0.'
     eventually(lambda: gauge in httpx.get(f"{platform.url}/metrics", trust_env=False).text)
@@ -127,7 +128,7 @@ def test_killed_worker_and_killed_trainer_cost_nothing_but_time(platform: Runnin
         assert platform.store.versions()[-1].run_id != run_id  # nothing half-trained is kept
         assert goes_on(platform, run_id) > reached
     made = made_by(platform, run_id)
-    assert made.plan["steps"] == made.metrics["training"]["steps"] == 300
+    assert made.plan["steps"] == made.metrics["training"]["steps"] == 1500
     assert "validation_accuracy_new" in made.metrics["gate"]
     whole = undisturbed(platform, made).result
     state = platform.store.state_dict(made.version)
@@ -178,7 +179,8 @@ def test_two_workers_refuse_resume_and_decide_as_one(pair: Running) -> None:
     done = undrift("retrain", "--method", "full", "--budget", "2s", "--json", cwd=pair.path.parent)
     outcome = json.loads(done.stdout)
     assert outcome["outcome"] in ("candidate", "failed"), done.stderr
-    assert 2.0 <= outcome["training"]["seconds"] + outcome["training"]["eta_s"] < 3.0
+    training = outcome["training"]
+    assert training["seconds"] + training["eta_s"] == pytest.approx(2.0, rel=0.5)
     plan = pair.store.versions()[-1].plan
     assert (plan["method"], plan["budget"]) == ("full", "2s")
 
