@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.library import define
 
 # PyPI's torchvision is built for CUDA and does not load its operators beside a CPU-only torch; it
 # wants them declared. Avalanche uses none of them here.
 for _name in ("nms", "qnms"):
-    torch.library.define(
-        f"torchvision::{_name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-    )
+    define(f"torchvision::{_name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 from avalanche.benchmarks.scenarios.dataset_scenario import benchmark_from_datasets  # noqa: E402
 from avalanche.benchmarks.utils.classification_dataset import (  # noqa: E402
