@@ -123,9 +123,9 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
             interrupt.install()  # Ray has put its own in place
             interrupt.check()
             say("starting monitor, controller and replicas")
-            handle = _place(config, runfile.token(create=True), interrupt)
+            handle = place(config, runfile.token(create=True), interrupt)
             handle.notes += [note] if note else []
-            _await_ready(handle, config)
+            await_ready(handle, config)
             runfile.claim(handle.url)
             interrupt.check()
             yield handle
@@ -219,13 +219,13 @@ def build(args: dict[str, Any]) -> Any:
     return _bind(config, actors, runfile.token(create=True), loopback_only=loopback)
 
 
-def _place(config: Config, token: str, interrupt: Interrupt) -> Handle:
+def place(config: Config, token: str, interrupt: Interrupt) -> Handle:
     """Create the actors and run the Serve application."""
     from undrift.serve.deployment import LOOPBACK
 
     actors = _start_actors(config, {})
     _run_application(
-        _bind(config, actors, token, loopback_only=True), f"undrift-{config.model.name}"
+        _bind(config, actors, token, loopback_only=True), application_name(config.model.name)
     )
     host = config.serve.host if config.serve.host in LOOPBACK else "127.0.0.1"
     return Handle(f"http://{host}:{config.serve.port}", token, actors, interrupt)
@@ -239,7 +239,7 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
     from undrift.monitor.actor import MonitorActor
     from undrift.train.session import TrainerActor
 
-    _retire(config.model.name)
+    retire(config.model.name)
 
     def actor(role: str, cls: type, *args: Any) -> Any:
         return (
@@ -281,7 +281,7 @@ def _bind(config: Config, actors: dict[str, Any], token: str, *, loopback_only: 
     return deployment.bind(given, actors["controller"], actors["monitor"])
 
 
-def _retire(model: str) -> None:
+def retire(model: str) -> None:
     """End the actors that an earlier build left; the monitor first makes durable what it holds."""
     import ray
 
@@ -303,22 +303,29 @@ def _retire(model: str) -> None:
                 time.sleep(0.05)
 
 
+def application_name(model: str) -> str:
+    """Return the name of a model's Serve application."""
+    return f"undrift-{model}"
+
+
 def _actor_name(model: str, role: str) -> str:
     return f"{model}:{role}"
 
 
 def _run_application(application: Any, name: str) -> None:
     from ray import serve
+    from ray.serve.exceptions import RayServeException
 
     try:
         serve.run(application, name=name, route_prefix="/", blocking=False)
-    except RuntimeError as error:
-        deployments = serve.status().applications[name].deployments.values()
+    except (RuntimeError, RayServeException) as error:
+        found = serve.status().applications.get(name)
+        deployments = found.deployments.values() if found else ()
         told = " ".join(d.message for d in deployments).strip().splitlines()
         raise PlatformError(f"the replicas did not start: {told[-1] if told else error}") from error
 
 
-def _await_ready(handle: Handle, config: Config) -> None:
+def await_ready(handle: Handle, config: Config) -> None:
     """Wait until every replica answers with the live version and the monitor reports."""
     client = Client(handle.url, config.model.name, handle.token)
     deadline = time.monotonic() + READY_TIMEOUT_S

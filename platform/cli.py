@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from undrift.cli_cluster import ChangesOption, deploy_on, remove_from, run_job, say_stage, submit
 from undrift.cli_run import follow, outcome_view
 from undrift.cli_views import (
     ConfigOption,
@@ -125,20 +126,24 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when it is ready; it runs on.")
     ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="Deploy on this running Ray cluster, and return."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve the model until Ctrl-C, and keep it true."""
+    """Serve the model until Ctrl-C, and keep it true; or deploy it on a running Ray cluster."""
     path = find_config(config)
     settings = load_config(path)
+    if address and address != "local":
+        deploy_on(settings, address, as_json)
+        return
     if detach:
         with error_console().status("starting"):
             record = start_detached(path, settings)
         _tell_ready(settings, record.url, record.pid, as_json)
         return
     from undrift import app as platform_app
-
-    def say_stage(text: str) -> None:
-        error_console().print(text, style="dim", markup=False)
 
     with platform_app.up(settings, say_stage) as handle:
         for note in handle.notes:
@@ -159,9 +164,23 @@ def _tell_ready(config: Config, url: str, pid: int, as_json: bool) -> None:
 
 
 @app.command()
-def down(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def down(
+    config: ConfigOption = None,
+    address: Annotated[
+        str | None, typer.Option(help="By a job on this cluster, as http://HEAD:8265.")
+    ] = None,
+    changes: ChangesOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Stop the platform that runs on this configuration's state folder."""
-    settings = load_config(config)
+    if address:
+        run_job(address, config, changes, ["down"], as_json=as_json)
+        return
+    settings = load_config(config, changes or ())
+    running = RunFile(settings.state).running()
+    if running and running.cluster:
+        remove_from(settings, running.cluster, as_json)
+        return
     with error_console().status("stopping"):
         record = RunFile(settings.state).stop()
     text = f"stopped process {record.pid}" if record else f"nothing runs on {settings.state}"
@@ -213,9 +232,17 @@ def retrain(
     detach: Annotated[
         bool, typer.Option("--no-wait", "-d", help="Return at once; the run goes on.")
     ] = False,
+    by_job: Annotated[bool, typer.Option("--submit", help="Ask by a job, at --address.")] = False,
+    address: Annotated[str, typer.Option(help="As http://HEAD:8265.")] = "",
+    changes: ChangesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Retrain now, and show how far it is; Ctrl-C leaves it running."""
+    if by_job:
+        given = {"--method": method, "--steps": steps, "--budget": budget}
+        words = [f"{name}={value}" for name, value in given.items() if value is not None]
+        run_job(address, config, changes, ["retrain", *words], wait=not detach, as_json=as_json)
+        return
     with Client.of(load_config(config)) as client:
         answer = client.retrain(method, steps, budget)
         if detach:
@@ -307,6 +334,7 @@ def replay(
 
 
 app.command()(tune)
+app.command()(submit)
 
 
 @config_app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,6 +16,8 @@ from undrift.config import Config
 from undrift.errors import PlatformError
 from undrift.records import FloatArray, IntArray
 from undrift.runfile import RunFile
+
+URL_VARIABLE = "UNDRIFT_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,11 @@ class Client:
 
     @classmethod
     def of(cls, config: Config) -> Client:
-        """Return a client of the platform that ``config`` describes, with its token."""
+        """Return a client of the platform that ``config`` describes, or of $UNDRIFT_URL."""
         runfile = RunFile(config.state)
+        given = os.environ.get(URL_VARIABLE, "")
+        if given:
+            return cls(given, config.model.name, runfile.token())
         record = runfile.running()
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.serve.host, config.serve.host)
         url = record.url if record and record.url else f"http://{host}:{config.serve.port}"

@@ -16,6 +16,10 @@ from undrift.train.environment import train_environment
 
 NAMESPACE = "undrift"
 OBJECT_STORE_BYTES = 256 * 2**20
+TOKEN_REFUSED = (
+    "refused the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the "
+    "cluster's own"
+)
 
 
 def start(settings: ServeSettings) -> tuple[RunFolder, str]:
@@ -50,6 +54,69 @@ def start(settings: ServeSettings) -> tuple[RunFolder, str]:
         raise
     note = "" if binary else "no HAProxy binary: serving through Ray Serve's own, slower proxy"
     return folder, note
+
+
+def join(address: str) -> str:
+    """Join a running Ray cluster, and return the address by which it is known.
+
+    Args:
+        address: As ``ray.init`` takes it, such as ``auto`` or ``host:port``.
+
+    Raises:
+        PlatformError: It cannot be reached, or refuses the token.
+    """
+    if "://" in address:
+        raise PlatformError(
+            f"{address}: expected host:port of a Ray cluster of which this machine is a node, or "
+            "auto; from elsewhere use `undrift submit --address http://HEAD:8265`"
+        )
+    os.environ.setdefault("RAY_WARN_BLOCKING_GET_INSIDE_ASYNC", "0")
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
+    except AuthenticationError:
+        raise PlatformError(f"the Ray cluster at {address} {TOKEN_REFUSED}") from None
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        told = str(error).strip().splitlines()
+        raise PlatformError(f"cannot join a Ray cluster at {address}: {told[0]}") from None
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def front(settings: ServeSettings) -> tuple[ServeSettings, list[str]]:
+    """Use the cluster's Ray Serve, or start it.
+
+    Args:
+        settings: Where to listen if Serve is not running yet.
+
+    Returns:
+        The settings with the address where Serve listens, and notes for the user.
+
+    Raises:
+        PlatformError: It has no HTTP proxy, or cannot listen there.
+    """
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        try:
+            _start_serve(settings)
+        except Exception as error:
+            serve.shutdown()  # nothing of it ran before
+            raise PlatformError(
+                f"Ray Serve cannot listen on {settings.host}:{settings.port} of the cluster: "
+                f"{str(error).strip().splitlines()[-1]}"
+            ) from None
+        return settings, []
+    host, port = client.http_config.host, client.http_config.port
+    if not host:
+        raise PlatformError("Ray Serve runs on this cluster without an HTTP proxy")
+    if (host, port) == (settings.host, settings.port):
+        return settings, []
+    note = f"Ray Serve already listens on {host}:{port} here; serve.host and serve.port are unused"
+    return settings.model_copy(update={"host": host, "port": port}), [note]
 
 
 def stop(folder: RunFolder) -> None:

@@ -339,19 +339,15 @@ class ControllerActor:
             swap_seconds=self._story.swap_seconds,
             rollbacks=self._story.counts.get("rolled_back", 0),
             retrainings=self._story.retrainings,
+            retraining_seconds=self._story.retraining_seconds,
             training=self._progress or {} if self._state.phase == Phase.RETRAINING else {},
         )
         if not self._report:
             return facts
-        evidence, summary = Codec.evidence(self._report["evidence"]), self._report["summary"]
-        lag = summary["labels"]["lag"]["rows"] or {}
+        summary = self._report["summary"]
         return replace(
             facts,
-            drift_level={
-                "ensemble": int(evidence.level),
-                **{s.name: int(s.level) for s in evidence.signals},
-            },
-            drift_statistic={s.name: s.statistic for s in evidence.signals},
-            labels=summary["labels"]["outcomes"],
-            label_lag_rows={float(k[1:]) / 100: v for k, v in lag.items()},
+            evidence=Codec.evidence(self._report["evidence"]),
+            labels=summary["labels"],
+            accuracy=summary["accuracy"],
         )

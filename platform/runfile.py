@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import asdict, dataclass
@@ -24,11 +25,13 @@ class RunRecord:
         pid: Its number.
         started: When the system says that it started; tells it from a later process of that pid.
         url: Where it listens; empty until it is ready.
+        cluster: Address of the Ray cluster on which it was deployed; empty if the process runs it.
     """
 
     pid: int
     started: str
     url: str
+    cluster: str = ""
 
 
 class RunFile:
@@ -42,44 +45,57 @@ class RunFile:
         self.state = state
         self.path = state / "run.json"
 
-    def claim(self, url: str = "") -> None:
-        """Record this process as the one that runs the platform.
+    def claim(self, url: str = "", cluster: str = "") -> None:
+        """Record this process, or a Ray cluster, as what runs the platform.
 
         Args:
             url: Where it listens, once it is ready.
+            cluster: Address of the cluster on which it was deployed.
 
         Raises:
-            PlatformError: Another living process runs it.
+            PlatformError: Another living process or cluster runs it.
         """
-        self.check_free()
-        record = RunRecord(os.getpid(), process_start(os.getpid()) or "", url)
+        self.check_free(cluster)
+        record = RunRecord(os.getpid(), process_start(os.getpid()) or "", url, cluster)
         self.state.mkdir(parents=True, exist_ok=True)
         new = self.path.with_suffix(".new")
         new.write_text(json.dumps(asdict(record)), encoding="utf-8")
         new.replace(self.path)
 
-    def check_free(self) -> None:
-        """Check that no other process runs on this state folder.
+    def check_free(self, cluster: str = "") -> None:
+        """Check that nothing else runs on this state folder.
+
+        Args:
+            cluster: A cluster that may run on it.
 
         Raises:
-            PlatformError: Another living process does.
+            PlatformError: Another living process or cluster does.
         """
         other = self.running()
-        if other is not None and other.pid != os.getpid():
+        if other is not None and other.cluster:
+            if other.cluster != cluster:
+                raise PlatformError(
+                    f"the Ray cluster at {other.cluster} already runs on {self.state}; "
+                    "remove it with `undrift down`, or give this one another state folder"
+                )
+        elif other is not None and other.pid != os.getpid():
             raise PlatformError(
                 f"process {other.pid} already runs on {self.state}; "
                 "stop it with `undrift down`, or give this one another state folder"
             )
 
-    def release(self) -> None:
-        """Forget this process."""
+    def release(self, cluster: str = "") -> None:
+        """Forget this process, or a cluster."""
         record = self._read()
-        if record is not None and record.pid == os.getpid():
+        ours = record is not None and (record.cluster or record.pid) == (cluster or os.getpid())
+        if ours:
             self.path.unlink(missing_ok=True)
 
     def running(self) -> RunRecord | None:
-        """Return the recorded process if it lives; a record of a dead one counts for nothing."""
+        """Return what is recorded if it lives; a dead process or cluster counts for nothing."""
         record = self._read()
+        if record is not None and record.cluster:
+            return record if _answers(record.cluster) else None
         if record is None or process_start(record.pid) != record.started:
             return None
         return record
@@ -145,6 +161,16 @@ class RunFile:
             return None
         except (ValueError, TypeError):
             raise PlatformError(f"{self.path} is damaged; if nothing runs, delete it") from None
+
+
+def _answers(address: str) -> bool:
+    """Tell whether something listens at ``host:port``."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), 3).close()
+    except OSError:
+        return False
+    return True
 
 
 def process_start(pid: int) -> str | None:

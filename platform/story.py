@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 from undrift.events import (
@@ -23,6 +24,8 @@ from undrift.lifecycle import initial, step
 from undrift.states import LifecycleSettings, State
 
 FIRST_VERSION = 1
+TRIGGERS = ("drift", "refine", "amount", "operator")
+VERDICTS = ("accepted", "rejected", "failed")
 
 
 def replay(records: Iterable[dict[str, Any]], settings: LifecycleSettings) -> tuple[State, Story]:
@@ -51,14 +54,16 @@ class Story:
         swaps: Swaps by outcome, ``done`` or ``failed``.
         swap_seconds: Time from the order to the last replica, for each swap done.
         retrainings: Retrainings by trigger and outcome.
+        retraining_seconds: Time from the order to the outcome, for each retraining.
     """
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
         self.counts: dict[str, int] = {}
-        self.swaps: dict[str, int] = {}
+        self.swaps = {"done": 0, "failed": 0}  # from zero: the first one is an increase, too
         self.swap_seconds: list[float] = []
-        self.retrainings: dict[tuple[str, str], int] = {}
+        self.retrainings = dict.fromkeys(product(TRIGGERS, VERDICTS), 0)
+        self.retraining_seconds: list[float] = []
         self._ordered = 0.0
 
     def add(self, before: State, event: Event, instructions: tuple[Instruction, ...]) -> None:
@@ -69,17 +74,17 @@ class Story:
             event: The event.
             instructions: What it led to.
         """
-        trigger = before.run.trigger if before.run else ""
         if isinstance(event, Swapped):
-            self.swaps["done"] = self.swaps.get("done", 0) + 1
+            self.swaps["done"] += 1
             self.swap_seconds.append(event.at - self._ordered)
         elif isinstance(event, SwapFailed):
-            self.swaps["failed"] = self.swaps.get("failed", 0) + 1
+            self.swaps["failed"] += 1
         elif isinstance(event, Trained | TrainFailed):
+            assert before.run is not None
             accepted = isinstance(event, Trained) and event.accepted
             outcome = "failed" if isinstance(event, TrainFailed) else "rejected"
-            key = (trigger, "accepted" if accepted else outcome)
-            self.retrainings[key] = self.retrainings.get(key, 0) + 1
+            self.retrainings[before.run.trigger, "accepted" if accepted else outcome] += 1
+            self.retraining_seconds.append(event.at - before.run.started)
         row = {"row": event.evidence.rows} if isinstance(event, Scored) else {}
         for instruction in instructions:
             if isinstance(instruction, Swap):

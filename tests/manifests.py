@@ -1,8 +1,9 @@
 """What the API server and KubeRay's operator would say of a manifest, without either.
 
-RayService is checked against KubeRay's CustomResourceDefinition, turned into a strict JSON schema;
-everything else against the schemas that kubernetes-validate carries. Both refuse unknown fields, as
-an API server does under strict validation. Then come rules that only the operator knows.
+RayService, PodMonitor and PrometheusRule are checked against their CustomResourceDefinitions,
+turned into strict JSON schemas; everything else against the schemas that kubernetes-validate
+carries. Both refuse unknown fields, as an API server does under strict validation. Then come rules
+that only KubeRay's operator knows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ import yaml
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-CRD = Path(__file__).parent / "data" / "crds" / "ray.io_rayservices.yaml.gz"
+CRDS = Path(__file__).parent / "data" / "crds"
+CUSTOM = {
+    "RayService": "ray.io_rayservices",
+    "PodMonitor": "monitoring.coreos.com_podmonitors",
+    "PrometheusRule": "monitoring.coreos.com_prometheusrules",
+}
 LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 STRATEGIES = (None, "NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
@@ -29,25 +35,27 @@ NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 
 def problems(manifest: dict[str, Any]) -> list[str]:
     """Return what is wrong with a manifest; nothing if it is good."""
-    if manifest["kind"] != "RayService":
+    kind = manifest["kind"]
+    if kind not in CUSTOM:
         try:
             kubernetes_validate.validate(manifest, "1.37", strict=True)
         except kubernetes_validate.ValidationError as error:
             return [error.message]
         return []
-    schema = _crd()
+    schema = _crd(kind)
     full = copy.deepcopy(manifest)
     _fill_defaults(schema, full)
     found = [
         f"{'.'.join(map(str, error.absolute_path))}: {error.message[:200]}"
-        for error in _validator().iter_errors(full)
+        for error in _validator(kind).iter_errors(full)
     ]
-    return found or [*_repeated(schema, full), *_operator(full)]
+    found = found or list(_repeated(schema, full))
+    return found or list(_operator(full) if kind == "RayService" else ())
 
 
 @cache
-def _crd() -> dict[str, Any]:
-    with gzip.open(CRD) as file:
+def _crd(kind: str) -> dict[str, Any]:
+    with gzip.open(CRDS / f"{CUSTOM[kind]}.yaml.gz") as file:
         crd = yaml.load(file, Loader=LOADER)
     version = next(v for v in crd["spec"]["versions"] if v["name"] == "v1")
     schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
@@ -56,8 +64,8 @@ def _crd() -> dict[str, Any]:
 
 
 @cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(_strict(_crd()))
+def _validator(kind: str) -> Draft202012Validator:
+    return Draft202012Validator(_strict(_crd(kind)))
 
 
 def _strict(schema: Any) -> Any:

@@ -19,7 +19,7 @@ MAX_LINES = 400
 SHARED = {"errors", "section", "records", "events", "model"}
 ON_DISK = {"checkpoints", "store", "journal", "config"}
 SECTIONS = {"serve.settings", "monitor.settings", "train.settings", "k8s.settings"}
-HEADS = {"cli", "app", "controller", "demo"}
+HEADS = {"cli", "app", "controller", "demo", "deploy"}
 
 # What each part may import of ours, as prefixes; a new loose module needs a row here.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -49,6 +49,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "detached": {"config", "errors", "runfile"},
     "cli_run": {"cli_views", "client", "errors"},
     "cli_views": set(),
+    "cli_cluster": {"cli_views", "config", "deploy", "submit"},
+    "submit": {"bandits", "cluster", "config", "detached", "errors", "k8s.project"},
     "replay": {"replay", "config", "demo", "inputs", "journal", "lifecycle", "monitor", "states"}
     | {"store", "train"}
     | SHARED,

@@ -26,6 +26,8 @@ STATE_CLAIMS = ("undrift-state", "data-undrift-redis-0")
 KEPT = ("PriorityClass", "PersistentVolumeClaim")
 
 RayService = create_namespaced_resource("ray.io", "v1", "RayService", "rayservices")
+for _kind, _plural in (("PodMonitor", "podmonitors"), ("PrometheusRule", "prometheusrules")):
+    create_namespaced_resource("monitoring.coreos.com", "v1", _kind, _plural)
 
 
 class Deployment:
@@ -155,7 +157,7 @@ def _explained() -> Iterator[None]:
     except httpx2.HTTPStatusError as error:  # a path that the API server does not have
         path = error.request.url.path
         raise PlatformError(
-            f"the cluster answers {error.response.status_code} at {path}; is KubeRay installed?"
+            f"the cluster answers {error.response.status_code} at {path}; is its operator there?"
         ) from None
     except KubeConfigError as error:
         raise PlatformError(f"no cluster to talk to: {error}; see KUBECONFIG") from None

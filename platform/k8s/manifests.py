@@ -1,7 +1,8 @@
 """The manifests in `kuberay/`, composed as `kubectl kustomize` composes them.
 
-Of Kustomize, what the overlays use is here: `resources`, and `patches` in JSON 6902 with a target
-of kind and name. A test compares the result with kubectl's.
+Of Kustomize, what these use is here: `resources`, `patches` in JSON 6902 with a target of kind and
+name, and `configMapGenerator` from files, under fixed names. A test compares the result with
+kubectl's.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ def compose(overlay: str) -> list[Manifest]:
     return _build(folder() / "overlays" / overlay)
 
 
+def monitoring() -> list[Manifest]:
+    """Return what Prometheus and Grafana need: monitors, alert rules and the dashboard."""
+    return _build(folder() / "monitoring")
+
+
 def one(objects: list[Manifest], kind: str, name: str) -> Manifest:
     """Return the object of that kind and name."""
     return next(o for o in objects if (o["kind"], o["metadata"]["name"]) == (kind, name))
@@ -60,7 +66,17 @@ def _build(path: Path) -> list[Manifest]:
         )
         target = one(objects, patch["target"]["kind"], patch["target"]["name"])
         jsonpatch.apply_patch(target, steps, in_place=True)
-    return objects
+    return objects + [_config_map(path, made) for made in wanted.get("configMapGenerator", ())]
+
+
+def _config_map(path: Path, wanted: Manifest) -> Manifest:
+    named = (entry.split("=") for entry in wanted["files"])
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": wanted["name"], "labels": wanted["options"]["labels"]},
+        "data": {key: (path / name).read_text(encoding="utf-8") for key, name in named},
+    }
 
 
 def _load(path: Path) -> list[Any]:

@@ -23,7 +23,9 @@ def inside(path: Path, config: Config) -> str:
     """
     path, root = path.resolve(), config.folder.resolve()
     if not path.is_relative_to(root):
-        raise ConfigError(f"{path} must lie in {root}: only the project's folder reaches the pods")
+        raise ConfigError(
+            f"{path} must lie in {root}: only the project's folder reaches the cluster"
+        )
     return path.relative_to(root).as_posix()
 
 
@@ -36,7 +38,7 @@ def config_map(config: Config) -> Manifest:
     Raises:
         ConfigError: The project is too large for a ConfigMap.
     """
-    content = {path: (config.folder / path).read_bytes() for path in _files(config)}
+    content = {path: (config.folder / path).read_bytes() for path in files(config)}
     size = sum(len(data) for data in content.values())
     if size > MAX_BYTES:
         largest = max(content, key=lambda path: len(content[path]))
@@ -56,7 +58,7 @@ def config_map(config: Config) -> Manifest:
 
 def volume(config: Config) -> Manifest:
     """Return the volume of that ConfigMap, with every file in its folder."""
-    items = [{"key": _key(path), "path": path.as_posix()} for path in _files(config)]
+    items = [{"key": _key(path), "path": path.as_posix()} for path in files(config)]
     return {"name": "project", "configMap": {"name": NAME, "items": items}}
 
 
@@ -65,7 +67,7 @@ def mount() -> Manifest:
     return {"name": "project", "mountPath": MOUNT, "readOnly": True}
 
 
-def _files(config: Config) -> list[Path]:
+def files(config: Config) -> list[Path]:
     """Return the files that the model needs, relative to the project's folder, sorted."""
     named = {Path(inside(path, config)) for path in (config.model.weights, config.reference)}
     return sorted(named | set(_modules(config.folder, config.state)))

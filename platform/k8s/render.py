@@ -14,7 +14,7 @@ import yaml
 
 from undrift.config import Config, changed, find_config, parse_config, read_config
 from undrift.k8s import project
-from undrift.k8s.manifests import Manifest, compose, one
+from undrift.k8s.manifests import Manifest, compose, monitoring, one
 
 SERVICE = "undrift"
 SECRETS = {"undrift-token": "token", "undrift-redis": "password"}
@@ -48,6 +48,8 @@ def render(
     budget["minAvailable"] = config.serve.replicas - 1
     if config.kubernetes.project == "configmap":
         objects.insert(0, project.config_map(config))
+    if config.kubernetes.monitoring:
+        objects += monitoring()
     if config.kubernetes.namespace is not None:
         for thing in objects:
             if thing["kind"] != "PriorityClass":

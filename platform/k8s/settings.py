@@ -17,6 +17,9 @@ class KubernetesSettings(Section):
     image: str = Field(default="undrift:0.1.0", pattern=r"^\S+$")
     """Image of all of Ray's pods, built from `Containerfile`."""
 
+    monitoring: bool = False
+    """Render PodMonitors, alert rules and a dashboard too; needs the Prometheus operator."""
+
     namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     """Namespace to deploy to; if left out, that of the present context of kubectl."""
 

@@ -27,6 +27,7 @@ from undrift.store import Store
 
 CHECKPOINT = "monitor"
 CHECKPOINT_TICKS = 100
+MESSAGES_KNOWN = 1024  # a replica sends one again within seconds
 
 
 class MonitorActor:
@@ -55,6 +56,7 @@ class MonitorActor:
         self._restore()
         self._predictions: list[Predictions] = []
         self._labels: list[tuple[Labels, asyncio.Future[None]]] = []
+        self._heard: dict[str, None] = {}  # in order of arrival
         self._waiting_rows = 0
         self._full = asyncio.Event()
         self._door = asyncio.Lock()
@@ -83,8 +85,19 @@ class MonitorActor:
         reference = self._store.reference(version)
         return Monitor(self._settings, reference, version, class_names=self._class_names)
 
-    def ingest(self, rows: Predictions) -> None:
-        """Take rows from a replica's tap; they are durable after the next tick."""
+    def ingest(self, rows: Predictions, message: str = "") -> None:
+        """Take rows from a replica's tap; they are durable after the next tick.
+
+        Args:
+            rows: What was predicted.
+            message: Tells a message sent again, which is ignored, from another.
+        """
+        if message:
+            if message in self._heard:
+                return
+            self._heard[message] = None
+            if len(self._heard) > MESSAGES_KNOWN:
+                del self._heard[next(iter(self._heard))]
         self._predictions.append(rows)
         self._waiting_rows += len(rows)
         if self._waiting_rows >= self._settings.commit_rows:

@@ -80,7 +80,9 @@ class ModelReplica:
             classes=() if isinstance(names, int) else names,
         )
         factory = load_factory(config.model.factory, given.search_path)
-        self._models = DoubleBuffer(factory, config.model.embedding)
+        self._models = DoubleBuffer(
+            factory, config.model.embedding, max_slowdown=config.serve.swap.max_slowdown
+        )
         self._compute = ThreadPoolExecutor(1, "forward")
         self._metrics = ReplicaMetrics(config.model.name)
         self._tap = Tap(config.serve.tap)
@@ -103,6 +105,11 @@ class ModelReplica:
             loop.create_task(self._follower.run(self._report)),
             loop.create_task(deliver(self._tap, config.serve.tap, monitor)),
         )
+
+    def __del__(self) -> None:
+        """Take leave; Serve calls this when the last request has been answered."""
+        self._background[0].cancel()
+        self._follower.leave(self._report())
 
     async def check_health(self) -> None:
         """Fail, so that Serve starts another, when this replica cannot load the live version."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
@@ -17,8 +19,8 @@ from undrift.serve.swap import Command, Commit, Load, Prepare, ReplicaStatus
 from undrift.serve.tap import Tap
 from undrift.store import Store
 
-DELIVERY_TIMEOUT_S = 15.0
 CALLS_IN_FLIGHT = 4
+RESEND_S = 0.2
 
 
 class Follower:
@@ -47,6 +49,7 @@ class Follower:
         self._id, self._controller = replica_id, controller
         self._models, self._store, self._probe = models, store, probe
         self._swap_id = ""
+        self._left = False
         self._loading: asyncio.Task[None] | None = None
         self.failures = 0
         self.error = ""
@@ -70,6 +73,16 @@ class Follower:
                 continue
             if command is not None:
                 await self._obey(command)
+
+    def leave(self, report: Snapshot) -> None:
+        """Tell the controller that no swap need wait for this replica; only the first call counts.
+
+        Args:
+            report: The last metrics.
+        """
+        if not self._left:
+            self._left = True
+            self._controller.poll.remote(self._id, replace(self._status(), leaving=True), report)
 
     def _status(self) -> ReplicaStatus:
         models = self._models
@@ -108,14 +121,24 @@ class Follower:
 
 
 async def deliver(tap: Tap, settings: TapSettings, monitor: ActorHandle) -> None:
-    """Hand rows to the monitor for ever, with few calls under way; what fails counts as dropped."""
+    """Hand rows to the monitor for ever, with few calls under way.
+
+    While the monitor restarts or stands still, the calls under way wait for it and the tap fills
+    and drops; a message that may have been lost goes out again under the same number.
+    """
     waiting: set[asyncio.Task[None]] = set()
 
     async def hand_over(rows: Predictions) -> None:
-        try:
-            await asyncio.wait_for(monitor.ingest.remote(rows), DELIVERY_TIMEOUT_S)
-        except (RayActorError, RayTaskError, TimeoutError):
-            tap.mark_lost(len(rows))
+        message = uuid.uuid4().hex
+        while True:
+            try:
+                await monitor.ingest.remote(rows, message)
+                return
+            except RayActorError:
+                await asyncio.sleep(RESEND_S)
+            except RayTaskError:
+                tap.mark_lost(len(rows))
+                return
 
     while True:
         await asyncio.sleep(settings.flush_ms / 1000)

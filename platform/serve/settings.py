@@ -37,6 +37,10 @@ class SwapSettings(Section):
     prepare_timeout_s: float = Field(default=60.0, gt=0)
     """The swap is given up if not all replicas have the new weights ready by then, in seconds."""
 
+    max_slowdown: float = Field(default=10.0, gt=1)
+    """A version that takes more than this many times the processor time of the live one for a few
+    rows, and more than 10 ms, is refused."""
+
 
 class ServeSettings(Section):
     """The HTTP side: where it listens, how it batches, what it refuses."""

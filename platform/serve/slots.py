@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from torch import nn
 from undrift.errors import ModelError, RequestError, SwapError
 from undrift.model import Factory, find_head, forward_with_embedding, load_weights
 from undrift.records import FloatArray
+
+NEGLIGIBLE_S = 0.01  # a forward pass of the probe below this is never called slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class _Slot:
     hash: str
     model: nn.Module
     head: nn.Linear
+    width: int
+    probe_s: float
 
 
 class DoubleBuffer:
@@ -50,11 +55,20 @@ class DoubleBuffer:
         factory: Builds a new model, unfilled, on each call.
         head: Dotted name of the last linear layer, or ``auto``.
         device: Where the models live.
+        max_slowdown: A version that takes more than this many times the processor time of the
+            live one is refused.
     """
 
-    def __init__(self, factory: Factory, head: str = "auto", device: str = "cpu") -> None:
+    def __init__(
+        self,
+        factory: Factory,
+        head: str = "auto",
+        device: str = "cpu",
+        max_slowdown: float = 10.0,
+    ) -> None:
         self._factory = factory
         self._head = head
+        self._max_slowdown = max_slowdown
         self._device = torch.device(device)
         self._compute = threading.Lock()
         self._state = threading.Lock()
@@ -90,7 +104,7 @@ class DoubleBuffer:
             live = self._live
             if live is None:
                 raise RequestError("the model is not loaded yet; try again", status=503)
-            output, embedding = self._forward(live, x)
+            output, embedding = self._forward(live.model, live.head, x)
         return Answer(output, embedding, live.version, live.hash)
 
     def prepare(
@@ -105,17 +119,15 @@ class DoubleBuffer:
             probe: (n, *input_shape) rows to warm up with; the answers must be finite.
 
         Raises:
-            ModelError: The weights do not fit, or the answers are not finite; nothing is prepared.
+            ModelError: The weights do not fit, or the answers are not finite, of another width than
+                the live version's, or far slower; nothing is prepared.
             SwapError: ``abort`` or a newer ``prepare`` overtook this one.
         """
         with self._state:
             self._ticket += 1
             ticket = self._ticket
             self._prepared = None
-        slot = self._build(version, hash_, state)
-        output, _ = self._forward(slot, probe)
-        if not np.isfinite(output).all():
-            raise ModelError(f"version {version} gives answers that are not finite; is it trained?")
+        slot = self._probed(version, hash_, self._build(state), probe)
         with self._state:
             if ticket != self._ticket:
                 raise SwapError(f"the preparation of version {version} was aborted")
@@ -150,7 +162,7 @@ class DoubleBuffer:
         self.prepare(version, hash_, state, probe)
         self.commit(version)
 
-    def _build(self, version: int, hash_: str, state: Mapping[str, torch.Tensor]) -> _Slot:
+    def _build(self, state: Mapping[str, torch.Tensor]) -> nn.Module:
         model = self._factory()
         live = self._live
         if live is not None:
@@ -161,12 +173,39 @@ class DoubleBuffer:
                     "it must build a new one on each call"
                 )
         load_weights(model, state)
-        model.to(self._device).eval().requires_grad_(False)
-        return _Slot(version, hash_, model, find_head(model, self._head)[1])
+        return model.to(self._device).eval().requires_grad_(False)
 
-    def _forward(self, slot: _Slot, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _probed(self, version: int, hash_: str, model: nn.Module, probe: FloatArray) -> _Slot:
+        """Warm a model up, and compare its answers and its cost with those of the live one."""
+        head = find_head(model, self._head)[1]
+        output, _ = self._forward(model, head, probe)
+        if not np.isfinite(output).all():
+            raise ModelError(f"version {version} gives answers that are not finite; is it trained?")
+        probe_s = min(self._seconds(model, head, probe) for _ in range(3))
+        live, width = self._live, output.shape[-1]
+        if live is not None and width != live.width:
+            raise ModelError(
+                f"version {version} gives {width} outputs a row, version {live.version} gives "
+                f"{live.width}; they must be of the same classes"
+            )
+        if live is not None and probe_s > max(NEGLIGIBLE_S, self._max_slowdown * live.probe_s):
+            raise ModelError(
+                f"version {version} takes {probe_s / live.probe_s:.0f} times as long as version "
+                f"{live.version}, more than serve.swap.max_slowdown, {self._max_slowdown:g}"
+            )
+        return _Slot(version, hash_, model, head, width, probe_s)
+
+    def _seconds(self, model: nn.Module, head: nn.Linear, x: FloatArray) -> float:
+        """Return the processor time of a forward pass, which other work hardly changes."""
+        begun = time.thread_time()
+        self._forward(model, head, x)
+        return time.thread_time() - begun
+
+    def _forward(
+        self, model: nn.Module, head: nn.Linear, x: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         rows = torch.from_numpy(x if x.flags.writeable else x.copy()).to(self._device)
         with torch.inference_mode():
-            logits, embedding = forward_with_embedding(slot.model, slot.head, rows)
+            logits, embedding = forward_with_embedding(model, head, rows)
             output = torch.softmax(logits.float(), dim=-1)
         return output.cpu().numpy(), embedding.float().cpu().numpy()

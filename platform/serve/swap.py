@@ -7,7 +7,8 @@ Replicas poll; each poll brings what the replica has and is answered with what i
                  the live one, members flip, and whoever joins loads it
     (no swap)    whoever is not on the live version is told to load it
 
-A member is a replica that registered or polled, and has not been silent for longer than its lease.
+A member is a replica that registered or polled, has not said that it leaves, and has not been
+silent for longer than its lease.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ class ReplicaStatus:
         swap_id: Swap that it was told to prepare; empty once committed, aborted, or with none.
         prepared_version: Version that it holds ready for that swap.
         error: Why it could not prepare, or load; empty if it could.
+        leaving: It has answered its last request; no swap waits for it any more.
     """
 
     live_version: int | None
     swap_id: str = ""
     prepared_version: int | None = None
     error: str = ""
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ class SwapCoordinator:
     expected: int = 0
     patience: float = 0.0
     _members: dict[str, _Member] = field(default_factory=dict)
+    _left: set[str] = field(default_factory=set)
     _swap: _Swap | None = None
     _last: Done | Failed | None = None
 
@@ -162,8 +166,14 @@ class SwapCoordinator:
 
     def poll(self, replica_id: str, status: ReplicaStatus, now: float) -> Command | None:
         """Take note of what a replica has, and tell it what to do; None: wait and poll again."""
-        self._members[replica_id] = _Member(now + self.settings.lease_s, status)
+        if status.leaving:
+            self._left.add(replica_id)
+            self._members.pop(replica_id, None)
+        if replica_id not in self._left:  # an older poll of it may still be under way
+            self._members[replica_id] = _Member(now + self.settings.lease_s, status)
         self._advance(now)
+        if replica_id in self._left:
+            return None
         return self._command(status)
 
     def outcome(self, now: float) -> Outcome | None:

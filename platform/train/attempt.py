@@ -121,7 +121,8 @@ def attempt(
             settings=settings.model_copy(update={"learning_rate": rate}),
             checkpoints=checkpoints(number) if checkpoints else None,
         )
-        if not _collapsed(model, result, pool, device):
+        # A second training would spend the budget twice; the gate refuses what has collapsed.
+        if plan.budget or not _collapsed(model, result, pool, device):
             break
     verdict, renewed = judge_candidate(
         model,

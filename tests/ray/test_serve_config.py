@@ -177,7 +177,7 @@ def test_serve_deploy_starts_the_whole_platform(
         first = ray_head.actors()
         assert len(first) == 3
         give_labelled_rows(client, 2000)
-        eventually(lambda: client.drift()["labelled"] == 2001, PATIENCE_S)
+        wait_for_labelled(client, 2001)
         client.retrain(method="finetune", steps=50)
         eventually(lambda: trained(client), PATIENCE_S)
         client.promote(2)  # a swap is none of Serve's business
@@ -203,6 +203,14 @@ def test_serve_deploy_starts_the_whole_platform(
 def give_labelled_rows(client: Client, rows: int) -> None:
     x = np.random.default_rng(0).normal(size=(rows, 2))
     client.feedback(client.infer(x).ids, ["red" if a > b else "blue" for a, b in x])
+
+
+def wait_for_labelled(client: Client, rows: int) -> None:
+    """Wait until the monitor has joined so many rows; if it never does, tell what it says."""
+    try:
+        eventually(lambda: client.drift()["labelled"] == rows, PATIENCE_S)
+    except AssertionError:
+        pytest.fail(f"not {rows} labelled rows: {client.drift()} {client.status()}")
 
 
 def trained(client: Client) -> bool:

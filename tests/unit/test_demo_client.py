@@ -150,6 +150,11 @@ def one_at_a_time(**more: Any) -> DriverSettings:
     return FAST.model_copy(update={"max_in_flight": 1, **more})
 
 
+def infer_alone() -> DriverSettings:
+    """No poll and no label shares the connections: what is closed is known to the request."""
+    return one_at_a_time(poll_s=60.0, label_wait_s=60.0, labels_per_request=1000)
+
+
 def test_every_row_is_answered_and_recorded(server: Server) -> None:
     stream = stream_of()
     record = Driver(stream, Model(), server.url, FAST).run()
@@ -195,14 +200,14 @@ def test_refused_request_is_a_failure_and_its_labels_are_dropped(server: Server)
 
 def test_kept_connection_closed_by_the_server_is_reopened_once(server: Server) -> None:
     server.trouble = {3: "close"}
-    record = Driver(stream_of(), Model(), server.url, one_at_a_time()).run()
+    record = Driver(stream_of(), Model(), server.url, infer_alone()).run()
     assert (record.failed, record.reconnects) == (0, 1)
     assert (record.status == 200).all()
 
 
 def test_connection_closed_twice_for_one_request_is_a_failure(server: Server) -> None:
     server.trouble = {3: "close", 4: "close"}
-    record = Driver(stream_of(), Model(), server.url, one_at_a_time()).run()
+    record = Driver(stream_of(), Model(), server.url, infer_alone()).run()
     assert (record.failed, record.reconnects) == (1, 1)
     assert "RemoteProtocolError" in record.failures[0]
 

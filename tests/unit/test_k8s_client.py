@@ -12,7 +12,7 @@ from tests.kube_api import ApiServer
 from undrift.cli import app
 from undrift.errors import PlatformError
 from undrift.k8s.client import Deployment
-from undrift.k8s.manifests import compose, one
+from undrift.k8s.manifests import compose, monitoring, one
 
 CORE = "/api/v1/namespaces/ml"
 SERVICE = "/apis/ray.io/v1/namespaces/ml/rayservices/undrift"
@@ -52,6 +52,15 @@ def test_apply_sends_every_object_and_makes_the_secrets(server: ApiServer) -> No
     assert len(server.objects[f"{CORE}/secrets/undrift-token"]["stringData"]["token"]) >= 32
 
 
+def test_monitoring_is_applied_and_deleted(server: ApiServer) -> None:
+    rules = "/apis/monitoring.coreos.com/v1/namespaces/ml/prometheusrules/undrift"
+    with Deployment() as deployment:
+        assert "PodMonitor/undrift-ray" in deployment.apply(monitoring())
+        assert server.objects[rules]["spec"]["groups"][0]["name"] == "undrift"
+        assert "PrometheusRule/undrift" in deployment.delete(monitoring())
+    assert rules not in server.objects
+
+
 def test_apply_again_changes_no_secret(server: ApiServer) -> None:
     with Deployment() as deployment:
         deployment.apply(compose("cpu"))
@@ -84,7 +93,7 @@ def test_what_the_server_finds_wrong_is_told(server: ApiServer) -> None:
 
 def test_cluster_without_kuberay_is_told(server: ApiServer) -> None:
     server.kuberay = False
-    with Deployment() as deployment, pytest.raises(PlatformError, match="is KubeRay installed"):
+    with Deployment() as deployment, pytest.raises(PlatformError, match="is its operator there"):
         deployment.apply(compose("cpu"))
 
 

@@ -137,6 +137,19 @@ def test_no_secret_is_rendered(path: Path) -> None:
     assert "Secret" not in {o["kind"] for o in render(path)}
 
 
+def test_monitoring_is_rendered_if_wished(path: Path) -> None:
+    plain = render(path)
+    more = render(path, changes=("kubernetes.monitoring=true", "kubernetes.namespace=ml"))[
+        len(plain) :
+    ]
+    assert [(o["kind"], o["metadata"]["namespace"]) for o in more] == [
+        ("PodMonitor", "ml"),
+        ("PodMonitor", "ml"),
+        ("PrometheusRule", "ml"),
+        ("ConfigMap", "ml"),
+    ]
+
+
 def test_render_verb_prints_the_manifests(path: Path) -> None:
     done = CliRunner().invoke(app, ["k8s", "render", "-c", str(path), "--overlay", "dev"])
     assert done.exit_code == 0, done.output

@@ -55,6 +55,19 @@ def test_replay_of_the_record_gives_the_live_evidence_across_kills_and_rearming(
     assert len(set(seen.values())) == len(seen)
 
 
+def test_message_sent_again_is_ignored(root: Path) -> None:
+    rows, labels = Stream(5).take(50)
+
+    async def body(actor: MonitorActor) -> None:
+        for message in ("one", "one", "two", "one"):
+            actor.ingest(rows, message)
+        await actor.feedback(labels)
+        await actor.drain()
+
+    acting(root, body)
+    assert sum(len(rows) for _, rows, _ in Store(root).ticks(0) if rows is not None) == 100
+
+
 def test_order_recorded_before_a_kill_takes_effect_at_its_tick(root: Path) -> None:
     source, seen = Stream(5), {}
     tick = acting(root, feeding(source, seen))["tick"]

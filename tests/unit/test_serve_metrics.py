@@ -5,21 +5,37 @@ from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from undrift.events import DriftKind, Evidence, Level, SignalReport
 from undrift.serve.metrics import ControlFacts, ReplicaMetrics, exposition, total
 
+SIGNALS = ("input", "output", "performance")
+EVIDENCE = Evidence(
+    level=Level.DRIFT,
+    kind=DriftKind.CONCEPT,
+    signals=tuple(SignalReport(name, Level.WARNING, 4.5, 10.0, 100.0) for name in SIGNALS),
+    version=3,
+    rows=900,
+    labelled=7,
+    labels_missing=True,
+)
+QUANTILES = {"p50": 100.0, "p90": 300.0, "p99": 400.0}
 FACTS = ControlFacts(
     model="m",
     live_version=3,
     phase="drift",
     phases=("healthy", "drift"),
-    drift_level={"input": 1, "ensemble": 2},
-    drift_statistic={"input": 4.5},
-    labels={"joined": 7, "orphan": 1},
-    label_lag_rows={0.5: 100, 0.95: 400},
+    evidence=EVIDENCE,
+    labels={
+        "outcomes": {"joined": 7, "unknown": 1},
+        "coverage_beyond_lag": 0.75,
+        "lag": {"rows": QUANTILES, "seconds": None},
+    },
+    accuracy={"window": 0.75, "reference": 0.5, "estimated": None},
     swaps={"done": 2, "failed": 1},
     swap_seconds=(0.25, 0.5),
     rollbacks=1,
     retrainings={("drift", "accepted"): 2, ("manual", "rejected"): 1},
+    retraining_seconds=(4.0, 5.0),
 )
 
 
@@ -83,14 +99,32 @@ def test_control_plane_is_shown_beside_the_replicas() -> None:
     assert page["undrift_lifecycle_phase", (("phase", "healthy"),)] == 0
     assert page["undrift_drift_level", (("signal", "ensemble"),)] == 2
     assert page["undrift_drift_statistic", (("signal", "input"),)] == 4.5
-    assert page["undrift_labels_joined_total", (("outcome", "orphan"),)] == 1
-    assert page["undrift_label_lag_rows", (("quantile", "0.95"),)] == 400
+    limits = {k[1]: v for k, v in page.items() if k[0] == "undrift_drift_limit"}
+    assert limits[("level", "drift"), ("signal", "input")] == 100
+    assert limits[("level", "warning"), ("signal", "input")] == 10
+    assert len(limits) == 6
+    assert page["undrift_labels_joined_total", (("outcome", "unknown"),)] == 1
+    assert page["undrift_labels_missing", ()] == 1
+    assert page["undrift_label_coverage_ratio", ()] == 0.75
+    assert page["undrift_label_lag_rows", (("quantile", "0.9"),)] == 300
+    assert page["undrift_label_lag_rows", (("quantile", "0.99"),)] == 400
     assert page["undrift_swaps_total", (("outcome", "failed"),)] == 1
     assert page["undrift_swap_duration_seconds_sum", ()] == 0.75
     assert page["undrift_swap_duration_seconds_count", ()] == 2
     assert page["undrift_rollbacks_total", ()] == 1
     labels = (("outcome", "accepted"), ("trigger", "drift"))
     assert page["undrift_retrainings_total", labels] == 2
+    assert page["undrift_retraining_duration_seconds_sum", ()] == 9
+    assert page["undrift_accuracy_ratio", (("of", "labels"),)] == 0.75
+
+
+def test_what_nobody_knows_yet_is_not_shown() -> None:
+    page = read(exposition([FACTS.snapshot()]))
+    assert ("undrift_accuracy_ratio", (("of", "estimate"),)) not in page
+    assert not [name for name, _ in page if name == "undrift_label_lag_seconds"]
+    before = read(exposition([replace(FACTS, evidence=None).snapshot()]))
+    assert not [name for name, _ in before if name.startswith(("undrift_drift", "undrift_label"))]
+    assert before["undrift_live_version", ()] == 3
 
 
 def test_retraining_in_progress_is_shown_until_it_ends() -> None:
@@ -100,7 +134,7 @@ def test_retraining_in_progress_is_shown_until_it_ends() -> None:
     assert page["undrift_training_progress_ratio", ()] == 0.25
     assert page["undrift_training_elapsed_seconds", ()] == 1.5
     assert page["undrift_training_remaining_seconds", ()] == 4.5
-    assert not [name for name, _ in read(exposition([FACTS.snapshot()])) if "training_" in name]
+    assert not [name for name, _ in read(exposition([FACTS.snapshot()])) if "_training_" in name]
 
 
 def test_labels_never_name_a_replica_or_a_request() -> None:
@@ -110,4 +144,5 @@ def test_labels_never_name_a_replica_or_a_request() -> None:
     names = {label for f in families for s in f.samples for label in s.labels}
     assert names == {
         *("model", "version", "code", "le", "outcome", "phase", "signal", "quantile", "trigger"),
+        *("level", "of"),
     }

@@ -201,3 +201,36 @@ def test_no_answer_mixes_versions_under_continuous_swaps(buffer: DoubleBuffer) -
     for client in clients:
         client.join(WAIT_S)
     assert (wrong, late) == ([], [])
+
+
+class Costly(nn.Module):
+    """Its weights say how often it computes and how many classes it tells apart."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.rounds = nn.Parameter(torch.ones(()))
+        self.head = nn.Linear(4, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(int(self.rounds)):
+            out = self.head(x)
+        return out
+
+
+def test_version_far_slower_than_the_live_one_is_refused() -> None:
+    buffer = DoubleBuffer(Costly, max_slowdown=10)
+    state = Costly().state_dict()
+    buffer.load(1, "one", state, PROBE)
+    slow = {**state, "rounds": torch.tensor(10_000.0)}
+    with pytest.raises(ModelError, match=r"version 2 takes \d+ times as long as version 1"):
+        buffer.prepare(2, "two", slow, PROBE)
+    assert (buffer.version, buffer.prepared) == (1, None)
+
+
+def test_version_of_other_classes_is_refused() -> None:
+    widths = iter((3, 4))
+    buffer = DoubleBuffer(lambda: Costly(next(widths)))
+    buffer.load(1, "one", Costly(3).state_dict(), PROBE)
+    with pytest.raises(ModelError, match="version 2 gives 4 outputs a row, version 1 gives 3"):
+        buffer.prepare(2, "two", Costly(4).state_dict(), PROBE)
+    assert (buffer.version, buffer.prepared) == (1, None)

@@ -1,0 +1,236 @@
+"""Deployed by job on a Ray cluster that others use too, and removed from it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.ray.running import (
+    PATIENCE_S,
+    UNDRIFT,
+    alive,
+    environment,
+    free_port,
+    one_error,
+    project,
+)
+from tests.support import eventually
+from undrift.client import Client
+from undrift.errors import PlatformError
+from undrift.train.environment import train_environment
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+BIN = Path(sys.executable).parent
+FOREIGN = """\
+from ray import serve
+
+
+@serve.deployment(ray_actor_options={"num_cpus": 0})
+class Foreign:
+    def __call__(self, request):
+        return "still here"
+
+
+serve.start(http_options={"host": "127.0.0.1", "port": PORT})
+serve.run(Foreign.bind(), name="foreign", route_prefix="/foreign")
+"""
+
+
+@dataclass
+class Cluster:
+    """A Ray head node that knows nothing of undrift, with a Serve application of others."""
+
+    session: int
+    dashboard: str
+    url: str
+    environment: dict[str, str]
+
+    def undrift(self, *arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*UNDRIFT, *arguments],
+            cwd=cwd,
+            env={**environment(), "RAY_AUTH_TOKEN": self.environment["RAY_AUTH_TOKEN"], **env},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+
+    def foreign(self) -> str:
+        return httpx.get(f"{self.url}/foreign", trust_env=False, timeout=30).text
+
+    def actors(self) -> set[str]:
+        """Return which classes of the control plane have a living actor."""
+        lines = [line[5:] for line in alive(self.session).values() if line.startswith("ray::")]
+        names = {"ControllerActor", "MonitorActor", "TrainerActor"}
+        return names & {line.partition(".")[0].split()[0] for line in lines}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    temp = Path(tempfile.mkdtemp(prefix="us-", dir="/tmp"))  # short: sockets lie in it
+    dashboard, port, serve = free_port(), free_port(), free_port()
+    env = {
+        **environment(),
+        **train_environment(),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+    arguments = {
+        "node-ip-address": "127.0.0.1",
+        "port": port,
+        "dashboard-host": "127.0.0.1",
+        "dashboard-port": dashboard,
+        "num-cpus": 4,
+        "object-store-memory": 256 * 2**20,
+        "temp-dir": temp / "ray",
+        "include-dashboard": "true",
+    }
+    command = [BIN / "ray", "start", "--head", "--block", "--disable-usage-stats"]
+    command += [f"--{name}={value}" for name, value in arguments.items()]
+    with (temp / "log").open("w") as log:
+        child = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    found = Cluster(child.pid, f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{serve}", env)
+    headers = {"Authorization": f"Bearer {env['RAY_AUTH_TOKEN']}"}
+
+    def up() -> bool:
+        assert child.poll() is None, (temp / "log").read_text()
+        with suppress(httpx.TransportError):
+            url = f"{found.dashboard}/api/serve/applications/"
+            return httpx.get(url, headers=headers, trust_env=False, timeout=30).is_success
+        return False
+
+    try:
+        eventually(up, PATIENCE_S)
+        (temp / "foreign.py").write_text(FOREIGN.replace("PORT", str(serve)))
+        done = subprocess.run(
+            [sys.executable, temp / "foreign.py"],
+            env={**env, "RAY_ADDRESS": f"127.0.0.1:{port}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        yield found
+    finally:
+        while left := alive(child.pid):
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        child.wait()
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+@pytest.fixture
+def folder(starter: Path, tmp_path: Path) -> Path:
+    lifecycle, train = {"mode": "off", "auto_rollback": False}, {"idle_s": 60.0}
+    path = project(starter, tmp_path / "spirals", lifecycle=lifecycle, train=train)
+    return path.parent
+
+
+def test_platform_by_job_serves_retrains_swaps_and_leaves_others_alone(
+    folder: Path, cluster: Cluster
+) -> None:
+    state, at = folder.parent / "shared", ("--address", cluster.dashboard)
+    here = (*at, "--set", f"state={state}")
+    kill_in_the_middle(cluster, folder, *here, "--set", "lifecycle.mode=suggest")
+    eventually(lambda: (state / "run.json").exists(), PATIENCE_S)  # the job went on
+    update = ("submit", "undrift.yaml", *here, "--json")
+    done = cluster.undrift(*update, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "succeeded"
+    assert f"ready at {cluster.url}/v2/models/spirals/infer" in done.stderr
+    assert "serve.port are unused" in done.stderr
+    assert cluster.foreign() == "still here"
+    assert len(cluster.actors()) == 3
+    with Client(cluster.url, "spirals", (state / "token").read_text().strip()) as client:
+        assert client.status()["mode"] == "off"
+        x = np.random.default_rng(0).normal(size=(2000, 2))
+        client.feedback(client.infer(x).ids, ["red" if a > b else "blue" for a, b in x])
+        eventually(lambda: client.drift()["labelled"] == 2000, PATIENCE_S)
+        asked = ("--submit", "--method", "finetune", "--steps", "50", "--no-wait")
+        done = cluster.undrift("retrain", *here, *asked, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        eventually(lambda: len(client.versions()) == 2, PATIENCE_S)
+        eventually(lambda: client.status()["phase"] != "retraining", PATIENCE_S)
+        client.promote(2)
+        eventually(lambda: loaded(client, 2), PATIENCE_S)
+        told = cluster.undrift("status", "--json", cwd=folder, UNDRIFT_URL=cluster.url)
+        assert json.loads(told.stdout)["live_version"] == 2
+    done = cluster.undrift("down", *here, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: not cluster.actors(), PATIENCE_S)
+    assert httpx.get(f"{cluster.url}/healthz", trust_env=False).status_code == 404
+    assert cluster.foreign() == "still here"
+
+
+def kill_in_the_middle(cluster: Cluster, folder: Path, *arguments: str) -> None:
+    """Submit, and kill the submitting process when the cluster has the job."""
+    child = subprocess.Popen(
+        [*UNDRIFT, "submit", *arguments],
+        cwd=folder,
+        env={**environment(), "RAY_AUTH_TOKEN": cluster.environment["RAY_AUTH_TOKEN"]},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr is not None
+    with child.stderr:
+        assert any("Running entrypoint" in line for line in child.stderr)
+        child.kill()
+    child.wait()
+
+
+def loaded(client: Client, version: int) -> bool:
+    with suppress(PlatformError):
+        return set(client.status()["replicas"].values()) == {version}
+    return False
+
+
+def test_wrong_token_is_told(folder: Path, cluster: Cluster) -> None:
+    arguments = ("submit", "--address", cluster.dashboard, "--set", "state=/tmp/nowhere")
+    done = cluster.undrift(*arguments, cwd=folder, RAY_AUTH_TOKEN="0" * 64)
+    assert done.returncode == 1
+    one_error(done.stderr, "refused the token", "RAY_AUTH_TOKEN_PATH")
+
+
+def test_wrong_address_is_told(folder: Path, cluster: Cluster) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    done = cluster.undrift("submit", "--address", address, "--set", "state=/tmp/x", cwd=folder)
+    assert done.returncode == 1
+    one_error(done.stderr, f"no Ray dashboard answers at {address}")
+
+
+def test_state_inside_the_project_is_refused(folder: Path, cluster: Cluster) -> None:
+    done = cluster.undrift("submit", "--address", cluster.dashboard, cwd=folder)
+    assert done.returncode == 1
+    one_error(done.stderr, "state: expected an absolute path", "--set state=/mnt/undrift")
+
+
+def test_missing_file_is_told(folder: Path, cluster: Cluster) -> None:
+    done = cluster.undrift("submit", "none.yaml", "--address", cluster.dashboard, cwd=folder)
+    assert done.returncode == 1
+    one_error(done.stderr, "none.yaml: no such file")

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from undrift.serve.settings import SwapSettings
+from undrift.serve.swap import (
+    Commit,
+    Done,
+    Failed,
+    Pending,
+    Prepare,
+    ReplicaStatus,
+    SwapCoordinator,
+    Target,
+)
+
+V1, V2, V3 = (Target(v, f"hash{v}", f"versions/{v}") for v in (1, 2, 3))
+OLD = ReplicaStatus(1)
+READY = ReplicaStatus(1, "s", 2)
+LEAVING = ReplicaStatus(1, leaving=True)
+
+
+def two_members() -> SwapCoordinator:
+    c = SwapCoordinator(V1, SwapSettings(lease_s=5, start_grace_s=30, prepare_timeout_s=20))
+    c.poll("a", OLD, 0)
+    c.poll("b", OLD, 0)
+    return c
+
+
+def test_replica_that_leaves_is_not_waited_for_while_preparing() -> None:
+    c = two_members()
+    c.begin("s", V2, 0)
+    assert c.poll("b", OLD, 0) == Prepare("s", V2)
+    assert c.poll("a", READY, 1) is None
+    assert c.outcome(1) == Pending("s", ("b",))
+    assert c.poll("b", LEAVING, 1) is None
+    assert c.live == V2
+    assert c.poll("a", READY, 1) == Commit("s")
+    c.poll("a", ReplicaStatus(2), 1)
+    assert c.outcome(1) == Done("s", 2)
+
+
+def test_replica_that_leaves_is_not_waited_for_while_committing() -> None:
+    c = two_members()
+    c.begin("s", V2, 0)
+    c.poll("a", READY, 1)
+    assert c.poll("b", READY, 1) == Commit("s")
+    c.poll("a", ReplicaStatus(2), 1)
+    assert c.outcome(1) == Pending("s", ("b",))
+    c.poll("b", LEAVING, 1)
+    assert c.outcome(1) == Done("s", 2)
+
+
+def test_older_poll_of_a_replica_that_left_does_not_bring_it_back() -> None:
+    c = two_members()
+    c.poll("b", LEAVING, 1)
+    assert c.poll("b", OLD, 2) is None
+    assert c.versions(2) == {"a": 1}
+
+
+def test_last_replica_that_leaves_does_not_decide_a_swap() -> None:
+    c = two_members()
+    c.begin("s", V2, 0)
+    c.poll("a", LEAVING, 1)
+    c.poll("b", LEAVING, 1)
+    assert c.live == V1
+    assert isinstance(c.outcome(20), Failed)
