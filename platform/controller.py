@@ -40,7 +40,7 @@ from undrift.events import (
 )
 from undrift.journal import Journal
 from undrift.lifecycle import step
-from undrift.operators import event_of
+from undrift.operators import NO_REPORT, event_of
 from undrift.serve.body import show
 from undrift.serve.metrics import ControlFacts, Snapshot, exposition, total
 from undrift.serve.swap import Command, Done, Failed, ReplicaStatus, SwapCoordinator, Target
@@ -185,9 +185,8 @@ class ControllerActor:
     async def _train(self, instruction: Train) -> None:
         run_id = instruction.run_id
         try:
-            rows = int((self._report.get("evidence") or {}).get("rows", 0))
             outcome = asyncio.wrap_future(
-                self._trainer.train.remote(Codec.encode(instruction), rows).future()
+                self._trainer.train.remote(Codec.encode(instruction)).future()
             )
             while not (await asyncio.wait([outcome], timeout=ROUND_S))[0]:
                 with contextlib.suppress(RayActorError):  # then the outcome says so, too
@@ -255,8 +254,9 @@ class ControllerActor:
             RequestError: The verb is unknown, ill-formed, or not possible now (status 409).
         """
         known = [m.version for m in self._store.versions()]
+        rows = self._report["evidence"]["rows"] if self._report else None
         try:
-            await self._deliver(event_of(verb, body, known, time.time()))
+            await self._deliver(event_of(verb, body, known, time.time(), rows))
         except IllegalTransitionError as error:
             raise RequestError(str(error), 409) from error
         return self.status()
@@ -285,7 +285,7 @@ class ControllerActor:
     def drift(self) -> dict[str, Any]:
         """Return the evidence, the probation and the label summary."""
         if not self._report:
-            raise RequestError("the monitor has not reported yet; ask again in a second", 503)
+            raise RequestError(NO_REPORT, 503)
         evidence = self._report["evidence"]
         return {
             **evidence,

@@ -143,8 +143,12 @@ class Scored(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainRequested(Event):
-    """An operator asks for a retraining now; what is left empty is as configured."""
+    """An operator asks for a retraining now; what is left empty is as configured.
 
+    ``rows`` is how many predictions there were when it was asked for.
+    """
+
+    rows: int
     method: str = ""
     steps: int = 0
     budget: str = ""
@@ -240,10 +244,12 @@ class Stage(Instruction):
 class Train(Instruction):
     """Retrain from ``base_version`` on the data that ``kind`` and ``regime_start`` decide.
 
-    With ``newest_rows`` the regime is the newest labelled rows, this many, instead.
+    With ``newest_rows`` the regime is the newest labelled rows, this many, instead. Rows from
+    ``until_row`` on are not used, so that an order given again, by whoever, is the same order.
     """
 
     base_version: int
+    until_row: int
     kind: DriftKind = DriftKind.NONE
     regime_start: int = 0
     newest_rows: int = 0

@@ -74,14 +74,20 @@ def _cancel(state: State) -> tuple[Instruction, ...]:
     return (Cancel(run_id=state.run.run_id),) if training and state.run else ()
 
 
-def _train(state: State, event: Event, trigger: str, *before: Instruction) -> Step:
+def _train(
+    state: State, event: Scored | RetrainRequested, trigger: str, *before: Instruction
+) -> Step:
     """Begin a retraining; the caller has checked that it is allowed."""
-    asked = event if isinstance(event, RetrainRequested) else RetrainRequested(at=event.at)
+    if isinstance(event, Scored):
+        asked = RetrainRequested(at=event.at, rows=event.evidence.rows)
+    else:
+        asked = event
     run = Run(f"run-{state.runs + 1}", trigger, _rest(state), event.at)
     kind, start = _regime(state, trigger)
     train = Train(
         run_id=run.run_id,
         base_version=state.live,
+        until_row=asked.rows,
         kind=kind,
         regime_start=start,
         newest_rows=state.settings.newest_rows if trigger == "amount" else 0,

@@ -18,6 +18,7 @@ from undrift.serve.body import check_keys, show
 from undrift.train.budget import Budget
 from undrift.train.settings import MethodName
 
+NO_REPORT = "the monitor has not reported yet; ask again in a second"
 METHODS: tuple[str, ...] = get_args(MethodName)
 ARGUMENTS: dict[str, set[str]] = {
     "retrain": {"method", "steps", "budget"},
@@ -28,7 +29,9 @@ ARGUMENTS: dict[str, set[str]] = {
 }
 
 
-def event_of(verb: str, body: dict[str, Any], versions: Sequence[int], at: float) -> Event:
+def event_of(
+    verb: str, body: dict[str, Any], versions: Sequence[int], at: float, rows: int | None = None
+) -> Event:
     """Return the event that a request asks for.
 
     Args:
@@ -36,9 +39,10 @@ def event_of(verb: str, body: dict[str, Any], versions: Sequence[int], at: float
         body: Its arguments.
         versions: Stored versions.
         at: Now, Unix seconds.
+        rows: Predictions that the monitor knows of; None while it has not reported.
 
     Raises:
-        RequestError: The verb is unknown (status 404), or ill-formed.
+        RequestError: The verb is unknown (status 404), ill-formed, or cannot be answered yet (503).
 
     Example:
         >>> event_of("rollback", {"version": 2}, versions=[1, 2], at=0.0).version
@@ -48,7 +52,7 @@ def event_of(verb: str, body: dict[str, Any], versions: Sequence[int], at: float
         raise RequestError(f"unknown verb {verb!r}", 404)
     check_keys(body, ARGUMENTS[verb], "the request")
     if verb == "retrain":
-        return _retrain(body, at)
+        return _retrain(body, at, rows)
     if verb == "promote":
         return PromoteRequested(at=at, cause="operator", version=_known(body, versions))
     if verb == "rollback":
@@ -57,7 +61,7 @@ def event_of(verb: str, body: dict[str, Any], versions: Sequence[int], at: float
     return (PauseRequested if verb == "pause" else ResumeRequested)(at=at, cause="operator")
 
 
-def _retrain(body: dict[str, Any], at: float) -> RetrainRequested:
+def _retrain(body: dict[str, Any], at: float, rows: int | None) -> RetrainRequested:
     method, steps = body.get("method") or "", body.get("steps") or 0
     budget = body.get("budget") or ""
     if method and method not in METHODS:
@@ -72,7 +76,11 @@ def _retrain(body: dict[str, Any], at: float) -> RetrainRequested:
         Budget.parse(budget)
     except ConfigError as error:
         raise RequestError(str(error)) from error
-    return RetrainRequested(at=at, cause="operator", method=method, steps=steps, budget=budget)
+    if rows is None:
+        raise RequestError(NO_REPORT, 503)
+    return RetrainRequested(
+        at=at, cause="operator", method=method, steps=steps, budget=budget, rows=rows
+    )
 
 
 def _known(body: dict[str, Any], versions: Sequence[int]) -> int:

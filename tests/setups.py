@@ -9,15 +9,14 @@ import torch
 from torch import nn
 
 from tests.retraining import SETTINGS, network, plan, rows
-from undrift.model import find_head
 from undrift.records import Reference
 from undrift.train.blocks import Blocks
 from undrift.train.budget import Meter
-from undrift.train.comm import SingleProcess
 from undrift.train.guide import Guide
 from undrift.train.objective import objective_for
 from undrift.train.pool import Chosen
 from undrift.train.setup import Setup
+from undrift.train.trainee import Trainee
 
 OLD, NEW, HELD_OUT = 300, 200, 40
 
@@ -53,8 +52,7 @@ def setup(
     objective, inputs, targets = objective_for(y), torch.as_tensor(x), torch.as_tensor(y)
     blocks = Blocks(net, inputs[:2])
     return Setup(
-        model=net,
-        head=find_head(net)[1],
+        trainee=Trainee(net),
         blocks=blocks,
         objective=objective,
         x=inputs,
@@ -64,7 +62,6 @@ def setup(
         reference=reference(*rows(100, turned=False, seed=3)),
         plan=replace(plan(), budget=budget),
         settings=SETTINGS,
-        comm=SingleProcess(),
         meter=Meter(),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import threading
 import time
@@ -18,13 +19,28 @@ from undrift.serve.settings import ServeSettings
 T = TypeVar("T")
 
 
-def eventually(predicate: Callable[[], T], timeout_s: float = 30.0) -> T:
-    """Return the first true value of ``predicate``; fail when ``timeout_s`` have passed."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := predicate()):
-        assert time.monotonic() < deadline, f"still {value!r} after {timeout_s:g} s"
+def eventually(
+    look: Callable[[], T], timeout_s: float = 180.0, *, until: Callable[[T], Any] = bool
+) -> T:
+    """Return the first value of ``look`` that ``until`` finds true; else fail and tell the last."""
+    begun = time.monotonic()
+    while not until(value := look()):
+        if (waited := time.monotonic() - begun) > timeout_s:
+            wanted = "true" if until is bool else f"as `{_source(until)}` wants it"
+            raise AssertionError(
+                f"`{_source(look)}` is {value!r} after {waited:.0f} s, not {wanted}"
+            )
         time.sleep(0.02)
     return value
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """Return the line of a test that asks, for a message."""
+    try:
+        lines = inspect.getsource(function).splitlines()
+    except (OSError, TypeError):
+        return repr(function)
+    return lines[0].strip()
 
 
 class ModelServer:

@@ -21,6 +21,7 @@ from undrift.train.plan import RetrainPlan
 from undrift.train.retrain import retrain
 from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
+from undrift.train.trainee import Trainee
 
 SCRATCH = "scratch"  # full, from random weights
 
@@ -79,7 +80,7 @@ def run_one(
         if method == SCRATCH:
             torch.manual_seed(plan.seed)
             model = it.task.net()
-        _retrain(model, step, plan, settings, figures)
+        _retrain(Trainee(model), step, plan, settings, figures)
         tests = [regime.test for regime in it.regimes[: number + 1]]
         figures.learnt(
             [accuracy(model, rows) for rows in tests], accuracy(model, it.regimes[number].ahead)
@@ -97,7 +98,7 @@ def _retrain(
     with PeakMemory() as memory:
         started, cpu = time.perf_counter(), time.process_time()
         try:
-            result = retrain(model, state, step.pool, known, plan, settings=settings)
+            result = retrain(Trainee(model), state, step.pool, known, plan, settings=settings)
             state, flops, steps, refused = result.state_dict, result.flops, result.steps, 0
         except TrainingError:
             flops, steps, refused = 0.0, 0, 1

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from undrift.model import load_weights
 from undrift.records import FloatArray, IntArray, Reference
 from undrift.train.attempt import attempt, settled
 from undrift.train.budget import Budget
@@ -21,8 +20,8 @@ from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool, choose
 from undrift.train.result import TrainResult
 from undrift.train.retrain import retrain
-from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
+from undrift.train.trainee import Trainee
 
 _SAMPLE = 20  # a training is estimated from this fraction of its steps
 _BLOCK = 4096  # rows scored ahead
@@ -66,12 +65,12 @@ class Shelf:
         row: IntArray | None = None,
         head: str = "auto",
     ) -> None:
-        self.model, self.head = model, head
+        self.trainee = Trainee(model, head)
         self.good: list[int] = []
         self._weights: list[Mapping[str, torch.Tensor]] = []
         self._references: list[Reference] = []
-        load_weights(model, weights)
-        output, embedding = score(model, x, head=head)
+        self.trainee.load(weights)
+        output, embedding = self.trainee.score(x)
         everything = np.ones(len(y), dtype=np.bool_)
         self.add(weights, Reference(x, y, embedding, output, everything, row))
         self._ahead: tuple[int, FloatArray, FloatArray] | None = None
@@ -103,9 +102,9 @@ class Shelf:
         weights = self.weights(version)
         first, output, embedding = self._ahead or (0, x[:0], x[:0])
         if self._scored is not weights or start < first or stop > first + len(output):
-            load_weights(self.model, weights)
+            self.trainee.load(weights)
             size = max(_BLOCK, stop - start)
-            output, embedding = score(self.model, x[start : start + size], head=self.head)
+            output, embedding = self.trainee.score(x[start : start + size])
             first = start
             self._ahead, self._scored = (first, output, embedding), weights
         inside = slice(start - first, stop - first)
@@ -140,7 +139,7 @@ class Trainer:
         begun = time.perf_counter()
         shelf = self.shelf
         made = attempt(
-            shelf.model,
+            shelf.trainee,
             shelf.good,
             shelf.weights,
             pool,
@@ -148,7 +147,6 @@ class Trainer:
             plan,
             settings=self.settings,
             reference_rows=self.reference_rows,
-            head=shelf.head,
         )
         verdict = made.verdict
         version = shelf.add(made.result.state_dict, made.reference, accepted=verdict.accepted)
@@ -185,8 +183,8 @@ class Recalibrator(Trainer):
             self._sample = self._measure(pool, plan)
         self.seconds += self._estimate(self._sample, plan, len(chosen.index))
         weights = shelf.weights(plan.base_version)
-        load_weights(shelf.model, weights)
-        reference = build_reference(shelf.model, pool, chosen, seed=plan.seed, head=shelf.head)
+        shelf.trainee.load(weights)
+        reference = build_reference(shelf.trainee, pool, chosen, seed=plan.seed)
         rows = len(chosen.validation)
         reason = f"watched by {rows} held-out rows of the regime since row {plan.regime_start:,}"
         return Outcome(shelf.add(weights, reference), True, reason, regime_rows(pool, plan))
@@ -195,7 +193,7 @@ class Recalibrator(Trainer):
         short = replace(plan, steps=max(1, plan.steps // _SAMPLE), budget="")
         weights = self.shelf.weights(plan.base_version)
         reference = self.shelf.reference(plan.base_version)
-        return retrain(self.shelf.model, weights, pool, reference, short, settings=self.settings)
+        return retrain(self.shelf.trainee, weights, pool, reference, short, settings=self.settings)
 
     def _estimate(self, sample: TrainResult, plan: RetrainPlan, rows: int) -> float:
         """Return the seconds that a plan would take, by what a sample of it took."""

@@ -136,7 +136,7 @@ async def deliver(tap: Tap, settings: TapSettings, monitor: ActorHandle) -> None
                 return
             except RayActorError:
                 await asyncio.sleep(RESEND_S)
-            except RayTaskError:
+            except Exception:  # refused, or the object store is full: the loss is counted
                 tap.mark_lost(len(rows))
                 return
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from undrift.records import Reference
 from undrift.train.candidate import check_reference, judge_candidate
-from undrift.train.comm import Comm
 from undrift.train.gate import GateReport
 from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
 from undrift.train.result import Progress, TrainResult
 from undrift.train.retrain import Checkpoints, retrain
-from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
 from undrift.train.start import choose_start
+from undrift.train.trainee import Trainee
 
 ARCHIVE = 8  # older versions that a retraining may start from
 POOL_SPAN = 4  # predictions read for each labelled row that a pool may hold
@@ -64,7 +61,7 @@ class Attempt:
 
 
 def attempt(
-    model: nn.Module,
+    trainee: Trainee,
     good: Sequence[int],
     weights: Weights,
     pool: Pool,
@@ -73,16 +70,13 @@ def attempt(
     *,
     settings: TrainSettings,
     reference_rows: int,
-    head: str = "auto",
-    comm: Comm | None = None,
-    device: torch.device | str = "cpu",
     progress: Callable[[Progress], None] | None = None,
     checkpoints: Callable[[int], Checkpoints] | None = None,
 ) -> Attempt:
     """Choose a start, retrain, and judge the candidate.
 
     Args:
-        model: A model of the right architecture; it ends with the candidate's weights.
+        trainee: The model; it ends with the candidate's weights.
         good: Versions that were good enough to serve, oldest first.
         weights: Returns the weights of a version.
         pool: Labelled rows.
@@ -90,9 +84,6 @@ def attempt(
         plan: What to do.
         settings: How to do it.
         reference_rows: Held-out rows of its regime that a new version is watched by, at least.
-        head: Linear layer whose input is the embedding.
-        comm: The other workers; none by default.
-        device: Where to train.
         progress: Called once a round of training.
         checkpoints: Returns where to keep the first training (0), and one that follows a collapse
             (1).
@@ -104,35 +95,23 @@ def attempt(
     check_reference(pool, plan.regime_start, reference_rows)
     others = [v for v in good if v != plan.base_version][-ARCHIVE:]
     archive = ((v, weights(v)) for v in (plan.base_version, *others))
-    start = choose_start(model, archive, pool, regime_start=plan.regime_start, device=device)
-    train = partial(
-        retrain,
-        model,
-        weights(start),
-        pool,
-        reference,
-        plan,
-        comm=comm,
-        device=device,
-        progress=progress,
-    )
+    start = choose_start(trainee, archive, pool, regime_start=plan.regime_start)
     for number, rate in enumerate((settings.learning_rate, settings.learning_rate / _SLOWER)):
-        result = train(
+        result = retrain(
+            trainee,
+            weights(start),
+            pool,
+            reference,
+            plan,
+            progress=progress,
             settings=settings.model_copy(update={"learning_rate": rate}),
             checkpoints=checkpoints(number) if checkpoints else None,
         )
         # A second training would spend the budget twice; the gate refuses what has collapsed.
-        if plan.budget or not _collapsed(model, result, pool, device):
+        if plan.budget or not _collapsed(trainee, result, pool):
             break
     verdict, renewed = judge_candidate(
-        model,
-        weights(plan.base_version),
-        result,
-        pool,
-        plan,
-        settings=settings,
-        head=head,
-        device=device,
+        trainee, weights(plan.base_version), result, pool, plan, settings=settings
     )
     return Attempt(result, verdict, renewed, start, rate)
 
@@ -144,9 +123,7 @@ def settled(plan: RetrainPlan, pool: Pool) -> RetrainPlan:
     return replace(plan, regime_start=pool.newest_since(plan.newest_rows), newest_rows=0)
 
 
-def _collapsed(
-    model: nn.Module, result: TrainResult, pool: Pool, device: torch.device | str
-) -> bool:
+def _collapsed(trainee: Trainee, result: TrainResult, pool: Pool) -> bool:
     held, objective = result.chosen.validation, objective_for(pool.y)
-    answer = score(model, pool.x[held], objective=objective, device=device)[0]
+    answer = trainee.score(pool.x[held], objective)[0]
     return objective.collapsed(answer, pool.y[held])

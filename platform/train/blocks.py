@@ -47,17 +47,18 @@ class Blocks:
     Args:
         model: The model; it is left as it is.
         x: (n, *input_shape) a few rows, run to learn the order and the cost of the layers.
+        head: Linear layer whose input is the embedding.
 
     Raises:
         TrainingError: No parameter requires a gradient.
         ModelError: The model has no linear head.
     """
 
-    def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
+    def __init__(self, model: nn.Module, x: torch.Tensor, head: str = "auto") -> None:
         training = model.training
         model.eval()
         try:
-            layers = _layers_in_order(model, x)
+            layers = _layers_in_order(model, x, head)
             count = min(_MAX_BLOCKS - 1, len(layers) - 1)
             parts = np.array_split(np.arange(len(layers) - 1), count) if count else []
             groups = [*parts, np.array([len(layers) - 1])]
@@ -120,7 +121,7 @@ def _countable_kernels() -> Iterator[None]:
             backend.set_flags(_enabled=before, _fp32_precision=None)
 
 
-def _layers_in_order(model: nn.Module, x: torch.Tensor) -> list[Block]:
+def _layers_in_order(model: nn.Module, x: torch.Tensor, head: str) -> list[Block]:
     """Return the layers in forward order, the head last; small ones join the layer before."""
     owners = {
         name: module
@@ -131,7 +132,7 @@ def _layers_in_order(model: nn.Module, x: torch.Tensor) -> list[Block]:
         raise TrainingError(
             f"no parameter of {type(model).__name__} requires a gradient; there is nothing to train"
         )
-    head, _ = find_head(model)
+    head, _ = find_head(model, head)
     layers: list[Block] = []
     taken: set[int] = set()
     for name in [*(n for n in _order_of_calls(model, owners, x) if n != head), head]:

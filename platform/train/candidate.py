@@ -6,73 +6,56 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import nn
 
 from undrift.errors import TrainingError
-from undrift.model import load_weights
 from undrift.records import Reference
 from undrift.train.gate import Comparison, GateReport, judge
 from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import REFERENCE_ROW, Chosen, Pool, held_out
 from undrift.train.result import TrainResult
-from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
+from undrift.train.trainee import Trainee
 
 _OLDER_ROWS = 1000  # rows of older regimes kept in a reference
 
 
 def judge_candidate(
-    model: nn.Module,
+    trainee: Trainee,
     base_state: Mapping[str, torch.Tensor],
     result: TrainResult,
     pool: Pool,
     plan: RetrainPlan,
     *,
     settings: TrainSettings,
-    head: str = "auto",
-    device: torch.device | str = "cpu",
 ) -> tuple[GateReport, Reference]:
     """Judge what a retraining made against its base version, and make the reference to watch it by.
 
     Args:
-        model: A model of the right architecture; it ends with the candidate's weights.
+        trainee: The model; it ends with the candidate's weights.
         base_state: Weights of the base version.
         result: What `retrain` returned.
         pool: The pool that it was given.
         plan: The plan that it was given.
         settings: The gate's tolerances.
-        head: Linear layer whose input is the embedding.
-        device: Where to run the two versions.
 
     Returns:
         The verdict, and the reference of the new version.
     """
-    model.to(device)
     objective = objective_for(pool.y)
     rows = (result.chosen.validation, result.chosen.retention)
-    load_weights(model, base_state)
-    old = [score(model, pool.x[i], objective=objective, device=device)[0] for i in rows]
-    load_weights(model, result.state_dict)
-    new = [score(model, pool.x[i], objective=objective, device=device)[0] for i in rows]
+    trainee.load(base_state)
+    old = [trainee.score(pool.x[i], objective)[0] for i in rows]
+    trainee.load(result.state_dict)
+    new = [trainee.score(pool.x[i], objective)[0] for i in rows]
     validation, retention = (
         Comparison(o, n, pool.y[i]) for o, n, i in zip(old, new, rows, strict=True)
     )
     verdict = judge(validation, retention, plan.kind, settings)
-    return verdict, build_reference(
-        model, pool, result.chosen, seed=plan.seed, head=head, device=device
-    )
+    return verdict, build_reference(trainee, pool, result.chosen, seed=plan.seed)
 
 
-def build_reference(
-    model: nn.Module,
-    pool: Pool,
-    chosen: Chosen,
-    *,
-    seed: int,
-    head: str = "auto",
-    device: torch.device | str = "cpu",
-) -> Reference:
+def build_reference(trainee: Trainee, pool: Pool, chosen: Chosen, *, seed: int) -> Reference:
     """Return the reference of a new version, as the new model sees it.
 
     Its recent rows are the held-out rows of the new regime, on which the signals may be
@@ -82,12 +65,10 @@ def build_reference(
     measure importance on and to test retention with, not to calibrate by.
 
     Args:
-        model: The new version, on ``device``.
+        trainee: The new version.
         pool: The pool that it was trained from.
         chosen: The rows that were used.
         seed: Seed of the subsampling.
-        head: Linear layer whose input is the embedding.
-        device: Where to run the model.
     """
     older = np.union1d(np.flatnonzero(pool.row == REFERENCE_ROW), chosen.retention)
     older = np.setdiff1d(older, chosen.validation)
@@ -95,7 +76,7 @@ def build_reference(
         older = np.sort(np.random.default_rng(seed).choice(older, _OLDER_ROWS, replace=False))
     index = np.concatenate([older, chosen.validation])
     objective = objective_for(pool.y)
-    output, embedding = score(model, pool.x[index], objective=objective, head=head, device=device)
+    output, embedding = trainee.score(pool.x[index], objective)
     return Reference(
         x=pool.x[index],
         y=pool.y[index],

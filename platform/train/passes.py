@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from undrift.model import find_head, forward_with_embedding
+from undrift.model import forward_with_embedding
 from undrift.train.setup import Setup
 
 _ROWS = 512  # rows of one pass
@@ -27,8 +27,8 @@ def forward(
         Output (n, c) and embedding (n, e), both float32.
     """
     comm = setup.comm
-    head = setup.head if model is None else find_head(model)[1]
-    model = model or setup.model
+    trainee = setup.trainee if model is None else setup.trainee.like(model)
+    model, head = trainee.model, trainee.layer
     found = x.new_zeros(len(x), head.out_features + head.in_features, dtype=torch.float32)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -54,7 +54,6 @@ class RetrainPlan:
     def of(
         order: Train,
         settings: TrainSettings,
-        until_row: int,
         table_versions: dict[str, int] | None = None,
     ) -> RetrainPlan:
         """Return the plan for an order; what the order leaves open is as configured.
@@ -62,7 +61,6 @@ class RetrainPlan:
         Args:
             order: What the lifecycle asks for; steps asked for set a configured budget aside.
             settings: How to retrain.
-            until_row: Rows that there are.
             table_versions: Versions of the tables ``predictions`` and ``labels`` to read.
         """
         return RetrainPlan(
@@ -75,7 +73,7 @@ class RetrainPlan:
             kind=order.kind,
             regime_start=order.regime_start,
             newest_rows=order.newest_rows,
-            until_row=until_row,
+            until_row=order.until_row,
             table_versions=table_versions,
             workers=settings.workers,
         )

@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from undrift.errors import TrainingError
-from undrift.model import find_head, forward_with_embedding, load_weights
+from undrift.model import forward_with_embedding, load_weights
 from undrift.records import Reference
 from undrift.train.blocks import Blocks
 from undrift.train.budget import Budget, Meter
-from undrift.train.comm import Comm, SingleProcess
 from undrift.train.guide import Guide, old_share
 from undrift.train.methods import get_method
 from undrift.train.objective import objective_for
@@ -25,6 +24,7 @@ from undrift.train.sampling import Seen
 from undrift.train.schedule import rate
 from undrift.train.settings import TrainSettings
 from undrift.train.setup import Setup
+from undrift.train.trainee import Trainee
 
 _ROUND = 10  # steps between two looks at the guiding loss and two choices of a block
 _MAX_NORM = 1.0  # gradients are clipped to this norm
@@ -41,34 +41,30 @@ class Checkpoints(Protocol):
 
 
 def retrain(
-    model: nn.Module,
+    trainee: Trainee,
     base_state: Mapping[str, torch.Tensor],
     pool: Pool,
     reference: Reference,
     plan: RetrainPlan,
     *,
     settings: TrainSettings,
-    comm: Comm | None = None,
-    device: torch.device | str = "cpu",
     progress: Callable[[Progress], None] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> TrainResult:
     """Retrain a model from its base version.
 
-    All workers call this with the same arguments but ``comm``; they draw the same batches, each
-    trains on its part of every batch, and gradients and rewards are averaged, so the number of
-    workers does not change the outcome beyond rounding.
+    All workers call this with the same arguments but ``trainee.comm``; they draw the same batches,
+    each trains on its part of every batch, and gradients and rewards are averaged, so the number
+    of workers does not change the outcome beyond rounding.
 
     Args:
-        model: A model of the right architecture; its weights are overwritten, and parameters
-            that require no gradient stay as they are.
+        trainee: The model; its weights are overwritten, and parameters that require no gradient
+            stay as they are. On a GPU it is trained in mixed precision (bfloat16).
         base_state: Weights of the base version.
         pool: Labelled rows.
         reference: Reference of the base version.
         plan: What to do.
         settings: How to do it.
-        comm: The other workers; none by default.
-        device: Where to train; on a GPU in mixed precision (bfloat16).
         progress: Called once a round.
         checkpoints: Where to take up an interrupted run, and to keep this one.
 
@@ -77,11 +73,9 @@ def retrain(
             cover a single step.
         ModelError: The weights do not fit, or the model has no linear head.
     """
-    required = [(p, p.requires_grad) for p in model.parameters()]
+    required = [(p, p.requires_grad) for p in trainee.model.parameters()]
     try:
-        run = _Run(
-            model, base_state, pool, reference, plan, settings, comm or SingleProcess(), device
-        )
+        run = _Run(trainee, base_state, pool, reference, plan, settings)
         earlier = checkpoints.load() if checkpoints is not None else None
         if earlier is not None:
             run.load(earlier)
@@ -103,23 +97,19 @@ class _Run:
 
     def __init__(
         self,
-        model: nn.Module,
+        trainee: Trainee,
         base_state: Mapping[str, torch.Tensor],
         pool: Pool,
         reference: Reference,
         plan: RetrainPlan,
         settings: TrainSettings,
-        comm: Comm,
-        device: torch.device | str,
     ) -> None:
-        meter = Meter(comm.world)
+        meter, device = Meter(trainee.comm.world), trainee.device
         method = get_method(plan.method, settings)
-        load_weights(model, base_state)
-        model.to(device)
+        trainee.load(base_state)
         torch.manual_seed(plan.seed)  # dropout and the like
-        _, head = find_head(model)
         objective = objective_for(pool.y)
-        objective.check(pool.y, head)
+        objective.check(pool.y, trainee.layer)
         chosen = choose(
             pool,
             kind=plan.kind,
@@ -130,10 +120,9 @@ class _Run:
         x, y = torch.as_tensor(pool.x, device=device), torch.as_tensor(pool.y, device=device)
         share = old_share(plan.kind, settings.retention_share)
         guide = Guide(x, y, chosen, objective, old_share=share, seed=plan.seed)
-        blocks = Blocks(model, x[:2])
+        blocks = Blocks(trainee.model, x[:2], trainee.head)
         setup = Setup(
-            model=model,
-            head=head,
+            trainee=trainee,
             blocks=blocks,
             objective=objective,
             x=x,
@@ -143,7 +132,6 @@ class _Run:
             reference=reference,
             plan=plan,
             settings=settings,
-            comm=comm,
             meter=meter,
         )
         self.setup = method.prepare(setup)

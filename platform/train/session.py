@@ -95,12 +95,11 @@ class TrainerActor:
             self._session = uuid.uuid4().hex[:12]
             self._fit = asyncio.get_running_loop().create_task(self._run(self._session))
 
-    async def train(self, instruction: dict[str, Any], rows: int) -> dict[str, Any]:
+    async def train(self, instruction: dict[str, Any]) -> dict[str, Any]:
         """Carry out a `Train` instruction; the same run asked for twice is trained once.
 
         Args:
             instruction: The encoded instruction.
-            rows: Predictions committed so far; later ones are not used.
 
         Returns:
             The fields ``version, accepted, reason, regime_rows`` of the `Trained` event.
@@ -116,7 +115,7 @@ class TrainerActor:
                 return {"version": manifest.version, **told}
         if order.run_id not in self._outcomes:
             RunFolder.remove_others(self._state_dir, {order.run_id, *self._outcomes})
-            self._plans.append(self._plan(order, rows))
+            self._plans.append(self._plan(order))
             self._outcomes[order.run_id] = asyncio.get_running_loop().create_future()
             self.stage()
             self._notify()
@@ -191,10 +190,10 @@ class TrainerActor:
 
     # ------------------------------------------------------------------ inside
 
-    def _plan(self, order: Train, rows: int) -> RetrainPlan:
+    def _plan(self, order: Train) -> RetrainPlan:
         def make() -> dict[str, Any]:
             versions = self._store.table_versions()
-            return RetrainPlan.of(order, self._settings, rows, versions).to_dict()
+            return RetrainPlan.of(order, self._settings, versions).to_dict()
 
         return RetrainPlan.from_dict(RunFolder(self._state_dir, order.run_id).plan(make))
 

@@ -16,6 +16,7 @@ from undrift.train.objective import Objective
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Chosen
 from undrift.train.settings import TrainSettings
+from undrift.train.trainee import Trainee
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,7 @@ class Setup:
     """One retraining before its first step; the model has the weights that it starts from.
 
     Attributes:
-        model: The model, on the device of ``x``.
-        head: Its last linear layer.
+        trainee: The model, on the device of ``x``, its head, and the other workers.
         blocks: The model as blocks.
         objective: What it is trained for.
         x: (n, *input_shape) inputs of the pool.
@@ -34,12 +34,10 @@ class Setup:
         reference: Reference of the base version.
         plan: What to do.
         settings: How to do it.
-        comm: The other workers.
         meter: Where whatever costs compute is counted.
     """
 
-    model: nn.Module
-    head: nn.Linear
+    trainee: Trainee
     blocks: Blocks
     objective: Objective
     x: torch.Tensor
@@ -49,5 +47,19 @@ class Setup:
     reference: Reference
     plan: RetrainPlan
     settings: TrainSettings
-    comm: Comm
     meter: Meter
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is trained."""
+        return self.trainee.model
+
+    @property
+    def head(self) -> nn.Linear:
+        """Its head, whose input is the embedding."""
+        return self.trainee.layer
+
+    @property
+    def comm(self) -> Comm:
+        """The other workers."""
+        return self.trainee.comm

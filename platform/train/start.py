@@ -6,24 +6,21 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
-from torch import nn
 
-from undrift.model import find_head, load_weights
 from undrift.train.objective import objective_for
 from undrift.train.pool import Pool, held_out
-from undrift.train.scoring import score
+from undrift.train.trainee import Trainee
 
 _JUDGED = 1000  # newest held-out rows of the regime that versions are compared on
 _MARGIN = 0.05  # accuracy or R2 that an older version must have above the live one
 
 
 def choose_start(
-    model: nn.Module,
+    trainee: Trainee,
     versions: Iterable[tuple[int, Mapping[str, torch.Tensor]]],
     pool: Pool,
     *,
     regime_start: int,
-    device: torch.device | str = "cpu",
 ) -> int:
     """Return the version to start from: the live one, unless an older one fits the regime better.
 
@@ -32,27 +29,25 @@ def choose_start(
     collapsed; from there gradients lead nowhere, so it is a start only if there is no other.
 
     Args:
-        model: A model of the right architecture; its weights are overwritten.
+        trainee: The model; its weights are overwritten.
         versions: Numbers and weights, the live version first.
         pool: Labelled rows.
         regime_start: First row of the regime to train for.
-        device: Where to run the versions.
 
     Raises:
         TrainingError: The model's head does not fit the pool's targets.
     """
     objective = objective_for(pool.y)
-    objective.check(pool.y, find_head(model)[1])
+    objective.check(pool.y, trainee.layer)
     rows = np.flatnonzero(held_out(pool) & (pool.row >= regime_start))[-_JUDGED:]
     y = pool.y[rows]
-    model.to(device)
     live, start, best, alive = -1, -1, -np.inf, False
     for number, state in versions:
         live = number if live < 0 else live
         if not len(rows):
             return live
-        load_weights(model, state)
-        answer = score(model, pool.x[rows], objective=objective, device=device)[0]
+        trainee.load(state)
+        answer = trainee.score(pool.x[rows], objective)[0]
         fit = objective.quality(answer, y) + (_MARGIN if number == live else 0.0)
         moves = not objective.collapsed(answer, y)
         if (moves, fit) > (alive, best):

@@ -29,6 +29,7 @@ from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
 from undrift.train.result import Progress
 from undrift.train.settings import TrainSettings
+from undrift.train.trainee import Trainee
 
 TELL_S = 0.25
 
@@ -95,9 +96,10 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     reference = store.reference(plan.base_version)
     pool = _pool(worker, store, plan, reference)
     model = load_factory(worker.model.factory, worker.search_path)()
+    trainee = Trainee(model, worker.model.embedding, device, comm)
     loaded = time.perf_counter()
     made = attempt(
-        model,
+        trainee,
         [m.version for m in store.versions() if m.metrics.get("accepted", True)],
         store.state_dict,
         pool,
@@ -105,9 +107,6 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
         plan,
         settings=worker.settings,
         reference_rows=worker.reference_rows,
-        head=worker.model.embedding,
-        comm=comm,
-        device=device,
         progress=Teller(worker.trainer, plan.run_id, comm, device),
         checkpoints=_checkpoints(worker, plan, comm),
     )

@@ -15,6 +15,7 @@ from undrift.errors import TrainingError
 from undrift.train.methods import METHODS
 from undrift.train.result import Progress, TrainResult
 from undrift.train.retrain import retrain
+from undrift.train.trainee import Trainee
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def trained(small_world: World, method: str) -> Trained:
 
 def run(w: World, method: str, seed: int = 5, budget: str = "", **how: object) -> TrainResult:
     what = replace(plan(method, seed=seed), budget=budget)
-    return retrain(w.model, w.state, w.pool, w.reference, what, settings=SETTINGS, **how)
+    return retrain(Trainee(w.model), w.state, w.pool, w.reference, what, settings=SETTINGS, **how)
 
 
 def test_the_new_regime_is_learnt(small_world: World, method: str, trained: Trained) -> None:

@@ -96,7 +96,7 @@ def test_digits_close_the_loop_though_the_controller_is_killed_while_retraining(
     start: Start,
 ) -> None:
     demo = start("digits", "--pace", "100")
-    eventually(lambda: demo.status().get("phase") == "retraining", 240)
+    eventually(lambda: demo.status().get("phase"), 240, until=lambda seen: seen == "retraining")
     demo.kill("ray::ControllerActor")
     eventually(lambda: demo.status().get("counts", {}).get("promoted"), 120)
     result = demo.result()
@@ -124,7 +124,7 @@ def test_csv_of_ones_own_with_two_training_workers_and_a_killed_monitor(
     np.savetxt(path, table, delimiter=",", header="a,b,c,d,truth", comments="", fmt="%.5f")
     arguments = ("--data", str(path), "--label", "truth", "--lag", "100", "--workers", "2")
     demo = start("flip", *arguments, "--pace", "100")
-    eventually(lambda: demo.status().get("phase") == "healthy", 120)
+    eventually(lambda: demo.status().get("phase"), 120, until=lambda seen: seen == "healthy")
     demo.kill("ray::MonitorActor")
     result = demo.result()
     assert result["failed_requests"] == result["mixed_answers"] == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.ray.running import Running, free_port, project, undrift
+from tests.ray.running import Running, account, free_port, project, undrift
 
 # Like the starter's model, but slow, so that swaps and requests overlap for sure.
 MODEL_CODE = """\
@@ -32,6 +32,15 @@ SECTIONS = {
     "lifecycle": {"mode": "off", "auto_rollback": False},
     "train": {"idle_s": 60.0},
 }
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Add to a failure what the platforms that still run say of themselves."""
+    report = yield
+    if report.failed and (told := account()):
+        report.sections.append(("the platforms", told))
+    return report
 
 
 @pytest.fixture(scope="session")

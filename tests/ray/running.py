@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,37 @@ MODEL = "spirals"
 PATIENCE_S = 180.0
 UNDRIFT = (sys.executable, "-m", "undrift.cli")
 _LISTEN = "0A"
+_VIEWS = (f"/v2/models/{MODEL}/drift", f"/v2/models/{MODEL}/status", "/metrics")
+
+
+_WATCHED: list[Client] = []
+
+
+@contextmanager
+def watched(client: Client) -> Iterator[Client]:
+    """Have a test that fails meanwhile print what the platform says of itself."""
+    _WATCHED.append(client)
+    try:
+        yield client
+    except AssertionError as error:  # the report is made when it has gone
+        error.add_note(account())
+        raise
+    finally:
+        _WATCHED.remove(client)
+
+
+def account() -> str:
+    """Return drift report, status and the counters of tap and monitor, of every platform."""
+    return "\n".join(f"{c.base_url} {view}: {_told(c, view)}" for c in _WATCHED for view in _VIEWS)
+
+
+def _told(client: Client, view: str) -> str:
+    try:
+        text = httpx.get(f"{client.base_url}{view}", trust_env=False, timeout=5).text
+    except httpx.HTTPError as error:
+        return repr(error)
+    counted = re.findall(r"^undrift_(?:tap|labels|lost)\w*(?:\{.*\})? .*$", text, re.MULTILINE)
+    return "\n".join(["", *counted]) if view == "/metrics" else text
 
 
 def free_port() -> int:
@@ -104,8 +135,9 @@ class Running:
 
     def await_ready(self) -> Running:
         if self._child is not None:
-            eventually(self._ready, PATIENCE_S)
-        self.client = self._closing.enter_context(Client.of(self.config))
+            eventually(self._ready)
+        self.client = self._closing.enter_context(watched(Client.of(self.config)))
+        self._closing.callback(self.client.close)
         self.store = Store(self.config.state)
         return self
 

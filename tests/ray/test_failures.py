@@ -73,7 +73,7 @@ def load(platform: Running, request: pytest.FixtureRequest) -> Iterator[tuple[Tr
         Traffic(platform.url, request.node.name, clients=2) as traffic,
         Labeller(platform.url, traffic) as labeller,
     ):
-        eventually(lambda: len(labeller.acknowledged) >= 200)
+        eventually(lambda: len(labeller.acknowledged), until=lambda seen: seen >= 200)
         yield traffic, labeller
 
 
@@ -96,9 +96,9 @@ def test_killed_monitor_loses_no_acknowledged_label(
     before = len(platform.store.predictions())
     kill(platform, "ray::MonitorActor")
     again = len(labeller.acknowledged)
-    eventually(lambda: len(labeller.acknowledged) >= again + 400)
+    eventually(lambda: len(labeller.acknowledged), until=lambda seen: seen >= again + 400)
     count = joined(platform)
-    eventually(lambda: joined(platform) >= count + 200)
+    eventually(lambda: joined(platform), until=lambda seen: seen >= count + 200)
     labeller.__exit__()
     traffic.__exit__(None, None, None)
 
@@ -110,7 +110,10 @@ def test_killed_monitor_loses_no_acknowledged_label(
     rows = platform.store.predictions()
     assert rows.row.tolist() == list(range(len(rows)))
     assert len(rows) > before
-    eventually(lambda: platform.client.drift()["rows"] == len(platform.store.predictions()))
+    eventually(
+        lambda: platform.client.drift()["rows"],
+        until=lambda seen: seen == len(platform.store.predictions()),
+    )
 
 
 def test_killed_controller_comes_back_where_it_was(
@@ -132,7 +135,7 @@ def test_killed_controller_comes_back_where_it_was(
     same = ("live_version", "previous_version", "phase", "run", "attempts", "counts", "events")
     assert {key: after[key] for key in same} == {key: before[key] for key in same}
     assert set(after["replicas"]) == set(before["replicas"])
-    eventually(lambda: len(traffic.since(killed)) >= 40)
+    eventually(lambda: len(traffic.since(killed)), until=lambda seen: seen >= 40)
     platform.client.resume()
     labeller.__exit__()
     traffic.__exit__(None, None, None)
@@ -149,12 +152,12 @@ def test_killed_controller_finishes_the_swap_that_it_had_begun(platform: Running
         state, parent=1, reference=reference, metrics={}, plan=None
     ).version
     with Traffic(platform.url, "resumed") as traffic:
-        eventually(lambda: len(traffic.answers) >= 40)
+        eventually(lambda: len(traffic.answers), until=lambda seen: seen >= 40)
         platform.client.promote(version)
         kill(platform, "ray::ControllerActor")
         eventually(settled(platform, version), 60)
         acknowledged = time.monotonic()
-        eventually(lambda: len(traffic.since(acknowledged)) >= 40)
+        eventually(lambda: len(traffic.since(acknowledged)), until=lambda seen: seen >= 40)
     assert traffic.failures == []
     assert traffic.reconnects == 0
     assert {a.version for a in traffic.since(acknowledged)} == {version}

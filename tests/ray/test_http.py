@@ -112,7 +112,7 @@ def test_metrics_of_both_replicas_are_summed_on_every_page(
         body = infer_body([[3e38, 3e38]])
         answer = http.post(INFER, json=body, headers={"Connection": "close"})
         refused(answer, 422, "the model's answer to row 0 is not finite")
-    eventually(lambda: count() == before + 24)
+    eventually(count, until=lambda seen: seen == before + 24)
     assert {count() for _ in range(6)} == {before + 24}
 
 

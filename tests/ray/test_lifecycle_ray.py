@@ -12,7 +12,6 @@ import pytest
 
 from tests.ray.asking import ROW
 from tests.ray.running import (
-    PATIENCE_S,
     Running,
     alive,
     free_port,
@@ -93,7 +92,10 @@ def test_interrupted_start_leaves_nothing(
 ) -> None:
     path = project(starter, tmp_path / "hasty", serve={"port": free_port()})
     running = start(path)
-    eventually(lambda: "starting monitor, controller and replicas" in running.said(), PATIENCE_S)
+    eventually(
+        lambda: running.said(),
+        until=lambda seen: "starting monitor, controller and replicas" in seen,
+    )
     assert running.end(signal.SIGINT) in (130, -signal.SIGINT)  # a shell says 130 for both
     assert running.is_gone()
     assert not (path.parent / "state" / "run.json").exists()

@@ -90,11 +90,13 @@ def test_alert_fires_while_labels_are_missing_and_resolves_when_they_come(
         x = known[rng.integers(len(known), size=ROWS)]
         answer = http.post(INFER, json=infer_body(x, id=f"prometheus-{n}")).json()
         answered[answer["id"]] = next(t["data"] for t in answer["outputs"] if t["name"] == "label")
-    eventually(lambda: "UndriftLabelsMissing" in firing(prometheus), 60)
+    eventually(lambda: firing(prometheus), 60, until=lambda seen: "UndriftLabelsMissing" in seen)
     assert "UndriftSilent" not in firing(prometheus)
     labels = [{"id": name, "label": label} for name, label in answered.items()]
     assert http.post(FEEDBACK, json={"labels": labels}).status_code == 200
-    eventually(lambda: "UndriftLabelsMissing" not in firing(prometheus), 60)
+    eventually(
+        lambda: firing(prometheus), 60, until=lambda seen: "UndriftLabelsMissing" not in seen
+    )
     answers = {
         panel["title"]: [bool(ask(prometheus, query(t["expr"], "1m"))) for t in panel["targets"]]
         for panel in panels()

@@ -82,7 +82,7 @@ def test_replay_makes_the_live_decisions_again_byte_for_byte(watched: Running) -
     (victim,) = watched.processes("ray::MonitorActor")
     os.kill(victim, signal.SIGKILL)
     eventually(lambda: set(watched.processes("ray::MonitorActor")) - {victim}, 60)
-    eventually(lambda: seen.ask(1, turn=1)["level"] == "drift", 60)
+    eventually(lambda: seen.ask(1, turn=1)["level"], 60, until=lambda seen: seen == "drift")
 
     store = watched.store
     version = store.add_version(
@@ -90,7 +90,7 @@ def test_replay_makes_the_live_decisions_again_byte_for_byte(watched: Running) -
     ).version
     watched.client.promote(version)
     eventually(settled(watched, version))
-    eventually(lambda: seen.ask(1)["version"] == version, 60)
+    eventually(lambda: seen.ask(1)["version"], 60, until=lambda seen: seen == version)
     seen.ask(6)
 
     done = undrift("replay", "--json", cwd=watched.path.parent)  # the platform runs on

@@ -21,6 +21,7 @@ from undrift.store import Manifest
 from undrift.train.attempt import Attempt, attempt
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
+from undrift.train.trainee import Trainee
 
 pytestmark = pytest.mark.ray
 
@@ -37,7 +38,7 @@ def label(running: Running, name: str, rows: int, turned: int = 0) -> None:
         answer = running.client.infer(data["x"][part], f"{name}-{start}")
         told = running.client.feedback(answer.ids, ((data["y"][part] + turned) % 3).tolist())
         assert told["rejected"] == []
-    eventually(lambda: running.client.drift()["labelled"] >= before + rows)
+    eventually(lambda: running.client.drift()["labelled"], until=lambda seen: seen >= before + rows)
 
 
 def begin(running: Running, **order: Any) -> str:
@@ -61,7 +62,7 @@ def kill(running: Running, title: str) -> None:
     """Kill one process of a kind, and wait until another has taken its place."""
     before = running.processes(title)
     os.kill(before[-1], signal.SIGKILL)
-    eventually(lambda: set(running.processes(title)) - set(before), PATIENCE_S)
+    eventually(lambda: set(running.processes(title)) - set(before))
 
 
 def goes_on(running: Running, run_id: str) -> int:
@@ -75,14 +76,14 @@ def goes_on(running: Running, run_id: str) -> int:
         made = [m for m in running.store.versions() if m.run_id == run_id]
         return int(made[0].metrics["training"]["steps"]) if made else 0
 
-    return eventually(news, PATIENCE_S)
+    return eventually(news)
 
 
 def made_by(running: Running, run_id: str) -> Manifest:
     def found() -> list[Manifest]:
         return [m for m in running.store.versions() if m.run_id == run_id]
 
-    return eventually(found, PATIENCE_S)[0]
+    return eventually(found)[0]
 
 
 def refusal(running: Running, run_id: str) -> str:
@@ -92,7 +93,7 @@ def refusal(running: Running, run_id: str) -> str:
         events = running.client.events()
         return [e["text"] for e in events if e["kind"] == "failed" and e["run_id"] == run_id]
 
-    return eventually(reasons, PATIENCE_S)[0]
+    return eventually(reasons)[0]
 
 
 def undisturbed(running: Running, made: Manifest) -> Attempt:
@@ -104,7 +105,7 @@ def undisturbed(running: Running, made: Manifest) -> Attempt:
     labels = store.labels(version=made.tables["labels"])
     torch.set_num_threads(config.train.threads)
     return attempt(
-        load_factory(config.model.factory, running.path.parent)(),
+        Trainee(load_factory(config.model.factory, running.path.parent)(), config.model.embedding),
         [m.version for m in store.versions() if m.version < made.version],
         store.state_dict,
         Pool.build(rows, labels, reference, config.train.max_pool_rows),
@@ -112,16 +113,16 @@ def undisturbed(running: Running, made: Manifest) -> Attempt:
         plan,
         settings=config.train,
         reference_rows=config.monitor.min_reference_rows,
-        head=config.model.embedding,
     )
 
 
 def test_killed_worker_and_killed_trainer_cost_nothing_but_time(platform: Running) -> None:
     label(platform, "killed", 600)
     run_id = begin(platform, steps=1500)
-    eventually(lambda: kept(platform, run_id), PATIENCE_S)
+    eventually(lambda: kept(platform, run_id))
     gauge = 'undrift_training_progress_ratio{model="spirals"} 0.'
-    eventually(lambda: gauge in httpx.get(f"{platform.url}/metrics", trust_env=False).text)
+    page = f"{platform.url}/metrics"
+    eventually(lambda: httpx.get(page, trust_env=False).text, until=lambda seen: gauge in seen)
     for title in (WORKER, TRAINER):
         reached = kept(platform, run_id)
         kill(platform, title)
@@ -135,7 +136,7 @@ def test_killed_worker_and_killed_trainer_cost_nothing_but_time(platform: Runnin
     assert all(torch.equal(tensor, state[name]) for name, tensor in whole.state_dict.items())
     assert whole.flops == made.metrics["flops"]
     eventually(lambda: not (platform.config.state / "training" / run_id).exists())
-    eventually(lambda: platform.client.status()["phase"] != "retraining")
+    eventually(lambda: platform.client.status()["phase"], until=lambda seen: seen != "retraining")
     platform.client.pause()
     platform.client.resume()
 
@@ -160,7 +161,7 @@ def test_two_workers_refuse_resume_and_decide_as_one(pair: Running) -> None:
     assert "does not cover one step" in refusal(pair, begin(pair, budget="1FLOP"))
 
     run_id = begin(pair, steps=2000)
-    reached = eventually(lambda: kept(pair, run_id), PATIENCE_S)
+    reached = eventually(lambda: kept(pair, run_id))
     kill(pair, WORKER)
     assert goes_on(pair, run_id) > reached
     made = made_by(pair, run_id)
@@ -175,7 +176,7 @@ def test_two_workers_refuse_resume_and_decide_as_one(pair: Running) -> None:
         assert made.metrics["gate"][part] == pytest.approx(figure, abs=0.1)
     assert client.audit(made.version)["bandits"].keys() == {"sample", "block"}
 
-    eventually(lambda: client.status()["phase"] != "retraining")
+    eventually(lambda: client.status()["phase"], until=lambda seen: seen != "retraining")
     done = undrift("retrain", "--method", "full", "--budget", "2s", "--json", cwd=pair.path.parent)
     outcome = json.loads(done.stdout)
     assert outcome["outcome"] in ("candidate", "failed"), done.stderr
@@ -185,7 +186,7 @@ def test_two_workers_refuse_resume_and_decide_as_one(pair: Running) -> None:
     assert (plan["method"], plan["budget"]) == ("full", "2s")
 
     run_id = begin(pair, budget="1h")
-    eventually(lambda: told(pair, run_id), PATIENCE_S)
+    eventually(lambda: told(pair, run_id))
     client.pause()
     client.resume()
     after = begin(pair, steps=20)  # would have to wait for an hour

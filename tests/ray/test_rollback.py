@@ -74,11 +74,15 @@ def test_worse_version_is_rolled_back_and_an_operator_retrains_the_old_one(
     assert ask(20) == 1
 
     client.retrain(method="finetune", steps=50)
-    eventually(lambda: len(store.versions()) == 3, 120)
+    eventually(lambda: len(store.versions()), 120, until=lambda seen: seen == 3)
     retrained = store.manifest(3)
     assert (retrained.parent, retrained.plan["method"], retrained.plan["steps"]) == (
         1,
         "finetune",
         50,
     )
-    eventually(lambda: client.status()["phase"] not in ("retraining", "swapping"), 60)
+    eventually(
+        lambda: client.status()["phase"],
+        60,
+        until=lambda seen: seen not in ("retraining", "swapping"),
+    )

@@ -124,7 +124,7 @@ def cluster() -> Iterator[Cluster]:
         return False
 
     try:
-        eventually(up, PATIENCE_S)
+        eventually(up)
         (temp / "foreign.py").write_text(FOREIGN.replace("PORT", str(serve)))
         done = subprocess.run(
             [sys.executable, temp / "foreign.py"],
@@ -157,7 +157,7 @@ def test_platform_by_job_serves_retrains_swaps_and_leaves_others_alone(
     state, at = folder.parent / "shared", ("--address", cluster.dashboard)
     here = (*at, "--set", f"state={state}")
     kill_in_the_middle(cluster, folder, *here, "--set", "lifecycle.mode=suggest")
-    eventually(lambda: (state / "run.json").exists(), PATIENCE_S)  # the job went on
+    eventually(lambda: (state / "run.json").exists())  # the job went on
     update = ("submit", "undrift.yaml", *here, "--json")
     done = cluster.undrift(*update, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -170,19 +170,21 @@ def test_platform_by_job_serves_retrains_swaps_and_leaves_others_alone(
         assert client.status()["mode"] == "off"
         x = np.random.default_rng(0).normal(size=(2000, 2))
         client.feedback(client.infer(x).ids, ["red" if a > b else "blue" for a, b in x])
-        eventually(lambda: client.drift()["labelled"] == 2000, PATIENCE_S)
+        eventually(lambda: client.drift()["labelled"], until=lambda seen: seen == 2000)
         asked = ("--submit", "--method", "finetune", "--steps", "50", "--no-wait")
         done = cluster.undrift("retrain", *here, *asked, cwd=folder)
         assert done.returncode == 0, done.stderr
-        eventually(lambda: len(client.versions()) == 2, PATIENCE_S)
-        eventually(lambda: client.status()["phase"] != "retraining", PATIENCE_S)
+        eventually(lambda: len(client.versions()), until=lambda seen: seen == 2)
+        eventually(
+            lambda: client.status()["phase"], PATIENCE_S, until=lambda seen: seen != "retraining"
+        )
         client.promote(2)
-        eventually(lambda: loaded(client, 2), PATIENCE_S)
+        eventually(lambda: loaded(client, 2))
         told = cluster.undrift("status", "--json", cwd=folder, UNDRIFT_URL=cluster.url)
         assert json.loads(told.stdout)["live_version"] == 2
     done = cluster.undrift("down", *here, cwd=folder)
     assert done.returncode == 0, done.stderr
-    eventually(lambda: not cluster.actors(), PATIENCE_S)
+    eventually(lambda: not cluster.actors())
     assert httpx.get(f"{cluster.url}/healthz", trust_env=False).status_code == 404
     assert cluster.foreign() == "still here"
 

@@ -84,7 +84,7 @@ def change(platform: Running, traffic: Traffic, verb: str, version: int) -> None
         lambda: (s := platform.client.status())["live_version"] == version and s["phase"] in QUIET
     )
     acknowledged = time.monotonic()
-    eventually(lambda: len(traffic.since(acknowledged)) >= 40)
+    eventually(lambda: len(traffic.since(acknowledged)), until=lambda seen: seen >= 40)
     assert {a.version for a in traffic.since(acknowledged)} == {version}
 
 
@@ -93,7 +93,7 @@ def test_promotions_and_a_rollback_under_load_lose_and_mix_nothing(
 ) -> None:
     first, second, third = versions
     with Traffic(on_first.url, "swap") as traffic:
-        eventually(lambda: len(traffic.answers) >= 40)
+        eventually(lambda: len(traffic.answers), until=lambda seen: seen >= 40)
         change(on_first, traffic, "promote", first)
         change(on_first, traffic, "promote", second)
         change(on_first, traffic, "promote", third)
@@ -122,9 +122,12 @@ def test_bad_version_is_given_up_and_the_old_one_serves_on(on_first: Running, da
     failed = on_first.client.status()["counts"].get("failed", 0)
     with Traffic(on_first.url, f"bad-{bad}") as traffic:
         on_first.client.promote(bad)
-        eventually(lambda: on_first.client.status()["counts"].get("failed", 0) > failed)
+        eventually(
+            lambda: on_first.client.status()["counts"].get("failed", 0),
+            until=lambda seen: seen > failed,
+        )
         aborted = time.monotonic()
-        eventually(lambda: len(traffic.since(aborted)) >= 40)
+        eventually(lambda: len(traffic.since(aborted)), until=lambda seen: seen >= 40)
     status = on_first.client.status()
     assert status["live_version"] == 1
     assert status["phase"] in QUIET
@@ -144,11 +147,15 @@ def test_killed_replica_comes_back_on_the_live_version(
     before = set(on_first.client.status()["replicas"])
     victim = on_first.processes(REPLICA)[0]
     with Traffic(on_first.url, "kill") as traffic:
-        eventually(lambda: len(traffic.answers) >= 40)
+        eventually(lambda: len(traffic.answers), until=lambda seen: seen >= 40)
         os.kill(victim, signal.SIGKILL)
-        eventually(lambda: (s := settled(on_first, live)()) and set(s["replicas"]) != before, 120)
+        eventually(
+            lambda: (s := settled(on_first, live)()) and set(s["replicas"]),
+            120,
+            until=lambda seen: seen and seen != before,
+        )
         back = time.monotonic()
-        eventually(lambda: len(traffic.since(back)) >= 40)
+        eventually(lambda: len(traffic.since(back)), until=lambda seen: seen >= 40)
     assert victim not in on_first.processes(REPLICA)
     assert traffic.failures == []
     assert {a.version for a in traffic.answers} == {live}
@@ -163,7 +170,7 @@ def test_swap_while_a_replica_is_starting_reaches_it_too(
         on_first.client.promote(versions[1])
         eventually(settled(on_first, versions[1]), 120)
         acknowledged = time.monotonic()
-        eventually(lambda: len(traffic.since(acknowledged)) >= 40)
+        eventually(lambda: len(traffic.since(acknowledged)), until=lambda seen: seen >= 40)
     assert traffic.failures == []
     assert {a.version for a in traffic.since(acknowledged)} == {versions[1]}
     check(on_first, traffic.answers)

@@ -15,6 +15,7 @@ from undrift.checkpoints import Checkpoint, RunFolder
 from undrift.errors import StoreError
 from undrift.train.attempt import attempt
 from undrift.train.result import Progress
+from undrift.train.trainee import Trainee
 
 TASK = {"plan": {"seed": 1}, "settings": {"steps": 10}}
 
@@ -127,7 +128,7 @@ def train(w: World, folder: RunFolder | None = None, until: int = 10**6) -> tupl
             raise KilledError
 
     made = attempt(
-        w.model,
+        Trainee(w.model),
         [1],
         lambda _: w.state,
         w.pool,

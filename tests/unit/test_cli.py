@@ -313,7 +313,7 @@ def test_interrupt_leaves_the_run_going_and_says_how_to_look(folder: Path) -> No
         change(folder, "serve", port=server.port)
         server.replies = {v: (200, json.dumps(begun).encode()) for v in ("retrain", "status")}
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
-            eventually(lambda: len(server.seen) > 2)
+            eventually(lambda: len(server.seen), until=lambda seen: seen > 2)
             child.send_signal(signal.SIGINT)
             _, told = child.communicate(timeout=30)
     assert child.returncode == 130

@@ -83,7 +83,7 @@ def sample_events() -> dict[type[Event], Event]:
     return {
         Configured: Configured(at=1, policy=SETTINGS.model_dump(), live_version=1),
         Scored: scored(Level.DRIFT, at=1e6),
-        RetrainRequested: RetrainRequested(at=1),
+        RetrainRequested: RetrainRequested(at=1, rows=900),
         Trained: Trained(at=1, version=2, accepted=True, reason=""),
         TrainFailed: TrainFailed(at=1, reason="x"),
         PromoteRequested: PromoteRequested(at=1, version=9),
@@ -212,14 +212,27 @@ def test_cooldown_after_promotion_delays_the_next_automatic_retraining() -> None
 
 
 def test_operator_decides_method_steps_and_budget() -> None:
-    asked = RetrainRequested(at=1, method="full", steps=7, budget="30s")
+    asked = RetrainRequested(at=1, rows=900, method="full", steps=7, budget="30s")
     _, (train, *_) = run(initial(SETTINGS, 1), asked)
     assert isinstance(train, Train)
     assert (train.method, train.steps, train.budget) == ("full", 7, "30s")
 
 
+def test_order_carries_the_rows_there_were_and_is_the_same_when_it_is_given_again() -> None:
+    evidence = scored(Level.DRIFT).evidence
+    for event in (Scored(at=1, evidence=evidence), RetrainRequested(at=1, rows=evidence.rows)):
+        state, done = run(initial(SETTINGS, 1), event)
+        (order,) = [i for i in done if isinstance(i, Train)]
+        assert order.until_row == evidence.rows == 1000
+        restarted = Configured(at=2, policy=SETTINGS.model_dump(), live_version=1)
+        assert order in run(state, restarted)[1]
+
+
 def test_journal_from_before_there_were_budgets_is_read() -> None:
-    for event in (RetrainRequested(at=1, method="full"), Train(base_version=2)):
+    for event in (
+        RetrainRequested(at=1, rows=900, method="full"),
+        Train(base_version=2, until_row=900),
+    ):
         record = Codec.encode(event)
         del record["budget"]
         assert Codec.decode(record) == event
@@ -228,7 +241,7 @@ def test_journal_from_before_there_were_budgets_is_read() -> None:
 def test_single_flight_refuses_a_second_retraining() -> None:
     state, _ = run(initial(SETTINGS, 1), scored(Level.DRIFT))
     with pytest.raises(IllegalTransitionError, match="single flight"):
-        step(state, RetrainRequested(at=1))
+        step(state, RetrainRequested(at=1, rows=900))
 
 
 def test_messages_of_a_superseded_run_are_stale_not_illegal() -> None:
@@ -295,7 +308,9 @@ def test_enough_new_labels_retrain_on_the_newest_rows_without_a_drift() -> None:
     state, done = run(initial(restless(), 1), scored(Level.NONE, labelled=499))
     assert not done
     state, done = run(state, scored(Level.NONE, at=1, labelled=500))
-    order = Train(run_id="run-1", base_version=1, kind=DriftKind.BOTH, newest_rows=2000)
+    order = Train(
+        run_id="run-1", base_version=1, until_row=1000, kind=DriftKind.BOTH, newest_rows=2000
+    )
     assert done == [order]
     verdict = Trained(at=2, run_id="run-1", version=2, accepted=False, reason="no gain")
     state, _ = run(state, verdict)

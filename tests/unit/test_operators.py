@@ -14,19 +14,19 @@ from undrift.operators import event_of
 @pytest.mark.parametrize(
     ("verb", "body", "event"),
     [
-        ("retrain", {}, RetrainRequested(at=5.0, cause="operator")),
+        ("retrain", {}, RetrainRequested(at=5.0, cause="operator", rows=9)),
         (
             "retrain",
             {"method": "full", "budget": "2.5 TFLOP"},
-            RetrainRequested(at=5.0, cause="operator", method="full", budget="2.5 TFLOP"),
+            RetrainRequested(at=5.0, cause="operator", method="full", budget="2.5 TFLOP", rows=9),
         ),
-        ("retrain", {"steps": 7}, RetrainRequested(at=5.0, cause="operator", steps=7)),
+        ("retrain", {"steps": 7}, RetrainRequested(at=5.0, cause="operator", steps=7, rows=9)),
         ("promote", {"version": 2}, PromoteRequested(at=5.0, cause="operator", version=2)),
         ("rollback", {}, RollbackRequested(at=5.0, cause="operator")),
     ],
 )
 def test_request_becomes_an_event(verb: str, body: dict[str, Any], event: object) -> None:
-    assert event_of(verb, body, [1, 2], 5.0) == event
+    assert event_of(verb, body, [1, 2], 5.0, rows=9) == event
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,12 @@ def test_request_becomes_an_event(verb: str, body: dict[str, Any], event: object
 def test_ill_formed_retraining_is_refused(body: dict[str, Any], text: str) -> None:
     with pytest.raises(RequestError, match=text):
         event_of("retrain", body, [1], 5.0)
+
+
+def test_retraining_waits_for_the_first_report_since_its_rows_are_part_of_the_order() -> None:
+    with pytest.raises(RequestError, match="the monitor has not reported yet") as refused:
+        event_of("retrain", {}, [1], 5.0)
+    assert refused.value.status == 503
 
 
 def test_unknown_verb_and_unknown_version_are_not_found() -> None:

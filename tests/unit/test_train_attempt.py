@@ -8,6 +8,7 @@ import pytest
 
 from tests.retraining import SETTINGS, plan, world
 from undrift.train.attempt import attempt
+from undrift.train.trainee import Trainee
 
 HOPELESS = SETTINGS.model_copy(update={"learning_rate": 3.0})  # the candidate collapses
 
@@ -33,7 +34,7 @@ def test_only_without_a_budget_is_a_collapsed_candidate_trained_again(
         return Nothing()
 
     made = attempt(
-        w.model,
+        Trainee(w.model),
         [1],
         lambda _: w.state,
         w.pool,

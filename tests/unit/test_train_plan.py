@@ -26,16 +26,16 @@ def test_plan_of_another_release_is_refused(change: dict[str, object]) -> None:
         RetrainPlan.from_dict({**plan().to_dict(), **change})
 
 
-ORDER = Train(run_id="run-7", base_version=3, kind=DriftKind.BOTH, regime_start=40)
+ORDER = Train(run_id="run-7", base_version=3, until_row=900, kind=DriftKind.BOTH, regime_start=40)
 CONFIGURED = TrainSettings(method="full", steps=50, budget="30s", workers=2)
 
 
 def test_order_that_leaves_all_open_is_carried_out_as_configured() -> None:
-    found = RetrainPlan.of(ORDER, CONFIGURED, 900, {"labels": 4})
+    found = RetrainPlan.of(ORDER, CONFIGURED, {"labels": 4})
     assert (found.run_id, found.base_version, found.kind) == ("run-7", 3, DriftKind.BOTH)
     assert (found.regime_start, found.until_row, found.table_versions) == (40, 900, {"labels": 4})
     assert (found.method, found.steps, found.budget, found.workers) == ("full", 50, "30s", 2)
-    assert RetrainPlan.of(replace(ORDER, run_id="run-8"), CONFIGURED, 900).seed != found.seed
+    assert RetrainPlan.of(replace(ORDER, run_id="run-8"), CONFIGURED).seed != found.seed
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_order_that_leaves_all_open_is_carried_out_as_configured() -> None:
 def test_what_the_order_says_goes_before_the_configuration(
     asked: dict[str, object], steps: int, budget: str
 ) -> None:
-    found = RetrainPlan.of(replace(ORDER, **asked), CONFIGURED, 900)
+    found = RetrainPlan.of(replace(ORDER, **asked), CONFIGURED)
     assert (found.steps, found.budget) == (steps, budget)
     assert found.method == asked.get("method", "full")
 

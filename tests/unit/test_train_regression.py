@@ -34,6 +34,7 @@ from undrift.train.retrain import retrain
 from undrift.train.settings import TrainSettings
 from undrift.train.start import choose_start
 from undrift.train.strata import by_target, stratify
+from undrift.train.trainee import Trainee
 
 GATE = TrainSettings(min_improvement=0.01, max_retention_loss=0.1)
 Y = np.random.default_rng(0).normal(5.0, 2.0, size=400).astype(np.float32)
@@ -61,7 +62,7 @@ def numbers() -> World:
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_learns_numbers(numbers: World, method: str) -> None:
     w, what = numbers, plan(method, kind=DriftKind.BOTH)
-    result = retrain(w.model, w.state, w.pool, w.reference, what, settings=SETTINGS)
+    result = retrain(Trainee(w.model), w.state, w.pool, w.reference, what, settings=SETTINGS)
     before = w.accuracy(w.state, turned=True)
     assert w.accuracy(result.state_dict, turned=True) > before + 0.1
 
@@ -69,7 +70,7 @@ def test_every_method_learns_numbers(numbers: World, method: str) -> None:
 def test_an_attempt_at_numbers_is_accepted_and_its_reference_holds_answers(numbers: World) -> None:
     w = numbers
     tried = attempt(
-        w.model,
+        Trainee(w.model),
         [1],
         lambda _: w.state,
         w.pool,
@@ -135,8 +136,8 @@ def test_the_version_that_explains_the_regime_best_is_the_start() -> None:
     x, row = Y[:, None], np.arange(400)
     pool = Pool(x, 2.0 * Y, row, np.zeros(400), x, row)
     versions = [(7, slope(0.0)), (3, slope(1.5)), (4, slope(1.0))]
-    assert choose_start(nn.Linear(1, 1), versions, pool, regime_start=0) == 3
-    assert choose_start(nn.Linear(1, 1), versions[:1], pool, regime_start=0) == 7
+    assert choose_start(Trainee(nn.Linear(1, 1)), versions, pool, regime_start=0) == 3
+    assert choose_start(Trainee(nn.Linear(1, 1)), versions[:1], pool, regime_start=0) == 7
 
 
 def test_strata_of_numbers_are_octiles() -> None:
@@ -185,7 +186,7 @@ def test_targets_that_cannot_be_learnt_are_refused(
     x, row = w.pool.newest, np.arange(700)
     pool = Pool(x, y.astype(np.float32), row, np.zeros(700), x, row)
     with pytest.raises(TrainingError, match=text):
-        retrain(w.model, w.state, pool, w.reference, plan(), settings=SETTINGS)
+        retrain(Trainee(w.model), w.state, pool, w.reference, plan(), settings=SETTINGS)
 
 
 def test_two_labels_per_row_are_refused_by_a_classifier() -> None:

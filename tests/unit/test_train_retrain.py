@@ -19,10 +19,11 @@ from tests.retraining import SETTINGS, World, plan, world
 from undrift.errors import ModelError, TrainingError
 from undrift.events import DriftKind
 from undrift.train.candidate import judge_candidate
-from undrift.train.comm import Comm, TorchDistributed
+from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.pool import held_out
 from undrift.train.result import TrainResult
 from undrift.train.retrain import retrain
+from undrift.train.trainee import Trainee
 
 SHORT = {"kind": DriftKind.BOTH, "steps": 30}
 NO_PROTECTION = {"synapse_strength": 0.0, "neuron_strength": 0.0, "retention_share": 0.0}
@@ -41,7 +42,14 @@ def run(
 ) -> TrainResult:
     what = replace(plan(), **(changes or {}))
     tuned = SETTINGS.model_copy(update=settings)
-    return retrain(w.model, w.state, w.pool, w.reference, what, settings=tuned, comm=comm)
+    return retrain(
+        Trainee(w.model, comm=comm or SingleProcess()),
+        w.state,
+        w.pool,
+        w.reference,
+        what,
+        settings=tuned,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +101,7 @@ def test_candidate_is_judged_and_gets_a_reference_that_it_never_saw(
 ) -> None:
     w = small_world
     verdict, reference = judge_candidate(
-        w.model, w.state, result, w.pool, plan(), settings=SETTINGS
+        Trainee(w.model), w.state, result, w.pool, plan(), settings=SETTINGS
     )
     assert verdict.accepted, verdict.reason
     assert int(reference.recent.sum()) == len(result.chosen.validation)
@@ -108,7 +116,7 @@ def test_candidate_is_judged_and_gets_a_reference_that_it_never_saw(
 def test_base_version_as_candidate_is_rejected(small_world: World, result: TrainResult) -> None:
     w = small_world
     same = replace(result, state_dict=w.state)
-    verdict, _ = judge_candidate(w.model, w.state, same, w.pool, plan(), settings=SETTINGS)
+    verdict, _ = judge_candidate(Trainee(w.model), w.state, same, w.pool, plan(), settings=SETTINGS)
     assert not verdict.accepted
 
 

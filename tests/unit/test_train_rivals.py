@@ -13,16 +13,24 @@ import torch.distributed as dist
 
 from tests.retraining import SETTINGS, World, plan, world
 from undrift.events import DriftKind
-from undrift.train.comm import Comm, TorchDistributed
+from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.result import TrainResult
 from undrift.train.retrain import retrain
+from undrift.train.trainee import Trainee
 
 RIVALS = ("replay", "der++", "ewc", "mas", "rho_loss", "gradmatch")
 
 
 def run(w: World, method: str, steps: int, comm: Comm | None = None) -> TrainResult:
     what = replace(plan(method, kind=DriftKind.BOTH), steps=steps)
-    return retrain(w.model, w.state, w.pool, w.reference, what, settings=SETTINGS, comm=comm)
+    return retrain(
+        Trainee(w.model, comm=comm or SingleProcess()),
+        w.state,
+        w.pool,
+        w.reference,
+        what,
+        settings=SETTINGS,
+    )
 
 
 @pytest.fixture(scope="module")

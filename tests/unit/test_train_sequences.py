@@ -20,6 +20,7 @@ from undrift.train.result import TrainResult
 from undrift.train.retrain import retrain
 from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
+from undrift.train.trainee import Trainee
 
 VOCABULARY, LENGTH, WIDTH = 12, 6, 8
 SETTINGS = TrainSettings(batch_size=16, learning_rate=1e-2)
@@ -136,7 +137,7 @@ def run(name: str, method: str) -> tuple[TrainResult, dict[str, torch.Tensor]]:
     )
     base = {n: t.clone() for n, t in model.state_dict().items()}
     what = replace(plan(method, kind=DriftKind.BOTH), regime_start=0, steps=11)
-    return retrain(model, base, pool, reference, what, settings=SETTINGS), base
+    return retrain(Trainee(model), base, pool, reference, what, settings=SETTINGS), base
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"full"}))  # random, but longer

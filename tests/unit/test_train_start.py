@@ -13,6 +13,7 @@ from undrift.train.objective import Classification
 from undrift.train.pool import Pool, choose
 from undrift.train.settings import TrainSettings
 from undrift.train.start import choose_start
+from undrift.train.trainee import Trainee
 
 
 def threshold(sign: float, bias: float = 0.0) -> dict[str, torch.Tensor]:
@@ -32,7 +33,7 @@ def pool() -> Pool:
 
 
 def start(pool: Pool, *versions: tuple[int, dict[str, torch.Tensor]]) -> int:
-    return choose_start(nn.Linear(1, 2), versions, pool, regime_start=0)
+    return choose_start(Trainee(nn.Linear(1, 2)), versions, pool, regime_start=0)
 
 
 def test_older_version_that_fits_the_regime_is_the_start(pool: Pool) -> None:
@@ -53,7 +54,7 @@ def test_collapsed_live_version_is_kept_when_there_is_no_other(pool: Pool) -> No
 
 def test_without_held_out_rows_the_live_version_is_the_start(pool: Pool) -> None:
     versions = [(7, threshold(-1)), (3, threshold(1))]
-    assert choose_start(nn.Linear(1, 2), versions, pool, regime_start=10_000) == 7
+    assert choose_start(Trainee(nn.Linear(1, 2)), versions, pool, regime_start=10_000) == 7
 
 
 def test_too_few_held_out_rows_to_watch_a_candidate_by_are_refused(pool: Pool) -> None:
@@ -65,8 +66,8 @@ def test_too_few_held_out_rows_to_watch_a_candidate_by_are_refused(pool: Pool) -
 def test_reference_of_a_new_version_has_the_configured_embedding(pool: Pool) -> None:
     model = nn.Sequential(nn.Linear(1, 5), nn.Linear(5, 2))
     chosen = choose(pool, kind=DriftKind.NONE, regime_start=0, settings=TrainSettings(), seed=0)
-    assert build_reference(model, pool, chosen, seed=0).embedding.shape[1] == 5
-    assert build_reference(model, pool, chosen, seed=0, head="0").embedding.shape[1] == 1
+    assert build_reference(Trainee(model), pool, chosen, seed=0).embedding.shape[1] == 5
+    assert build_reference(Trainee(model, "0"), pool, chosen, seed=0).embedding.shape[1] == 1
 
 
 def test_one_class_in_the_data_is_not_a_collapse() -> None:

@@ -16,6 +16,7 @@ from undrift.train.clusters import by_cluster
 from undrift.train.result import TrainResult
 from undrift.train.retrain import retrain
 from undrift.train.setup import Setup
+from undrift.train.trainee import Trainee
 
 CLUSTERED = SETTINGS.model_copy(update={"strata": "cluster"})
 
@@ -28,7 +29,7 @@ def small_world() -> World:
 def run(w: World, *, selected: bool = True, budget: str = "", seed: int = 5) -> TrainResult:
     settings = CLUSTERED.model_copy(update={"sample_selection": selected})
     what = replace(plan(seed=seed), steps=20, budget=budget)
-    return retrain(w.model, w.state, w.pool, w.reference, what, settings=settings)
+    return retrain(Trainee(w.model), w.state, w.pool, w.reference, what, settings=settings)
 
 
 def embedding(s: Setup) -> np.ndarray:
