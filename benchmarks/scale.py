@@ -29,7 +29,7 @@ from undrift.records import Labels, Predictions, Reference
 from undrift.serve.metrics import ReplicaMetrics, exposition
 from undrift.serve.settings import SwapSettings
 from undrift.serve.swap import Commit, Prepare, ReplicaStatus, SwapCoordinator, Target
-from undrift.store import Store
+from undrift.store.store import Store
 
 RUNS = 5
 REPLICAS = (1, 3, 10, 30, 100, 300, 1000)

@@ -6,8 +6,6 @@ found good, so a mistake there costs one message and no process.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,13 +16,14 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from undrift import cluster
 from undrift.client import Client
 from undrift.config import CONFIG_NAME, Config, load_config, parse_config
 from undrift.errors import PlatformError, UndriftError
+from undrift.host import cluster
+from undrift.host.interrupt import Interrupt
+from undrift.host.process import RunFile
 from undrift.records import Reference
-from undrift.runfile import RunFile
-from undrift.section import Section
+from undrift.settings import Section
 
 READY_TIMEOUT_S = 180.0
 FIRST_RUN = "initial"
@@ -32,41 +31,6 @@ ROLES = ("controller", "monitor", "trainer")
 RETIRE_TIMEOUT_S = 30.0
 
 Say = Callable[[str], None]
-
-
-class Interrupt:
-    """Turns SIGINT and SIGTERM into KeyboardInterrupt, and keeps them in mind.
-
-    A signal may strike while a library runs a callback and swallows what it raises; `check` then
-    raises it again.
-    """
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def install(self) -> None:
-        """Take over both signals, in the main thread; again after others have done so."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for sign in (signal.SIGINT, signal.SIGTERM):
-            before = self._previous.setdefault(sign, signal.getsignal(sign))
-            if before != signal.SIG_IGN:  # as for a background job of a shell: so be it
-                signal.signal(sign, self._strike)
-
-    def restore(self) -> None:
-        """Give the signals back."""
-        for sign, handler in self._previous.items():
-            signal.signal(sign, handler)
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if one of the signals came."""
-        if self._asked:
-            raise KeyboardInterrupt
-
-    def _strike(self, *_: Any) -> None:
-        self._asked = True
-        raise KeyboardInterrupt
 
 
 @dataclass
@@ -146,14 +110,14 @@ def prepare_state(config: Config) -> None:
         ModelError: The factory fails, or the weights do not fit.
         StoreError: The state folder cannot be used.
     """
-    from undrift.inputs import load_inputs
-    from undrift.journal import Journal
-    from undrift.model import check_state_dict, load_weights
-    from undrift.store import Store
-    from undrift.story import replay
+    from undrift.control.story import replay
+    from undrift.model.artifacts import load_inputs
+    from undrift.model.network import check_state_dict, load_weights
+    from undrift.store.journal import Journal
+    from undrift.store.store import Store
     from undrift.train.scoring import score
 
-    inputs = load_inputs(config)
+    inputs = load_inputs(*config.artifacts)
     model = inputs.factory()
     store = Store(config.state)
     if store.versions():
@@ -207,27 +171,23 @@ def build(args: dict[str, Any]) -> Any:
     Raises:
         UndriftError: Something is wrong with the input, or another platform runs on the state.
     """
-    from undrift.serve.deployment import LOOPBACK
-
     wanted = BuildArgs.model_validate(args)
     config = wanted.load()
     runfile = RunFile(config.state)
     runfile.check_free()
     prepare_state(config)
     actors = _start_actors(config, wanted.control)
-    loopback = config.serve.host in LOOPBACK
+    loopback = config.serve.is_loopback
     return _bind(config, actors, runfile.token(create=True), loopback_only=loopback)
 
 
 def place(config: Config, token: str, interrupt: Interrupt) -> Handle:
     """Create the actors and run the Serve application."""
-    from undrift.serve.deployment import LOOPBACK
-
     actors = _start_actors(config, {})
     _run_application(
         _bind(config, actors, token, loopback_only=True), application_name(config.model.name)
     )
-    host = config.serve.host if config.serve.host in LOOPBACK else "127.0.0.1"
+    host = config.serve.host if config.serve.is_loopback else "127.0.0.1"
     return Handle(f"http://{host}:{config.serve.port}", token, actors, interrupt)
 
 
@@ -235,9 +195,9 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
     """Create the three actors of the control plane, instead of those that there may be."""
     import ray
 
-    from undrift.controller import ControllerActor
+    from undrift.control.actor import ControllerActor
     from undrift.monitor.actor import MonitorActor
-    from undrift.train.session import TrainerActor
+    from undrift.train.actor import TrainerActor
 
     retire(config.model.name)
 
@@ -260,13 +220,22 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
     monitor = actor("monitor", MonitorActor, state, config.monitor, 1, names)
     rows = config.monitor.min_reference_rows
     trainer = actor("trainer", TrainerActor, state, config.train, config.model, config.folder, rows)
-    controller = actor("controller", ControllerActor, config, monitor, trainer)
+    controller = actor(
+        "controller",
+        ControllerActor,
+        state,
+        config.model.name,
+        config.lifecycle,
+        config.serve,
+        monitor,
+        trainer,
+    )
     return {"controller": controller, "monitor": monitor, "trainer": trainer}
 
 
 def _bind(config: Config, actors: dict[str, Any], token: str, *, loopback_only: bool) -> Any:
     """Return the Serve application of the replicas."""
-    from undrift.serve.deployment import ModelReplica, ReplicaConfig
+    from undrift.serve.replica import ModelReplica, ReplicaConfig
 
     replica: Any = ModelReplica  # a class to the type checker, a Serve deployment at run time
     deployment = replica.options(
@@ -277,7 +246,9 @@ def _bind(config: Config, actors: dict[str, Any], token: str, *, loopback_only: 
         health_check_period_s=2,
         graceful_shutdown_timeout_s=2,
     )
-    given = ReplicaConfig(config, config.folder, token, loopback_only)
+    given = ReplicaConfig(
+        config.model, config.serve, config.state, config.folder, token, loopback_only
+    )
     return deployment.bind(given, actors["controller"], actors["monitor"])
 
 

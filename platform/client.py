@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 from undrift.config import Config
 from undrift.errors import PlatformError
+from undrift.host.process import RunFile
 from undrift.records import FloatArray, IntArray
-from undrift.runfile import RunFile
 
 URL_VARIABLE = "UNDRIFT_URL"
 

@@ -11,90 +11,29 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, ValidationInfo
+from pydantic import Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 
+from undrift.control.settings import LifecycleSettings
 from undrift.errors import ConfigError
 from undrift.k8s.settings import KubernetesSettings
+from undrift.model.settings import ModelSettings
 from undrift.monitor.settings import MonitorSettings
-from undrift.section import Section
 from undrift.serve.settings import ServeSettings
-from undrift.states import LifecycleSettings
+from undrift.settings import Folder, InputFile, Section
 from undrift.train.settings import TrainSettings
 
 CONFIG_NAME = "undrift.yaml"
 CONFIG_VARIABLE = "UNDRIFT_CONFIG"
 
 
-def _resolved(path: Path, info: ValidationInfo) -> Path:
-    if path.parts and path.parts[0].endswith(":"):
-        raise ValueError("a path on this machine; URLs of object stores are not supported yet")
-    folder = (info.context or {}).get("folder")
-    return path.expanduser() if folder is None else (folder / path.expanduser()).resolve()
-
-
-def _existing(path: Path, info: ValidationInfo) -> Path:
-    path = _resolved(path, info)
-    if info.context is not None and not path.is_file():
-        raise ValueError(f"an existing file; there is none at {path}")
-    return path
-
-
-def _classes(value: int | tuple[str, ...]) -> int | tuple[str, ...]:
-    if isinstance(value, int):
-        if value < 2:
-            raise ValueError("2 or more classes")
-    elif len(value) < 2 or len(set(value)) < len(value):
-        raise ValueError("2 or more class names, all different")
-    return value
-
-
-Folder = Annotated[Path, AfterValidator(_resolved)]
-InputFile = Annotated[Path, AfterValidator(_existing)]
-
-
-class ModelSection(Section):
-    """Where the model comes from, and what goes in and out."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
-    """Name in URLs: letters, digits, dots, dashes and underscores."""
-
-    factory: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
-    """Function without arguments that returns the `nn.Module`, as `module:function`; the module
-    may lie beside the YAML file. The model maps a batch to one logit per class."""
-
-    weights: InputFile
-    """Initial weights, a `.safetensors` file that fits the factory's model."""
-
-    input_shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
-    """Shape of one input row, without the batch."""
-
-    classes: Annotated[int | tuple[str, ...], AfterValidator(_classes)]
-    """Number of classes, or their names in the order of the model's outputs."""
-
-    embedding: str = "auto"
-    """Module whose input is the embedding; `auto` is the last linear layer."""
-
-    @property
-    def class_count(self) -> int:
-        """Number of classes."""
-        return self.classes if isinstance(self.classes, int) else len(self.classes)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes; their numbers as text where the config names none."""
-        if isinstance(self.classes, int):
-            return tuple(str(i) for i in range(self.classes))
-        return self.classes
-
-
 class Config(Section):
     """Everything that undrift can be told."""
 
-    model: ModelSection
+    model: ModelSettings
     """The model to serve."""
 
     reference: InputFile
@@ -121,6 +60,11 @@ class Config(Section):
     """Where and how `undrift k8s` deploys."""
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @property
+    def artifacts(self) -> tuple[ModelSettings, Path, Path, int]:
+        """What `undrift.model.artifacts.load_inputs` reads."""
+        return self.model, self.reference, self.folder, self.monitor.min_reference_rows
 
     @property
     def folder(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -16,51 +17,27 @@ PLATFORM, BANDITS = ROOT / "platform", ROOT / "bandits"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MAX_LINES = 400
 
-SHARED = {"errors", "section", "records", "events", "model"}
-ON_DISK = {"checkpoints", "store", "journal", "config"}
-SECTIONS = {"serve.settings", "monitor.settings", "train.settings", "k8s.settings"}
-HEADS = {"cli", "app", "controller", "demo", "deploy"}
-
-# What each part may import of ours, as prefixes; a new loose module needs a row here.
-MAY_IMPORT: dict[str, set[str]] = {
-    "bandits": {"bandits"},
-    "serve": {"serve"} | SHARED,
-    "monitor": {"monitor"} | SHARED,
-    "train": {"train", "bandits"} | SHARED,
-    "errors": set(),
-    "section": set(),
-    "records": {"errors"},
-    "events": {"errors", "records"},
-    "model": {"errors", "records"},
-    "states": {"errors", "events", "section"},
-    "lifecycle": {"errors", "events", "states"},
-    "story": {"events", "lifecycle", "states"},
-    "durable": {"errors"},
-    "tables": {"durable", "errors"},
-    "versions": {"durable", "errors", "records"},
-    "store": {"durable", "errors", "records", "tables", "versions"},
-    "journal": {"durable", "errors", "tables"},
-    "checkpoints": {"durable", "errors"},
-    "operators": {"errors", "events", "serve.body", "train.budget", "train.settings"},
-    "config": {"errors", "section", "states"} | SECTIONS,
-    "inputs": {"config"} | SHARED,
-    "runfile": {"errors"},
-    "client": {"config", "runfile"} | SHARED,
-    "detached": {"config", "errors", "runfile"},
-    "cli_run": {"cli_views", "client", "errors"},
-    "cli_views": set(),
-    "cli_cluster": {"cli_views", "config", "deploy", "submit"},
-    "submit": {"bandits", "cluster", "config", "detached", "errors", "k8s.project"},
-    "replay": {"replay", "config", "demo", "inputs", "journal", "lifecycle", "monitor", "states"}
-    | {"store", "train"}
-    | SHARED,
-    "tune": {"tune", "cli_views", "cluster", "config", "demo", "durable", "monitor", "replay"}
-    | {"store", "train"}
-    | SHARED,
-    "haproxy": {"errors", "runfile"},
-    "k8s": {"k8s", "config", "cli_views"} | SHARED,
-    "cluster": {"errors", "haproxy", "serve.settings", "train.environment"},
-}
+# The layers, lowest first: a part imports only from layers below its own. `settings` modules are
+# leaves that describe a section of the configuration; every part may read every section.
+LAYERS = (
+    ("errors", "settings", "bandits"),
+    ("ids", "records", "evidence"),
+    ("events",),
+    ("store", "model"),
+    ("streams",),
+    ("serve", "monitor", "train"),
+    ("control",),
+    ("config",),
+    ("host", "k8s"),
+    ("client", "replay"),
+    ("tune",),
+    ("app",),
+    ("jobs", "demo"),
+    ("cli",),
+)
+RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+MAX_ROOT_MODULES = 10
+MAX_CLASS_LINES = 250
 
 
 def module_of(path: Path) -> str:
@@ -102,21 +79,63 @@ def within(name: str, prefixes: set[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
+def ours(module: str) -> set[str]:
+    """Modules of ours that a module imports."""
+    found = {n for n in imports(SOURCES[module]) if within(n, {"undrift"}) and n != "undrift"}
+    return {name.removeprefix("undrift.") for name in found}
+
+
+def part_of(name: str) -> str:
+    return name.partition(".")[0]
+
+
 @pytest.mark.parametrize("module", SOURCES)
 def test_imports_point_downward(module: str) -> None:
-    part = module.removeprefix("undrift.").partition(".")[0]
-    ours = {
-        name.removeprefix("undrift.")
-        for name in imports(SOURCES[module])
-        if within(name, {"undrift"})
-    }
-    if part in HEADS:
-        wrong = {name for name in ours if part != "cli" and within(name, {"cli", "cli_views"})}
-    else:
-        assert part in MAY_IMPORT, f"say in MAY_IMPORT what {module} may import"
-        allowed = MAY_IMPORT[part] | (ON_DISK if module in SHELLS else set())
-        wrong = {name for name in ours if not within(name, allowed)}
+    part = part_of(module.removeprefix("undrift."))
+    assert part in RANK, f"give {part} a layer"
+    others = {name for name in ours(module) if part_of(name) != part}
+    wrong = {n for n in others if RANK[part_of(n)] >= RANK[part] and not n.endswith(".settings")}
     assert not wrong, f"{module} may not import {sorted(wrong)}"
+
+
+def test_settings_are_leaves() -> None:
+    allowed = {"settings", "errors", "train.budget"}
+    for module in (m for m in SOURCES if m.endswith(".settings")):
+        assert {n for n in ours(module) if not n.endswith("settings")} <= allowed, module
+
+
+def test_no_import_circle() -> None:
+    above: dict[str, set[str]] = {m.removeprefix("undrift."): ours(m) for m in SOURCES}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " imports ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for other in above.get(name, set()):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in above:
+        visit(name, ())
+
+
+def test_root_is_a_short_corridor() -> None:
+    assert len(list(PLATFORM.glob("*.py"))) <= MAX_ROOT_MODULES
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_classes_are_short(module: str) -> None:
+    for node in ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef) and node.end_lineno is not None:
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= MAX_CLASS_LINES, f"{node.name} has {lines} lines; split it"
+
+
+def test_every_folder_has_its_line_on_the_map() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    folders = {m.removeprefix("undrift.") for m, p in SOURCES.items() if p.name == "__init__.py"}
+    missing = [f for f in folders if not re.search(rf"^ +{f.rpartition('.')[2]}/ ", text, re.M)]
+    assert not missing, f"say in README's map what is in {missing}"
 
 
 @pytest.mark.parametrize("module", sorted(SOURCES.keys() - SHELLS))

@@ -15,12 +15,12 @@ from scipy.stats import ks_2samp
 from benchmarks.detection.charts import STEP, WINDOW
 from benchmarks.detection.rows import Rows
 from benchmarks.detection.tasks import source_digest
-from undrift.monitor.input_signal import InputSignal
 from undrift.monitor.join import LabelJoin
 from undrift.monitor.monitor import Monitor
-from undrift.monitor.output_signal import OutputSignal
-from undrift.monitor.performance_signal import PerformanceSignal
 from undrift.monitor.settings import MonitorSettings
+from undrift.monitor.signals.error import PerformanceSignal
+from undrift.monitor.signals.input import InputSignal
+from undrift.monitor.signals.output import OutputSignal
 
 BATCH, FEATURES, CLASSES = 512, 33, 6
 BATCHES, REPEATS = 16, 7

@@ -15,7 +15,7 @@ from benchmarks.detection.ours import Point
 from benchmarks.detection.scoring import Score, delays, mean_time_interval, score
 from benchmarks.detection.streams import AFTER, DRIFTS
 from benchmarks.detection.tasks import LAGS, RIVALS, Task, read, tuned_points
-from undrift.events import Level
+from undrift.evidence import Level
 
 OURS = "undrift"
 LABELS = {rival.name: rival.labels for rival in RIVALS}

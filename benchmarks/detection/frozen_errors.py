@@ -28,10 +28,10 @@ from river import drift, linear_model, multiclass, preprocessing
 from river.datasets import synth
 from river.drift import binary
 
-from undrift.events import Level
+from undrift.evidence import Level
 from undrift.monitor.calibration import limits
-from undrift.monitor.error_test import ErrorTest
 from undrift.monitor.settings import MonitorSettings
+from undrift.monitor.statistics.error_rate import ErrorTest
 
 ROWS, REFERENCE, DRIFT, WIDTH = 10_000, 1_000, 5_000, 1_000
 WINDOW = {"abrupt": 2_500, "gradual": 3_000}

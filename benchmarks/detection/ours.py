@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.detection.rows import Rows, Stream
-from undrift.events import Evidence, Level
+from undrift.evidence import Evidence, Level
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
 

@@ -19,7 +19,7 @@ from benchmarks.detection.scoring import delays
 from benchmarks.detection.streams import AFTER, DRIFTS, build
 from benchmarks.detection.tasks import DRIFT, FRONTIER, RIVALS, WARNING
 from benchmarks.detection.worlds import Folders
-from undrift.events import SignalReport
+from undrift.evidence import SignalReport
 from undrift.monitor.monitor import Monitor
 
 # Okabe and Ito's palette, safe for colour-blind readers; ours is black and thick.

@@ -31,7 +31,7 @@ from benchmarks.detection.tasks import (
     WARNING,
 )
 from benchmarks.detection.worlds import Folders
-from undrift.events import Level
+from undrift.evidence import Level
 
 
 def write(results: Results, folders: Folders, docs: Path, cost: Cost) -> None:

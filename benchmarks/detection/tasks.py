@@ -19,7 +19,7 @@ from benchmarks.detection.rivals import RECURSIVE, Prepared, Rival
 from benchmarks.detection.scoring import tune
 from benchmarks.detection.streams import DRIFTS, NO_DRIFT, build, calibration
 from benchmarks.detection.worlds import Folders
-from undrift.events import Level
+from undrift.evidence import Level
 
 LAGS = (0, 200, 1_000)
 RIVALS: tuple[Rival, ...] = (*RECURSIVE, *CHARTS)
@@ -216,7 +216,7 @@ def source_digest(group: str) -> str:
     """Return a digest of a group of source files, blind to comments and docstrings."""
     here, monitor = Path(__file__).parent, Path(str(undrift.monitor.__file__)).parent
     shells = {"actor.py", "probation.py"}
-    signals = [path for path in sorted(monitor.glob("*.py")) if path.name not in shells]
+    signals = [path for path in sorted(monitor.rglob("*.py")) if path.name not in shells]
     files = {
         "frozen": [here / "frozen_errors.py", *signals],
         "models": [here / f"{n}.py" for n in ("data", "models", "worlds")],

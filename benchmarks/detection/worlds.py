@@ -16,8 +16,8 @@ from torch import nn
 from benchmarks.detection import data
 from benchmarks.detection.models import Model, cnn, mlp, train_images, train_tabular
 from benchmarks.detection.rows import Rows, autoregressive, day_blocks
-from undrift.durable import write_file
 from undrift.records import FloatArray, IntArray
+from undrift.store.files import write_file
 
 MODELS = 5  # each world's models differ by seed; a stream of seed s is answered by s modulo this
 REFERENCE = 1_000

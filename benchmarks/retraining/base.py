@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.retraining.tasks import Regime, Rows, Task
-from undrift.events import DriftKind, Level
+from undrift.control.settings import LifecycleSettings
+from undrift.evidence import DriftKind, Level
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions, Reference
-from undrift.states import LifecycleSettings
 from undrift.train.scoring import score
 
 BATCH = 64

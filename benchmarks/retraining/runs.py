@@ -16,7 +16,7 @@ from benchmarks.retraining.memory import PeakMemory
 from benchmarks.retraining.tasks import Rows
 from benchmarks.retraining.worlds import OUT, State, Step, world
 from undrift.errors import TrainingError
-from undrift.events import DriftKind
+from undrift.evidence import DriftKind
 from undrift.train.plan import RetrainPlan
 from undrift.train.retrain import retrain
 from undrift.train.scoring import score
@@ -80,7 +80,7 @@ def run_one(
         if method == SCRATCH:
             torch.manual_seed(plan.seed)
             model = it.task.net()
-        _retrain(Trainee(model), step, plan, settings, figures)
+        _retrain(model, step, plan, settings, figures)
         tests = [regime.test for regime in it.regimes[: number + 1]]
         figures.learnt(
             [accuracy(model, rows) for rows in tests], accuracy(model, it.regimes[number].ahead)

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 _RIVAL_FILES = ("avalanche_runs", "rivals")
 _SHARED = ("base", "data", "figures", "memory", "nets", "tasks", "worlds")
 # What a retraining offline does not touch.
-_SHELLS = {"attempt", "audit", "environment", "gate", "result", "session", "start", "worker"}
+_SHELLS = {"actor", "attempt", "audit", "environment", "gate", "result", "start", "worker"}
 
 
 @cache
@@ -28,7 +28,7 @@ def source_digest(group: str) -> str:
     shared = [HERE / f"{name}.py" for name in _SHARED]
     detection = HERE.parent / "detection" / "data.py"
     trains = [_folder(undrift.train), _folder(undrift.bandits)]
-    cores = [p for d in trains for p in sorted(d.glob("*.py")) if p.stem not in _SHELLS]
+    cores = [p for d in trains for p in sorted(d.rglob("*.py")) if p.stem not in _SHELLS]
     budget = [_folder(undrift.train) / name for name in ("blocks.py", "pool.py")]
     files = {
         "base": [HERE / f"{name}.py" for name in ("base", "data", "nets", "tasks")],

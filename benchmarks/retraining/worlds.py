@@ -14,7 +14,7 @@ from benchmarks.retraining.base import base_state, reference, reference_rows, si
 from benchmarks.retraining.data import cifar10
 from benchmarks.retraining.sources import source_digest
 from benchmarks.retraining.tasks import TASKS, Regime, Rows, Source, Task
-from undrift.events import DriftKind
+from undrift.evidence import DriftKind
 from undrift.train.blocks import Blocks
 from undrift.train.pool import REFERENCE_ROW, Pool, held_out
 

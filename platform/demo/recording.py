@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from undrift.demo.streams import Stream
 from undrift.records import IntArray, TimeArray
+from undrift.streams.stream import Stream
 
 LEVELS = ("none", "warning", "drift")
 MAX_FAILURES = 100

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from undrift.demo.recording import Recording, Snapshot
-from undrift.demo.streams import NEVER, UNKNOWN, Stream
+from undrift.streams.stream import NEVER, UNKNOWN, Stream
 
 CURVE_POINTS = 120
 TIMELINE_POINTS = 800

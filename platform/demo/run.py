@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich.console import Console
 
 from undrift import app
 from undrift.config import load_config
-from undrift.demo.client import Driver, DriverSettings
-from undrift.demo.csvfile import csv_stream
-from undrift.demo.digits import digits
-from undrift.demo.flights import flights
-from undrift.demo.models import write_project
+from undrift.demo.driver import Driver, DriverSettings
 from undrift.demo.report import write_report
 from undrift.demo.result import DemoResult, Goal, summarise
-from undrift.demo.streams import Stream
 from undrift.demo.view import watch
 from undrift.errors import ConfigError
+from undrift.streams.csvfile import csv_stream
+from undrift.streams.digits import digits
+from undrift.streams.flights import flights
+from undrift.streams.project import quick_sections, write_project
+from undrift.streams.stream import Stream
 
 # A change of the labels alone can be a drift at once, so a stream of one's own needs no warning.
 # The flights hardly drift: there it is enough to be no worse than the frozen model, give or take.
@@ -77,7 +75,7 @@ def main(options: DemoOptions) -> int:
     _clear(folder)
     with console.status("training the first model"):
         values, model = write_project(
-            stream, folder, seed=options.seed, **sections(options.workers)
+            stream, folder, seed=options.seed, **quick_sections(options.workers)
         )
     path = folder / "undrift.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
@@ -122,27 +120,6 @@ def choose_stream(options: DemoOptions) -> Stream:
             raise ConfigError("--lag: a flight's label arrives when it lands; leave --lag out")
         return flights(seed=options.seed)
     raise ConfigError(f"no demo {options.stream!r}; there are digits, flights, and --data FILE.csv")
-
-
-def sections(workers: int) -> dict[str, Any]:
-    """Return the configuration of a demo: defaults, but for a world that moves within minutes."""
-    return {
-        "serve": {"port": _free_port(), "replicas": 2},
-        "monitor": {
-            "rows_per_false_drift": 20_000,
-            "probation_labels": 150,
-            "probation_alpha": 0.01,
-            "probation_tolerance": 0.1,
-        },
-        "train": {"workers": workers, "keep_staged": True},
-        "lifecycle": {"cooldown_s": 0.0, "backoff_s": 1.0, "backoff_max_s": 5.0},
-    }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _clear(folder: Path) -> None:

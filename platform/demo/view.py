@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from undrift.demo.client import Driver
+from undrift.demo.driver import Driver
 from undrift.demo.recording import Recording, SignalPoint, Snapshot
 from undrift.demo.result import Accuracy, accuracy
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from undrift.section import Section
+from undrift.settings import Section
 
 QUANTITY = r"^[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti)$"
 

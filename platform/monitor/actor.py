@@ -18,12 +18,13 @@ from typing import Any
 
 from undrift.errors import StoreError
 from undrift.events import Codec, Rearm
-from undrift.journal import ORDERS, Journal
 from undrift.monitor.history import Moment, moments, take
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions
-from undrift.store import Store
+from undrift.store.blobs import Blobs
+from undrift.store.journal import ORDERS, Journal
+from undrift.store.store import Store
 
 CHECKPOINT = "monitor"
 CHECKPOINT_TICKS = 100
@@ -49,6 +50,7 @@ class MonitorActor:
     ) -> None:
         self._settings = settings
         self._store = Store(state)
+        self._blobs = Blobs(state)
         self._orders = Journal(state, ORDERS)
         self._live_version = live_version
         self._class_names = class_names
@@ -64,7 +66,7 @@ class MonitorActor:
         self._loop = asyncio.get_running_loop().create_task(self._commit_forever())
 
     def _restore(self) -> None:
-        saved = self._store.load_blob(CHECKPOINT)
+        saved = self._blobs.load(CHECKPOINT)
         version = int(saved[1]["version"]) if saved else self._live_version
         monitor = self._calibrated(version)
         tick, row, ordered = 0, 0, 0
@@ -209,7 +211,7 @@ class MonitorActor:
 
     def _checkpoint(self) -> None:
         arrays, meta = self._monitor.state()
-        self._store.save_blob(
+        self._blobs.save(
             CHECKPOINT,
             arrays,
             {

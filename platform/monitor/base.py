@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from undrift.events import SignalReport
+from undrift.evidence import SignalReport
 from undrift.records import IntArray, Reference
 
 State = dict[str, NDArray[Any]]

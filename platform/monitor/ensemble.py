@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from undrift.events import DriftKind, Level, SignalReport
+from undrift.evidence import DriftKind, Level, SignalReport
 from undrift.monitor.settings import MonitorSettings
 
 SURE = 1.64

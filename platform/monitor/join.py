@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from undrift.ids import uuid7_time
 from undrift.monitor.base import Signal, State
 from undrift.records import FloatArray, IntArray, Labels, Predictions, TimeArray
 
@@ -274,7 +275,7 @@ class LabelJoin:
         kept = self._orphans.get(name)
         if kept is not None:
             return "duplicate" if kept[0] == label else "conflict"
-        if self._added > self._window and _uuid7_time(name) < self._at[self._added % self._window]:
+        if self._added > self._window and uuid7_time(name) < self._at[self._added % self._window]:
             return "late"
         self._orphans[name] = (label, at, self._newest_row)
         return "unknown"
@@ -301,16 +302,6 @@ class LabelJoin:
             lag_rows=self._newest_row - self._row[slots],
             lag_seconds=np.maximum(arrived - self._at[slots], 0.0),
         )
-
-
-def _uuid7_time(name: str) -> float:
-    """Return the Unix seconds within a UUIDv7, or infinity for any other id."""
-    if len(name) != 36 or name[14] != "7":
-        return float("inf")
-    try:
-        return int(name[:8] + name[9:13], 16) / 1000.0
-    except ValueError:
-        return float("inf")
 
 
 def _pack(names: list[str]) -> NDArray[np.uint8]:

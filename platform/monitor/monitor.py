@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from undrift.errors import StoreError
-from undrift.events import Change, Evidence, Level, SignalReport
+from undrift.evidence import Change, Evidence, Level, SignalReport
 from undrift.monitor.base import Calibration, State, collect, restore
-from undrift.monitor.class_recall import ClassRecall
 from undrift.monitor.ensemble import decide
-from undrift.monitor.input_signal import InputSignal
 from undrift.monitor.join import Joined, LabelCounts, LabelJoin
-from undrift.monitor.output_signal import OutputSignal
-from undrift.monitor.performance import performance_signal_for
+from undrift.monitor.label_record import LabelRecord
 from undrift.monitor.probation import Probation, ProbationReport
-from undrift.monitor.segments import SegmentReport, Segments
 from undrift.monitor.settings import MonitorSettings
+from undrift.monitor.signals.class_recall import ClassRecall
+from undrift.monitor.signals.input import InputSignal
+from undrift.monitor.signals.output import OutputSignal
+from undrift.monitor.signals.performance import performance_signal_for
+from undrift.monitor.signals.segments import SegmentReport, Segments
 from undrift.records import Labels, Predictions, Reference
 
-_FORMAT = 3
-_SAVED = (
-    "_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row",
-    "_newest_labelled", "_reference_error", "_previous_error", "_wrong", "_previous_wrong",
-    "_lag_rows", "_lag_seconds", "_counts",
-)  # fmt: skip
+_FORMAT = 4
+_SAVED = ("_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row")
 _PARTS = (
-    "_join", "_input", "_output", "_performance", "_segments", "_recall", "_probation",
+    "_join", "_labels", "_input", "_output", "_performance", "_segments", "_recall", "_probation",
 )  # fmt: skip
-_OUTCOMES = tuple(f.name for f in fields(LabelCounts))
-_FEW = 30  # labels below which the baseline of a probation is the reference's error instead
 
 
 class Monitor:
@@ -68,14 +63,8 @@ class Monitor:
         self._run_id = ""
         self._rows = 0
         self._newest_row = -1
-        self._newest_labelled = -1
         self._previous = -1
-        self._previous_error = 0.0
-        self._previous_wrong = np.zeros(0, dtype=np.bool_)
-        self._wrong = np.zeros(0, dtype=np.bool_)
-        self._lag_rows = np.zeros(0, dtype=np.int64)
-        self._lag_seconds = np.zeros(0)
-        self._counts = np.zeros(len(_OUTCOMES), dtype=np.int64)
+        self._labels = LabelRecord(settings.accuracy_window)
         self._watch(version, reference, regime_start)
 
     @property
@@ -106,7 +95,7 @@ class Monitor:
         counts = LabelCounts()
         if predictions is not None and len(predictions):
             if self._rows == 0:
-                self._newest_labelled = int(predictions.row[0]) - 1
+                self._labels.begin(int(predictions.row[0]))
             notes = [self._performance.note(predictions), self._segments.note(predictions)]
             joined, counts = self._join.add(predictions, np.hstack(notes))
             self._rows += len(predictions)
@@ -122,7 +111,7 @@ class Monitor:
             joined, more = self._join.label(labels)
             counts += more
             self._take_joined(joined)
-        self._counts = self._counts + [getattr(counts, name) for name in _OUTCOMES]
+        self._labels.count(counts)
         return counts
 
     def evidence(self) -> Evidence:
@@ -148,7 +137,7 @@ class Monitor:
             signals=reports,
             version=self._version,
             rows=self._rows,
-            labelled=int(self._counts[_OUTCOMES.index("joined")]),
+            labelled=self._labels.outcomes()["joined"],
             labels_missing=missing,
             reason=verdict.reason + _moved_most(reports),
         )
@@ -177,11 +166,9 @@ class Monitor:
         Raises:
             ConfigError: The reference cannot calibrate the signals; nothing has changed.
         """
-        previous, error, wrong = self._version, self._reference_error, self._wrong
+        self._previous = self._version
         self._watch(version, reference, regime_start)
         self._run_id = run_id
-        self._previous, self._previous_error, self._previous_wrong = previous, error, wrong
-        self._wrong = np.zeros(0, dtype=np.bool_)
         if against:
             self._probation.start()
         else:
@@ -190,7 +177,6 @@ class Monitor:
     def summary(self) -> dict[str, Any]:
         """Return what HTTP shows, as plain JSON values."""
         estimate = self._output.estimate()
-        lags = {"rows": self._lag_rows, "seconds": self._lag_seconds}
         due = self._newest_row - self._settings.label_lag_rows + 1
         return {
             "version": self._version,
@@ -200,17 +186,15 @@ class Monitor:
             "segments": [_plain(s) for s in self._segments.report()],
             "calibration": {name: asdict(c) for name, c in self._calibration.items()},
             "labels": {
-                "outcomes": dict(zip(_OUTCOMES, self._counts.tolist(), strict=True)),
+                "outcomes": self._labels.outcomes(),
                 "waiting": self._join.waiting,
                 "missing": self._labels_missing(),
                 "coverage": self._join.coverage(self._newest_row + 1),
                 "coverage_beyond_lag": self._join.coverage(due),
-                "lag": {unit: _quantiles(values) for unit, values in lags.items()},
+                "lag": self._labels.lags(),
             },
             "accuracy": {
-                "window_labels": len(self._wrong),
-                "window": float(1 - self._wrong.mean()) if len(self._wrong) else None,
-                "reference": 1 - self._reference_error,
+                **self._labels.accuracy(),
                 "estimated": estimate.accuracy,
                 "estimated_error": estimate.error,
             },
@@ -267,36 +251,23 @@ class Monitor:
         self._version = version
         self._armed_row = self._newest_row
         self._regime_start = regime_start
-        recent = reference.recent
-        wrong = reference.output[recent].argmax(axis=1) != reference.y[recent]
-        self._reference_error = float(wrong.mean())
+        self._labels.watch(reference)
 
     def _take_joined(self, joined: Joined) -> None:
         if not len(joined):
             return
-        size = self._settings.accuracy_window
-        self._newest_labelled = max(self._newest_labelled, int(joined.row.max()))
-        self._lag_rows = _push(self._lag_rows, joined.lag_rows, size)
-        self._lag_seconds = _push(self._lag_seconds, joined.lag_seconds, size)
         live = (joined.version == self._version) & (joined.row > self._armed_row)
         before = (joined.version == self._previous) & ~live
-        self._previous_wrong = _push(self._previous_wrong, joined.wrong[before], size)
+        self._labels.take(joined, live, before)
         if live.any():
             rows = joined.take(live)
             self._performance.update(rows)
             self._segments.update(rows)
             self._recall.update(rows)
-            self._wrong = _push(self._wrong, rows.wrong, size)
-            self._probation.update(rows.wrong, self._baseline())
-
-    def _baseline(self) -> float:
-        """Return the error of the version before: on its newest labels, or on its reference."""
-        if len(self._previous_wrong) < _FEW:
-            return self._previous_error
-        return float(self._previous_wrong.mean())
+            self._probation.update(rows.wrong, self._labels.baseline())
 
     def _labels_missing(self) -> bool:
-        return self._newest_row - self._newest_labelled > self._settings.label_lag_rows
+        return self._newest_row - self._labels.newest_row > self._settings.label_lag_rows
 
     def _reports(self) -> tuple[SignalReport, ...]:
         performance = self._performance.report()
@@ -305,28 +276,16 @@ class Monitor:
             changes += self._recall.changes(performance.change_row)
         reports = (self._input.report(), self._output.report())
         return tuple(
-            replace(r, changes=tuple(map(self._named, r.changes)))
+            replace(r, changes=tuple(_named(c, self._class_names) for c in r.changes))
             for r in (*reports, replace(performance, changes=changes))
         )
 
-    def _named(self, change: Change) -> Change:
-        """Return ``change`` with the class's name instead of its number."""
-        if change.what != "class" or not (self._class_names and change.name.isdecimal()):
-            return change
-        return replace(change, name=self._class_names[int(change.name)])
 
-
-def _push(window: NDArray[Any], values: NDArray[Any], size: int) -> NDArray[Any]:
-    return np.concatenate([window, values])[-size:]
-
-
-def _quantiles(values: NDArray[Any]) -> dict[str, float] | None:
-    """Return median, 90 % and 99 % quantiles of the newest labels, or None if there are none."""
-    if not len(values):
-        return None
-    return dict(
-        zip(("p50", "p90", "p99"), np.quantile(values, [0.5, 0.9, 0.99]).tolist(), strict=True)
-    )
+def _named(change: Change, class_names: tuple[str, ...]) -> Change:
+    """Return ``change`` with the class's name instead of its number."""
+    if change.what != "class" or not (class_names and change.name.isdecimal()):
+        return change
+    return replace(change, name=class_names[int(change.name)])
 
 
 def _moved_most(reports: tuple[SignalReport, ...]) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.monitor.base import Stateful
-from undrift.monitor.bets import error_alternatives, likelihood_ratio
 from undrift.monitor.settings import MonitorSettings
+from undrift.monitor.statistics.bets import error_alternatives, likelihood_ratio
 
 Status = Literal["none", "running", "passed", "failed"]
 _STATUSES: tuple[Status, ...] = ("none", "running", "passed", "failed")

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from undrift.section import Section
+from undrift.settings import Section
 
 
 class MonitorSettings(Section):

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from undrift.demo.streams import Stream
+from undrift.control.lifecycle import initial, step
+from undrift.control.settings import LifecycleSettings
+from undrift.control.state import Phase
 from undrift.errors import ConfigError, TrainingError
 from undrift.events import (
     Event,
@@ -24,13 +26,12 @@ from undrift.events import (
     Trained,
     TrainFailed,
 )
-from undrift.lifecycle import initial, step
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import IntArray, Labels, Predictions
 from undrift.replay.timeline import Scribe, Timeline
 from undrift.replay.training import Shelf, Trainer
-from undrift.states import LifecycleSettings, Phase
+from undrift.streams.stream import Stream
 from undrift.train.attempt import POOL_SPAN
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool

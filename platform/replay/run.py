@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from undrift.config import CONFIG_NAME, CONFIG_VARIABLE, Config, load_config
-from undrift.demo.streams import UNKNOWN, Stream
 from undrift.errors import ConfigError
-from undrift.events import Codec, Evidence
+from undrift.events import Codec
+from undrift.evidence import Evidence
 from undrift.monitor.history import Moment
 from undrift.records import IntArray
 from undrift.replay.loop import Pace, Simulation, simulate
@@ -27,6 +27,7 @@ from undrift.replay.plot import check_plot, write_plot
 from undrift.replay.sources import configured_model, first_model, recorded, stream_for
 from undrift.replay.timeline import Timeline, replay
 from undrift.replay.training import Recalibrator, Shelf, Trainer
+from undrift.streams.stream import UNKNOWN, Stream
 
 DEFAULT_LAG = 200
 

@@ -13,18 +13,17 @@ import pyarrow as pa
 import yaml
 
 from undrift.config import Config, load_config
-from undrift.demo.csvfile import csv_stream, label_column, read_table
-from undrift.demo.models import write_project
-from undrift.demo.run import sections
-from undrift.demo.streams import UNKNOWN, Rows, Stream, fixed_lag
 from undrift.errors import ConfigError, StoreError
 from undrift.events import Codec
-from undrift.inputs import load_inputs
-from undrift.journal import ORDERS, Journal
+from undrift.model.artifacts import load_inputs
 from undrift.monitor.history import Moment, moments
 from undrift.records import FloatArray, IntArray
 from undrift.replay.training import Shelf
-from undrift.store import Manifest, Store
+from undrift.store.journal import ORDERS, Journal
+from undrift.store.store import Manifest, Store
+from undrift.streams.csvfile import csv_stream, label_column, read_table
+from undrift.streams.project import quick_sections, write_project
+from undrift.streams.stream import UNKNOWN, Rows, Stream, fixed_lag
 
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
 
@@ -83,7 +82,7 @@ def first_model(
     stream = csv_stream(path, label, lag=lag, seed=seed)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        values, model = write_project(stream, folder, seed=seed, **sections(1))
+        values, model = write_project(stream, folder, seed=seed, **quick_sections(1))
         (folder / "undrift.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         config = load_config(folder / "undrift.yaml", changes)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
@@ -98,7 +97,7 @@ def configured_model(config: Config) -> Shelf:
         ModelError: The factory fails, or the weights do not fit.
         ConfigError: The reference cannot be used.
     """
-    inputs = load_inputs(config)
+    inputs = load_inputs(*config.artifacts)
     head = config.model.embedding
     return Shelf(inputs.factory(), inputs.weights, inputs.x, inputs.y, inputs.row, head)
 

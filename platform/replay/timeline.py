@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undrift.events import Codec, Evidence, Level
+from undrift.events import Codec
+from undrift.evidence import Evidence, Level
 from undrift.monitor.history import Moment, take
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings

@@ -15,7 +15,7 @@ from undrift.records import FloatArray, IntArray, Reference
 from undrift.train.attempt import attempt, settled
 from undrift.train.budget import Budget
 from undrift.train.candidate import build_reference, check_reference
-from undrift.train.methods import get_method
+from undrift.train.methods.registry import get_method
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool, choose
 from undrift.train.result import TrainResult

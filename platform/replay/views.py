@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from undrift.events import Evidence, Level
+from undrift.evidence import Evidence, Level
 from undrift.replay.run import Replayed
 from undrift.replay.timeline import Entry
 

@@ -2,69 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import reprlib
-import threading
-import time
 from typing import Any
 
 from pydantic_core import from_json
 
 from undrift.errors import RequestError
+from undrift.ids import MAX_ID_LENGTH
 from undrift.serve.settings import ServeSettings
 
-MAX_ID_LENGTH = 128
-
 _JSON_TYPES = ("", "application/json")
-
-
-def row_ids(request_id: str, n: int) -> tuple[str, ...]:
-    """Return the inference ids of a request of ``n`` rows.
-
-    Example:
-        >>> row_ids("a", 1), row_ids("a", 2)
-        (('a',), ('a:0', 'a:1'))
-    """
-    return (request_id,) if n == 1 else tuple(f"{request_id}:{i}" for i in range(n))
-
-
-class IdSource:
-    """Makes UUIDv7 identifiers that increase strictly within one source.
-
-    Within a millisecond, or when the clock steps back, the random part counts on by a random
-    step (RFC 9562, section 6.2, method 2).
-
-    Example:
-        >>> new_id = IdSource()
-        >>> new_id() < new_id()
-        True
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ms = 0
-        self._tail = 0  # the 74 bits that are not clock, version or variant
-
-    def __call__(self) -> str:
-        """Return a new identifier."""
-        now = time.time_ns() // 1_000_000
-        noise = int.from_bytes(os.urandom(10))
-        with self._lock:
-            if now > self._ms:
-                self._ms = now
-                self._tail = noise >> 7  # 73 random bits leave room to count on
-            else:
-                self._tail += 1 + (noise >> 48)
-                if self._tail >> 74:
-                    self._ms += 1
-                    self._tail = noise >> 7
-            ms, tail = self._ms, self._tail
-        value = ms << 80 | 7 << 76 | (tail >> 62) << 64 | 2 << 62 | tail & (1 << 62) - 1
-        h = f"{value:032x}"
-        return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
-
-
-new_id = IdSource()
 
 
 def parse_json(body: bytes, content_type: str, settings: ServeSettings) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from undrift.errors import RequestError
+from undrift.ids import row_ids
 from undrift.records import Labels
-from undrift.serve.body import check_id, check_keys, kind, parse_json, row_ids, show
+from undrift.serve.body import check_id, check_keys, kind, parse_json, show
 from undrift.serve.protocol import ModelSpec
 from undrift.serve.settings import ServeSettings
 

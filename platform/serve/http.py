@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 from pydantic_core import to_json
@@ -25,6 +23,7 @@ from undrift.errors import RequestError
 from undrift.records import Labels
 from undrift.serve.body import parse_json
 from undrift.serve.feedback import parse_feedback
+from undrift.serve.intake import Headers, Intake
 from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics
 from undrift.serve.openapi import OPERATOR_VERBS, VIEWS, document
 from undrift.serve.protocol import (
@@ -42,10 +41,7 @@ from undrift.serve.protocol import (
 from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LENGTH = LENGTH_HEADER.lower().encode()
-
-Headers = dict[bytes, bytes]
 
 
 class Backend(Protocol):
@@ -100,7 +96,7 @@ class HttpApi:
     ) -> None:
         self._spec, self._settings, self._backend = spec, settings, backend
         self._metrics, self._token, self._version = metrics, token, version
-        self._open = 0
+        self._intake = Intake(settings)
         self._infer_path = f"/v2/models/{spec.name}/infer"
         self._openapi = to_json(document(spec, settings, version))
         model, numbered = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
@@ -182,8 +178,8 @@ class HttpApi:
         started, arrived = time.perf_counter(), asyncio.get_running_loop().time()
         code, answered = 200, self._backend.live
         try:
-            with self._admitted():
-                body = await self._read(headers, receive)
+            with self._intake.admitted():
+                body = await self._intake.read(headers, receive)
                 length = headers.get(_LENGTH)
                 asked = parse_infer(
                     body,
@@ -218,52 +214,14 @@ class HttpApi:
             size,
         ], content
 
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        """Count a request that brings a body; 503 if there are too many already."""
-        limit = self._settings.max_queued_requests
-        if self._open >= limit:
-            raise RequestError(f"{limit} requests are here already; try again", 503)
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
-
-    async def _read(self, headers: Headers, receive: Receive) -> bytes:
-        """Return the body; refuse it as soon as it is known to be too large or too slow."""
-        limit = self._settings.max_body_bytes
-        announced = headers.get(b"content-length", b"")
-        if announced.isdigit() and int(announced[:20]) > limit:
-            text = announced.decode()
-            raise RequestError(f"the body has {text} bytes; at most {limit} are accepted", 413)
-        if b"content-encoding" in headers:
-            raise RequestError("send the body as it is, without Content-Encoding", 415)
-        chunks, size, more = [], 0, True
-        try:
-            async with asyncio.timeout(self._settings.request_timeout_s):
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise RequestError("the body ended early")
-                    chunk, more = message.get("body", b""), message.get("more_body", False)
-                    size += len(chunk)
-                    if size > limit:
-                        raise RequestError(f"the body has more than {limit} bytes", 413)
-                    chunks.append(chunk)
-        except TimeoutError:
-            patience = self._settings.request_timeout_s
-            raise RequestError(f"the body did not come within {patience:g} s", 408) from None
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
     # ------------------------------------------------------------------ labels and operators
 
     async def _feedback(self, request: Request) -> Response:
         await self._check_model(request.path_params["name"])
-        if self._settings.host not in LOOPBACK:
+        if not self._settings.is_loopback:
             self._authorise(request)
-        with self._admitted():
-            body = await self._read(dict(request.scope["headers"]), request.receive)
+        with self._intake.admitted():
+            body = await self._intake.read(dict(request.scope["headers"]), request.receive)
             content_type = request.headers.get("content-type", "")
             labels, rejected = parse_feedback(
                 body, content_type, self._spec, self._settings, time.time()
@@ -285,7 +243,7 @@ class HttpApi:
     async def _operate(self, request: Request) -> Response:
         await self._check_model(request.path_params["name"])
         self._authorise(request)
-        raw = await self._read(dict(request.scope["headers"]), request.receive)
+        raw = await self._intake.read(dict(request.scope["headers"]), request.receive)
         body = parse_json(raw, "", self._settings) if raw else {}
         if not isinstance(body, dict):
             raise RequestError("the body must be a JSON object")

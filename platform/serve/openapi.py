@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from undrift.serve.body import MAX_ID_LENGTH
+from undrift.ids import MAX_ID_LENGTH
 from undrift.serve.protocol import BINARY, JSON, LENGTH_HEADER, ModelSpec
 from undrift.serve.settings import ServeSettings
 from undrift.serve.tensors import DATATYPES

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from undrift.errors import ConfigError, RequestError
+from undrift.ids import new_id, row_ids
 from undrift.records import FloatArray
-from undrift.serve.body import check_id, check_keys, kind, new_id, parse_json, row_ids, show
+from undrift.serve.body import check_id, check_keys, kind, parse_json, show
 from undrift.serve.settings import ServeSettings
 from undrift.serve.tensors import DATATYPES, from_bytes, from_json, to_bytes
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from undrift.section import Section
+from undrift.settings import Section
 
 
 class TapSettings(Section):
@@ -93,6 +93,11 @@ class ServeSettings(Section):
                 f"max_replicas, {self.max_replicas}, is below replicas, {self.replicas}"
             )
         return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this machine can reach the platform."""
+        return self.host in ("127.0.0.1", "localhost", "::1")
 
     def scaling(self) -> dict[str, Any]:
         """Return the options of a Ray Serve deployment that set the number of replicas."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from undrift.errors import ModelError, RequestError, SwapError
-from undrift.model import Factory, find_head, forward_with_embedding, load_weights
+from undrift.model.network import Factory, find_head, forward_with_embedding, load_weights
 from undrift.records import FloatArray
 
 NEGLIGIBLE_S = 0.01  # a forward pass of the probe below this is never called slow

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from undrift.bandits import Log, doubly_robust, inverse_propensity, self_normalized
-from undrift.train.sampling import Choice
 
 Columns = Mapping[str, NDArray[Any]]
 """Choices by column: step, bandit, arm, probability, reward; each (n,)."""
@@ -127,3 +126,13 @@ def report(manifest: Mapping[str, Any], log: Columns) -> dict[str, Any]:
 
 def _part(figures: Mapping[str, float], prefix: str) -> dict[str, float]:
     return {k.removeprefix(prefix): v for k, v in figures.items() if k.startswith(prefix)}
+
+
+class Choice(NamedTuple):
+    """One choice of a bandit, for the audit log."""
+
+    step: int
+    bandit: str
+    arm: int
+    probability: float
+    reward: float

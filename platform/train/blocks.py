@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from undrift.errors import TrainingError
-from undrift.model import find_head
+from undrift.model.network import find_head
 
 _MAX_BLOCKS = 6
 

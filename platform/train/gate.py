@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from undrift.events import DriftKind
+from undrift.evidence import DriftKind
 from undrift.records import FloatArray, TargetArray
 from undrift.train.objective import Objective, objective_for
 from undrift.train.settings import TrainSettings

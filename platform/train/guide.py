@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from undrift.events import DriftKind
-from undrift.model import forward_with_embedding
+from undrift.evidence import DriftKind
+from undrift.model.network import forward_with_embedding
 from undrift.train.blocks import Blocks
 from undrift.train.budget import Meter
 from undrift.train.objective import Objective

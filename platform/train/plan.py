@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from undrift.errors import TrainingError
-from undrift.events import DriftKind, Train
+from undrift.events import Train
+from undrift.evidence import DriftKind
 from undrift.train.settings import TrainSettings
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.errors import TrainingError
-from undrift.events import DriftKind
+from undrift.evidence import DriftKind
 from undrift.records import (
     FloatArray,
     IntArray,

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from undrift.train.audit import Columns, columns, summary
+from undrift.train.audit import Choice, Columns, columns, summary
 from undrift.train.pool import Chosen
-from undrift.train.sampling import Choice
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,17 @@ import torch
 from torch import nn
 
 from undrift.errors import TrainingError
-from undrift.model import forward_with_embedding, load_weights
+from undrift.model.network import forward_with_embedding, load_weights
 from undrift.records import Reference
 from undrift.train.blocks import Blocks
 from undrift.train.budget import Budget, Meter
 from undrift.train.guide import Guide, old_share
-from undrift.train.methods import get_method
+from undrift.train.methods.registry import get_method
+from undrift.train.methods.sampling import Seen
 from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool, choose
 from undrift.train.result import Progress, TrainResult
-from undrift.train.sampling import Seen
 from undrift.train.schedule import rate
 from undrift.train.settings import TrainSettings
 from undrift.train.setup import Setup

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from undrift.model import find_head, forward_with_embedding
+from undrift.model.network import find_head, forward_with_embedding
 from undrift.records import FloatArray
 from undrift.train.objective import Classification, Objective
 

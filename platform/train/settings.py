@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from undrift.errors import ConfigError
-from undrift.section import Section
+from undrift.settings import Section
 from undrift.train.budget import Budget
 
 MethodName = Literal[

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from undrift.model import find_head, load_weights
+from undrift.model.network import find_head, load_weights
 from undrift.records import FloatArray
 from undrift.train.comm import Comm, SingleProcess
 from undrift.train.objective import Objective

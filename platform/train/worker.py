@@ -17,12 +17,12 @@ import ray.train
 import torch
 from ray.actor import ActorHandle
 
-from undrift.checkpoints import Checkpoint, RunFolder
-from undrift.config import ModelSection
 from undrift.errors import TrainingError, UndriftError
-from undrift.model import load_factory
+from undrift.model.network import load_factory
+from undrift.model.settings import ModelSettings
 from undrift.records import Reference
-from undrift.store import Store
+from undrift.store.runs import Checkpoint, RunFolder
+from undrift.store.store import Store
 from undrift.train.attempt import POOL_SPAN, attempt
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.plan import RetrainPlan
@@ -42,7 +42,7 @@ class WorkerConfig:
     session: str
     state: Path
     settings: TrainSettings
-    model: ModelSection
+    model: ModelSettings
     search_path: Path
     reference_rows: int
 

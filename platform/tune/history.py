@@ -13,18 +13,17 @@ import yaml
 from numpy.typing import NDArray
 
 from undrift.config import Config, load_config
-from undrift.demo.csvfile import csv_stream
-from undrift.demo.models import write_project
-from undrift.demo.run import sections
-from undrift.demo.streams import NEVER, UNKNOWN, Rows, Stream
 from undrift.errors import ConfigError
-from undrift.model import load_factory
+from undrift.model.network import load_factory
 from undrift.monitor.history import Moment
 from undrift.records import IntArray
 from undrift.replay.loop import Pace
 from undrift.replay.sources import configured_model, recorded
 from undrift.replay.training import Shelf
-from undrift.store import Store
+from undrift.store.store import Store
+from undrift.streams.csvfile import csv_stream
+from undrift.streams.project import quick_sections, write_project
+from undrift.streams.stream import NEVER, UNKNOWN, Rows, Stream
 
 MIN_LABELS = 100
 
@@ -127,7 +126,7 @@ def write_first(data: Path, label: str | None, lag: int, seed: int, folder: Path
         ConfigError: The file or its label cannot be used.
     """
     stream = csv_stream(data, label, lag=lag, seed=seed)
-    settings = {name: part for name, part in sections(1).items() if name != "serve"}
+    settings = {name: part for name, part in quick_sections(1).items() if name != "serve"}
     values, _ = write_project(stream, folder, seed=seed, **settings)
     (folder / "undrift.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return stream

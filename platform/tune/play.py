@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from undrift.config import Config, load_config
-from undrift.durable import write_file
 from undrift.errors import UndriftError
 from undrift.records import IntArray
 from undrift.replay.loop import simulate
 from undrift.replay.timeline import Entry
 from undrift.replay.training import Outcome, Shelf, Trainer
+from undrift.store.files import write_file
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
 from undrift.train.settings import TrainSettings

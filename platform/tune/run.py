@@ -10,17 +10,16 @@ from typing import Any
 from rich.console import Console
 
 from undrift.config import CONFIG_NAME, CONFIG_VARIABLE, Config, find_config, load_config
-from undrift.demo.streams import Stream
 from undrift.errors import ConfigError
 from undrift.replay.loop import Pace
 from undrift.replay.sources import stream_for
+from undrift.streams.stream import Stream
 from undrift.tune.history import History, recorded_stream, split_at, write_first
 from undrift.tune.play import Memory, Tally, frozen_tally
 from undrift.tune.rewrite import HEAD, write_tuned
 from undrift.tune.space import Settings, checked_space, read_space
-from undrift.tune.trials import Tuning, started
+from undrift.tune.trials import Listener, Tuning, started
 from undrift.tune.verdict import Outcome, Verdict, decide, evidence, finalists
-from undrift.tune.views import Watcher
 
 DEFAULT_LAG = 200
 TUNED_NAME = "undrift.tuned.yaml"
@@ -103,8 +102,13 @@ class Tuned:
         }
 
 
-def main(options: TuneOptions, console: Console) -> Tuned:
-    """Search, judge, and write the winner if it is better, showing progress on ``console``.
+def main(options: TuneOptions, console: Console, listener: Listener) -> Tuned:
+    """Search, judge, and write the winner if it is better.
+
+    Args:
+        options: What to search, and where.
+        console: Where the training of a first model is shown.
+        listener: Told of every play.
 
     Raises:
         UndriftError: The options, the files or the history do not allow it.
@@ -116,8 +120,8 @@ def main(options: TuneOptions, console: Console) -> Tuned:
     history = _history(options, path, stream)
     memory = Memory(out.with_suffix(".plays"), history)
     parallel = options.parallel or os.cpu_count() or 1
-    with started(parallel), Watcher(console, options.price) as watcher:
-        tuning = Tuning(memory, watcher)
+    with started(parallel):
+        tuning = Tuning(memory, listener)
         trials = tuning.search(space, options.trials, options.seed)
         best = finalists(trials, options.price)
         contenders = tuning.repeat([{}, *best], options.seeds)

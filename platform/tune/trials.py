@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from undrift import cluster
 from undrift.errors import PlatformError
+from undrift.host import cluster
 from undrift.tune.play import Memory, Play, Take
 from undrift.tune.space import Domain, Settings, value_text
 from undrift.tune.verdict import Contender, Trial

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,10 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from undrift.tune.play import Play, Tally
+from undrift.tune.run import Tuned
 from undrift.tune.verdict import Verdict, spread
-
-if TYPE_CHECKING:
-    from undrift.tune.run import Tuned
 
 TRIALS_SHOWN = 10
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.streams import Stream
+from tests.helpers.streams import Stream
 from undrift.errors import ConfigError
-from undrift.events import Level
+from undrift.evidence import Level
 from undrift.monitor.base import Measures
 from undrift.monitor.join import Joined, LabelJoin, LabelSignal
-from undrift.monitor.performance import performance_signal_for
 from undrift.monitor.settings import MonitorSettings
+from undrift.monitor.signals.performance import performance_signal_for
 from undrift.records import Labels, Predictions, Reference
 
 

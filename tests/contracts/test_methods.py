@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.retraining import SETTINGS, World, plan, world
+from tests.helpers.retraining import SETTINGS, World, plan, world
 from undrift.errors import TrainingError
-from undrift.train.methods import METHODS
+from undrift.train.methods.registry import METHODS
 from undrift.train.result import Progress, TrainResult
 from undrift.train.retrain import retrain
 from undrift.train.trainee import Trainee

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.streams import Stream
+from tests.helpers.streams import Stream
 from undrift.errors import ConfigError
-from undrift.events import Level, SignalReport
+from undrift.evidence import Level, SignalReport
 from undrift.monitor.base import Measures, Signal
-from undrift.monitor.input_signal import InputSignal
 from undrift.monitor.join import LabelJoin
-from undrift.monitor.output_signal import OutputSignal
-from undrift.monitor.performance_signal import PerformanceSignal
 from undrift.monitor.settings import MonitorSettings
+from undrift.monitor.signals.error import PerformanceSignal
+from undrift.monitor.signals.input import InputSignal
+from undrift.monitor.signals.output import OutputSignal
 from undrift.records import Labels, Predictions, Reference
 
 SETTINGS = MonitorSettings()

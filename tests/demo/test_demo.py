@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.helpers.support import eventually
 from tests.ray.running import UNDRIFT, alive, environment
-from tests.support import eventually
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(600)]
 

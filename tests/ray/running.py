@@ -18,10 +18,10 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.support import eventually
+from tests.helpers.support import eventually
 from undrift.client import Client
 from undrift.config import Config, load_config
-from undrift.store import Store
+from undrift.store.store import Store
 
 MODEL = "spirals"
 PATIENCE_S = 180.0

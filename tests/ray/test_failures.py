@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.helpers.support import eventually
 from tests.ray.asking import FEEDBACK
 from tests.ray.running import MODEL, Running, settled
 from tests.ray.traffic import ROWS, Answered, Traffic
-from tests.support import eventually
 
 pytestmark = pytest.mark.ray
 

@@ -9,8 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.helpers.support import eventually
 from tests.ray.asking import FEEDBACK, INFER, counters, infer_body, refused
-from tests.support import eventually
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("same_replicas")]
 

@@ -9,9 +9,9 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.helpers.support import eventually
 from tests.ray.asking import FEEDBACK, INFER, ROW, counters, infer_body, refused
 from tests.ray.running import MODEL, Running
-from tests.support import eventually
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("same_replicas")]
 

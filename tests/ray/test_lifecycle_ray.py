@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.support import eventually
 from tests.ray.asking import ROW
 from tests.ray.running import (
     Running,
@@ -21,7 +22,6 @@ from tests.ray.running import (
     settled,
     undrift,
 )
-from tests.support import eventually
 
 pytestmark = pytest.mark.ray
 

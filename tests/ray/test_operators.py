@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.helpers.support import eventually
 from tests.ray.asking import refused
 from tests.ray.running import MODEL, Running, settled
-from tests.support import eventually
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("same_replicas")]
 

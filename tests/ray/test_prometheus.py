@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.prometheus import panels, query, rules, tool
+from tests.helpers.prometheus import panels, query, rules, tool
+from tests.helpers.support import eventually
 from tests.ray.asking import FEEDBACK, INFER, infer_body
 from tests.ray.running import Running, free_port
-from tests.support import eventually
 
 pytestmark = pytest.mark.ray
 

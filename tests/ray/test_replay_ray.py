@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers.support import eventually
 from tests.ray.running import Running, free_port, project, settled, undrift
-from tests.support import eventually
-from undrift.events import Codec, Evidence
+from undrift.events import Codec
+from undrift.evidence import Evidence
 from undrift.monitor.history import Moment
 from undrift.replay.sources import recorded
 from undrift.replay.timeline import replay

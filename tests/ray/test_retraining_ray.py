@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.support import eventually
 from tests.ray.running import Running, free_port, project, undrift
-from tests.support import eventually
-from undrift.model import load_factory
-from undrift.store import Manifest
+from undrift.model.network import load_factory
+from undrift.store.store import Manifest
 from undrift.train.attempt import Attempt, attempt
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.support import eventually
 from tests.ray.running import Running, free_port, project, settled
-from tests.support import eventually
 
 pytestmark = pytest.mark.ray
 

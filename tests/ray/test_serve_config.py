@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.helpers.support import eventually
 from tests.ray.running import PATIENCE_S, alive, environment, free_port, project, watched
-from tests.support import eventually
 from undrift.client import Client
 from undrift.config import read_config
 from undrift.errors import PlatformError
-from undrift.haproxy import RunFolder, find_binary
+from undrift.host.haproxy import RunFolder, find_binary
 from undrift.serve.settings import ServeSettings
 from undrift.train.environment import train_environment
 

@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.helpers.support import eventually
 from tests.ray.running import (
     PATIENCE_S,
     UNDRIFT,
@@ -28,7 +29,6 @@ from tests.ray.running import (
     one_error,
     project,
 )
-from tests.support import eventually
 from undrift.client import Client
 from undrift.errors import PlatformError
 from undrift.train.environment import train_environment

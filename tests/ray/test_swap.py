@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.support import eventually
 from tests.ray.running import Running, settled
 from tests.ray.traffic import Answered, Traffic
-from tests.support import eventually
-from undrift.model import load_factory, load_weights
+from undrift.model.network import load_factory, load_weights
 
 pytestmark = pytest.mark.ray
 

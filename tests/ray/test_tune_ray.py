@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.helpers.support import eventually
+from tests.helpers.tuning import LAG, project, turning
 from tests.ray.running import UNDRIFT, alive, environment, undrift
-from tests.support import eventually
-from tests.tuning import LAG, project, turning
 from undrift.config import load_config
 
 pytestmark = pytest.mark.ray

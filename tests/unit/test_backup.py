@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from undrift.journal import Journal
 from undrift.records import Labels, Predictions, Reference
-from undrift.store import Store
+from undrift.store.blobs import Blobs
+from undrift.store.journal import Journal
+from undrift.store.store import Store
 
 N = 40
 
@@ -33,7 +34,7 @@ def fill(root: Path) -> None:
     )
     store.append_predictions(1, rows.numbered(0))
     store.append_labels(2, Labels(ids[:7], np.arange(7) % 3, np.full(7, 2.0)))
-    store.save_blob("monitor", {"rows": np.arange(3)}, {"tick": 2})
+    Blobs(root).save("monitor", {"rows": np.arange(3)}, {"tick": 2})
     Journal(root).append({"type": "Tick", "at": 3.0}, at=3.0)
 
 
@@ -53,7 +54,7 @@ def test_restored_state_holds_versions_rows_labels_checkpoint_and_journal(tmp_pa
     assert after.predictions().ids == rows.ids
     np.testing.assert_array_equal(after.predictions().output, rows.output)
     assert after.labels().ids == labels.ids
-    saved = after.load_blob("monitor")
+    saved = Blobs(restored / "state").load("monitor")
     assert saved is not None
     assert saved[1] == {"tick": 2}
     assert list(Journal(restored / "state").read()) == journal != []

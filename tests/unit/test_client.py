@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.support import ModelServer
+from tests.helpers.support import ModelServer
 from undrift.client import Client
 from undrift.errors import PlatformError
 

@@ -12,7 +12,7 @@ import yaml
 import undrift.config
 from undrift.config import Config, config_schema, find_config, load_config
 from undrift.errors import ConfigError
-from undrift.section import Section
+from undrift.settings import Section
 
 STARTER = Path(undrift.config.__file__).parent / "starter"
 

@@ -1,0 +1,64 @@
+"""The command line of `undrift tune`; PyTorch and Ray are imported when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from undrift.cli.views import ConfigOption, JsonOption, answer, error_console
+
+
+def tune(
+    config: ConfigOption = None,
+    state: Annotated[Path | None, typer.Option(help="State folder of another recording.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A labelled CSV to play instead.")] = None,
+    label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
+    lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
+    search: Annotated[Path | None, typer.Option(help="YAML file of what to search.")] = None,
+    searched: Annotated[
+        list[str] | None, typer.Option("--set", help="SECTION.KEY=uniform(0, 1); repeatable.")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Settings to try.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, help="Plays of each finalist.")] = 3,
+    held_out: Annotated[float, typer.Option(min=0.05, max=0.9, help="Last share, unseen.")] = 0.3,
+    price: Annotated[
+        float, typer.Option(min=0, help="Right answers that a second of training must earn.")
+    ] = 0.0,
+    pace: Annotated[float | None, typer.Option(min=0.1, help="Rows a second.")] = None,
+    delay: Annotated[float | None, typer.Option(min=0, help="Seconds of a retraining.")] = None,
+    parallel: Annotated[int | None, typer.Option(min=1, help="Plays at a time.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Else undrift.tuned.yaml.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write it though not better.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search settings over what was recorded, or a CSV, and write those that prove better."""
+    from undrift.tune.run import TuneOptions
+    from undrift.tune.run import main as search_for
+    from undrift.tune.views import Watcher, tuned_view
+
+    options = TuneOptions(
+        config=config,
+        state=state,
+        data=data,
+        label=label,
+        lag=lag,
+        space=search,
+        searched=tuple(searched or ()),
+        trials=trials,
+        seeds=seeds,
+        held_out=held_out,
+        price=price,
+        pace=pace,
+        training_s=delay,
+        parallel=parallel,
+        seed=seed,
+        out=out,
+        force=force,
+    )
+    console = error_console()
+    with Watcher(console, price) as watcher:
+        found = search_for(options, console, watcher)
+    answer(found.to_dict(), tuned_view(found), as_json)

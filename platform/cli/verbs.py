@@ -1,0 +1,389 @@
+"""The command line. Nothing here decides anything; every verb is also a Python function.
+
+PyTorch and Ray are imported inside the verbs that need them, so that the others start at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from undrift.cli.cluster import ChangesOption, deploy_on, remove_from, run_job, say_stage, submit
+from undrift.cli.follow import follow, outcome_view
+from undrift.cli.k8s import app as k8s_app
+from undrift.cli.tune import tune
+from undrift.cli.views import (
+    ConfigOption,
+    JsonOption,
+    audit_view,
+    drift_view,
+    error_console,
+    say,
+    status_line,
+    status_view,
+    versions_view,
+)
+from undrift.cli.views import answer as _answer
+from undrift.client import Client
+from undrift.config import Config, config_schema, find_config, load_config
+from undrift.errors import PlatformError, UndriftError
+from undrift.host.daemon import last_line, start_detached
+from undrift.host.process import RunFile
+
+TEMPLATES = Path(__file__).parents[1] / "starter"
+WRITTEN = ("undrift.yaml", "model.py")
+STARTER = (*WRITTEN, "weights.safetensors", "reference.npz")
+
+
+class _Verbs(TyperGroup):
+    """Turns errors meant for a person into red lines and exit code 1, never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (UndriftError, OSError) as error:
+            for line in str(error).splitlines():
+                error_console().print(f"error: {line}", style="red", markup=False)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Serve a PyTorch model, notice drift, retrain, and swap the weights.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Check the configuration, or describe it.")
+app.add_typer(config_app, name="config")
+app.add_typer(k8s_app, name="k8s")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"undrift {installed_version('undrift')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write; made if missing.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a configuration and a small trained model that run as they are."""
+    there = [name for name in STARTER if (folder / name).exists()]
+    if there and not force:
+        raise PlatformError(f"{folder.resolve()} has {', '.join(there)}; --force overwrites")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch)
+        for name in WRITTEN:
+            shutil.copyfile(TEMPLATES / name, made / name)
+        with error_console().status("training the starter model"):
+            run = subprocess.run(
+                [sys.executable, "model.py"], cwd=made, capture_output=True, text=True, check=False
+            )
+        if run.returncode:
+            raise PlatformError(f"the starter model failed: {last_line(run.stderr)}")
+        for name in STARTER:
+            shutil.copyfile(made / name, folder / name)
+    first = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    view = say(f"wrote {', '.join(STARTER)}", f"start it with: {first}undrift up")
+    _answer({"folder": str(folder.resolve()), "files": list(STARTER)}, view, as_json)
+
+
+@app.command()
+def up(
+    config: ConfigOption = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when it is ready; it runs on.")
+    ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="Deploy on this running Ray cluster, and return."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the model until Ctrl-C, and keep it true; or deploy it on a running Ray cluster."""
+    path = find_config(config)
+    settings = load_config(path)
+    if address and address != "local":
+        deploy_on(settings, address, as_json)
+        return
+    if detach:
+        with error_console().status("starting"):
+            record = start_detached(path, settings)
+        _tell_ready(settings, record.url, record.pid, as_json)
+        return
+    from undrift import app as platform_app
+
+    with platform_app.up(settings, say_stage) as handle:
+        for note in handle.notes:
+            error_console().print(note, style="yellow", markup=False)
+        _tell_ready(settings, handle.url, os.getpid(), as_json)
+        try:
+            handle.wait()
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: let it stop in order
+    raise typer.Exit(130)
+
+
+def _tell_ready(config: Config, url: str, pid: int, as_json: bool) -> None:
+    path = f"/v2/models/{config.model.name}"
+    data = {"url": url, "pid": pid, "model": config.model.name, "state": str(config.state)}
+    view = say(f"ready at {url}{path}/infer", "stop it with Ctrl-C, or: undrift down")
+    _answer(data, view, as_json)
+
+
+@app.command()
+def down(
+    config: ConfigOption = None,
+    address: Annotated[
+        str | None, typer.Option(help="By a job on this cluster, as http://HEAD:8265.")
+    ] = None,
+    changes: ChangesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop the platform that runs on this configuration's state folder."""
+    if address:
+        run_job(address, config, changes, ["down"], as_json=as_json)
+        return
+    settings = load_config(config, changes or ())
+    running = RunFile(settings.state).running()
+    if running and running.cluster:
+        remove_from(settings, running.cluster, as_json)
+        return
+    with error_console().status("stopping"):
+        record = RunFile(settings.state).stop()
+    text = f"stopped process {record.pid}" if record else f"nothing runs on {settings.state}"
+    _answer({"stopped": record.pid if record else None}, say(text), as_json)
+
+
+@app.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show the lifecycle, the versions and the newest events."""
+    with Client.of(load_config(config)) as client:
+        answer = client.status()
+    _answer(answer, status_view(answer), as_json)
+
+
+@app.command()
+def drift(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show the evidence: three signals, labels, and what they make together."""
+    with Client.of(load_config(config)) as client:
+        answer = client.drift()
+    _answer(answer, drift_view(answer), as_json)
+
+
+@app.command()
+def versions(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the stored versions."""
+    with Client.of(load_config(config)) as client:
+        answer = client.versions()
+    _answer(answer, versions_view(answer), as_json)
+
+
+@app.command()
+def audit(
+    version: Annotated[int, typer.Argument(help="A stored version.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how a version was made: what was chosen, what it cost, what it forgot."""
+    with Client.of(load_config(config)) as client:
+        answer = client.audit(version)
+    _answer(answer, audit_view(answer), as_json)
+
+
+@app.command()
+def retrain(
+    config: ConfigOption = None,
+    method: Annotated[str | None, typer.Option(help="Instead of the configured one.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Gradient steps.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Or: 30s, 5min, 2.5TFLOP.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--no-wait", "-d", help="Return at once; the run goes on.")
+    ] = False,
+    by_job: Annotated[bool, typer.Option("--submit", help="Ask by a job, at --address.")] = False,
+    address: Annotated[str, typer.Option(help="As http://HEAD:8265.")] = "",
+    changes: ChangesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Retrain now, and show how far it is; Ctrl-C leaves it running."""
+    if by_job:
+        given = {"--method": method, "--steps": steps, "--budget": budget}
+        words = [f"{name}={value}" for name, value in given.items() if value is not None]
+        run_job(address, config, changes, ["retrain", *words], wait=not detach, as_json=as_json)
+        return
+    with Client.of(load_config(config)) as client:
+        answer = client.retrain(method, steps, budget)
+        if detach:
+            _answer(answer, status_line(answer), as_json)
+            return
+        outcome = follow(client, answer["run"]["run_id"])
+    _answer(outcome, outcome_view(outcome), as_json)
+    if outcome["outcome"] in ("failed", "cancelled"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def promote(
+    version: Annotated[int, typer.Argument(help="A stored version.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a stored version."""
+    with Client.of(load_config(config)) as client:
+        answer = client.promote(version)
+    _answer(answer, status_line(answer), as_json)
+
+
+@app.command()
+def rollback(
+    version: Annotated[int | None, typer.Argument(help="Else the one before.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to the version before the live one, or to another."""
+    with Client.of(load_config(config)) as client:
+        answer = client.rollback(version)
+    _answer(answer, status_line(answer), as_json)
+
+
+@app.command()
+def pause(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Stop automatic decisions; serving and monitoring go on."""
+    with Client.of(load_config(config)) as client:
+        answer = client.pause()
+    _answer(answer, status_line(answer), as_json)
+
+
+@app.command()
+def resume(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Let automatic decisions go on."""
+    with Client.of(load_config(config)) as client:
+        answer = client.resume()
+    _answer(answer, status_line(answer), as_json)
+
+
+@app.command()
+def replay(
+    config: ConfigOption = None,
+    state: Annotated[Path | None, typer.Option(help="State folder of another recording.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A labelled CSV to play instead.")] = None,
+    label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
+    lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="SECTION.KEY=VALUE instead; repeatable.")
+    ] = None,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Retrain after drifts.")] = False,
+    pace: Annotated[float, typer.Option(min=0.1, help="Rows a second of the CSV.")] = 150.0,
+    delay: Annotated[float, typer.Option(min=0, help="Seconds that a retraining takes.")] = 3.0,
+    seed: Annotated[int, typer.Option(help="Seed of a first model trained on the CSV.")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="Draw the signals: .svg or .png.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run what was recorded, or a CSV, through a drift policy: what would have happened?"""
+    from undrift.replay.run import ReplayOptions
+    from undrift.replay.run import main as play
+    from undrift.replay.views import replay_view
+
+    options = ReplayOptions(
+        config=config,
+        state=state,
+        data=data,
+        label=label,
+        lag=lag,
+        changes=tuple(changes or ()),
+        retrain=retrain,
+        pace=pace,
+        training_s=delay,
+        seed=seed,
+        plot=plot,
+    )
+    found = play(options, error_console())
+    _answer(found.to_dict(), replay_view(found), as_json)
+
+
+app.command()(tune)
+app.command()(submit)
+
+
+@config_app.command()
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check the configuration, and that the model, its weights and its reference fit together."""
+    path = find_config(config)
+    settings = load_config(path)
+    from undrift.model.artifacts import load_inputs
+
+    rows = len(load_inputs(*settings.artifacts).y)
+    text = f"{path.name} is fine: model {settings.model.name!r}, {rows:,} reference rows"
+    data = {"config": str(path), "model": settings.model.name, "reference_rows": rows}
+    _answer(data, say(text), as_json)
+
+
+@config_app.command()
+def schema() -> None:
+    """Print the JSON schema of the configuration, for editors."""
+    typer.echo(json.dumps(config_schema(), indent=2))
+
+
+@app.command()
+def demo(
+    stream: Annotated[str, typer.Argument(help="digits or flights; or see --data.")] = "digits",
+    data: Annotated[Path | None, typer.Option(help="A labelled CSV to play instead.")] = None,
+    label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
+    lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
+    pace: Annotated[float | None, typer.Option(min=0.1, help="Rows a second.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    out: Annotated[Path, typer.Option(help="For state and report.")] = Path("undrift-demo"),
+    workers: Annotated[int, typer.Option(min=1, help="Training processes.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a drifting stream through the whole loop, and write a report."""
+    from undrift.demo.run import DemoOptions
+    from undrift.demo.run import main as play
+
+    raise typer.Exit(
+        play(
+            DemoOptions(
+                stream=stream,
+                data=data,
+                label=label,
+                lag=lag,
+                pace=pace,
+                seed=seed,
+                out=out,
+                workers=workers,
+                as_json=as_json,
+            )
+        )
+    )

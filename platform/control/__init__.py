@@ -1,0 +1,1 @@
+"""What decides: the lifecycle, its journalled story, and the controller that carries it out."""

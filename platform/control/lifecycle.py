@@ -1,0 +1,110 @@
+"""The life of a deployed model as one pure state machine.
+
+`step(state, event)` returns the next state and the instructions to execute. It reads no clock
+(time is in the events), no disk and no network. `TABLE` is total: for every phase and every event
+it names a rule, or says why the event is ignored or illegal there. An illegal event raises and
+leaves the state as it was; an event of a superseded run is stale and is ignored.
+"""
+
+from __future__ import annotations
+
+from undrift.control import rules
+from undrift.control.settings import LifecycleSettings
+from undrift.control.state import Ignored, Illegal, Phase, Rule, State, Step
+from undrift.errors import IllegalTransitionError
+from undrift.events import (
+    Configured,
+    Event,
+    PauseRequested,
+    ProbationFailed,
+    ProbationPassed,
+    PromoteRequested,
+    Rearm,
+    ResumeRequested,
+    RetrainRequested,
+    RollbackRequested,
+    Scored,
+    SwapFailed,
+    Swapped,
+    Tick,
+    Trained,
+    TrainFailed,
+)
+
+
+def initial(settings: LifecycleSettings, live: int) -> State:
+    """Return the state of a platform that has just been deployed with version ``live``."""
+    return State(Phase.HEALTHY, settings, live, baseline=Rearm(version=live))
+
+
+def step(state: State, event: Event) -> Step:
+    """Return the next state and the instructions that ``event`` leads to.
+
+    Raises:
+        IllegalTransitionError: The event is illegal in this phase; the state stands.
+    """
+    if event.run_id and (state.run is None or event.run_id != state.run.run_id):
+        return Step(state, ignored=f"stale: run {event.run_id} is not in progress")
+    rule = TABLE[state.phase][type(event)]
+    if isinstance(rule, Ignored):
+        return Step(state, ignored=rule.reason)
+    if isinstance(rule, Illegal):
+        raise IllegalTransitionError(f"{rule.reason} (phase {state.phase})")
+    return rule(state, event)
+
+
+_OPERATOR: dict[type[Event], Rule] = {
+    Configured: rules.configured,
+    RetrainRequested: rules.retrain,
+    PromoteRequested: rules.promote,
+    RollbackRequested: rules.roll_back,
+    PauseRequested: rules.pause,
+    ResumeRequested: Ignored("not paused"),
+}
+_NO_RUN: dict[type[Event], Rule] = {
+    Trained: Illegal("nothing is being retrained"),
+    TrainFailed: Illegal("nothing is being retrained"),
+    Swapped: Illegal("no swap is in progress"),
+    SwapFailed: Illegal("no swap is in progress"),
+    ProbationPassed: Ignored("no probation is in progress"),
+    ProbationFailed: Ignored("no probation is in progress"),
+}
+_QUIET: dict[type[Event], Rule] = {**_OPERATOR, **_NO_RUN, Tick: Ignored("nothing is due")}
+_BUSY = Illegal("single flight: a run is in progress; pause or roll back first")
+
+TABLE: dict[Phase, dict[type[Event], Rule]] = {
+    Phase.HEALTHY: {**_QUIET, Scored: rules.watch},
+    Phase.WARNING: {**_QUIET, Scored: rules.watch},
+    Phase.DRIFT: {**_QUIET, Scored: rules.retry},
+    Phase.RETRAINING: {
+        **_QUIET,
+        Scored: Ignored("a retraining is in progress"),
+        RetrainRequested: _BUSY,
+        Trained: rules.trained,
+        TrainFailed: rules.run_failed,
+    },
+    Phase.CANDIDATE: {**_QUIET, Scored: Ignored("a candidate waits for an operator")},
+    Phase.SWAPPING: {
+        **_QUIET,
+        Scored: Ignored("a swap is in progress"),
+        RetrainRequested: _BUSY,
+        PauseRequested: _BUSY,
+        Swapped: rules.swapped,
+        SwapFailed: rules.run_failed,
+    },
+    Phase.PROMOTED: {
+        **_QUIET,
+        Scored: Ignored("probation: the new version is being proven on late labels"),
+        Tick: rules.probation_over,
+        ProbationPassed: rules.proven,
+        ProbationFailed: rules.unproven,
+    },
+    Phase.ROLLED_BACK: {**_QUIET, Scored: Ignored("cooldown after a rollback"), Tick: rules.cooled},
+    Phase.PAUSED: {
+        **_QUIET,
+        Scored: Ignored("paused"),
+        RetrainRequested: Illegal("paused: resume first"),
+        PauseRequested: Ignored("already paused"),
+        ResumeRequested: rules.resume,
+    },
+}

@@ -1,0 +1,318 @@
+"""What each event does to the state: one pure rule to an event, named in the table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from undrift.control.settings import LifecycleSettings
+from undrift.control.state import Phase, Run, State, Step
+from undrift.errors import IllegalTransitionError
+from undrift.events import (
+    Cancel,
+    Configured,
+    Event,
+    Instruction,
+    Notify,
+    ProbationFailed,
+    PromoteRequested,
+    Rearm,
+    RetrainRequested,
+    RollbackRequested,
+    Scored,
+    Stage,
+    Swap,
+    SwapFailed,
+    Swapped,
+    Train,
+    Trained,
+    TrainFailed,
+)
+from undrift.evidence import DriftKind, Evidence, Level
+
+
+def _to(state: State, phase: Phase, *instructions: Instruction, **changes: object) -> Step:
+    return Step(replace(state, phase=phase, **changes), instructions)  # type: ignore[arg-type]
+
+
+def _cancel(state: State) -> tuple[Instruction, ...]:
+    training = any(isinstance(i, Train) for i in state.outstanding)
+    return (Cancel(run_id=state.run.run_id),) if training and state.run else ()
+
+
+def _train(
+    state: State, event: Scored | RetrainRequested, trigger: str, *before: Instruction
+) -> Step:
+    """Begin a retraining; the caller has checked that it is allowed."""
+    if isinstance(event, Scored):
+        asked = RetrainRequested(at=event.at, rows=event.evidence.rows)
+    else:
+        asked = event
+    run = Run(f"run-{state.runs + 1}", trigger, _rest(state), event.at)
+    kind, start = _regime(state, trigger)
+    train = Train(
+        run_id=run.run_id,
+        base_version=state.live,
+        until_row=asked.rows,
+        kind=kind,
+        regime_start=start,
+        newest_rows=state.settings.newest_rows if trigger == "amount" else 0,
+        method=asked.method,
+        steps=asked.steps,
+        budget=asked.budget,
+    )
+    return _to(
+        state,
+        Phase.RETRAINING,
+        *before,
+        train,
+        run=run,
+        runs=state.runs + 1,
+        outstanding=(train,),
+        refinements=state.refinements + 1 if trigger == "refine" else 0,
+    )
+
+
+def _regime(state: State, trigger: str) -> tuple[DriftKind, int]:
+    """Return what a run deals with: the drift just found, or else the regime served already."""
+    if trigger == "amount":  # nothing is known; the newest rows are a regime of their own
+        return DriftKind.BOTH, 0
+    found = state.evidence if trigger == "drift" else None
+    if found is None or found.change_row is None:
+        return state.regime_kind, state.regime_start
+    return found.kind, found.change_row
+
+
+def _rest(state: State) -> Phase:
+    """Return the phase that a failed run falls back to."""
+    if state.phase in (Phase.PAUSED, Phase.DRIFT):
+        return state.phase
+    drifted = state.evidence is not None and state.evidence.level == Level.DRIFT
+    return Phase.DRIFT if drifted and state.phase == Phase.RETRAINING else Phase.HEALTHY
+
+
+def _swap(state: State, at: float, trigger: str, version: int) -> Step:
+    run = Run(f"run-{state.runs + 1}", trigger, _rest(state), at, version)
+    swap = Swap(run_id=run.run_id, version=version)
+    changes = {"run": run, "runs": state.runs + 1, "outstanding": (swap,)}
+    return _to(state, Phase.SWAPPING, *_cancel(state), swap, **changes)
+
+
+def _failed(state: State, at: float, reason: str) -> Step:
+    assert state.run is not None
+    settings = state.settings
+    wait = min(settings.backoff_s * 2**state.attempts, settings.backoff_max_s)
+    text = f"{state.run.run_id} ({state.run.trigger}): {reason}"
+    return _to(
+        state,
+        state.run.resume,
+        Notify(run_id=state.run.run_id, kind="failed", text=text),
+        run=None,
+        attempts=state.attempts + 1,
+        not_before=at + wait,
+        outstanding=(),
+    )
+
+
+def configured(state: State, event: Event) -> Step:
+    """Take over a policy, and give again what a restart may have lost."""
+    assert isinstance(event, Configured)
+    settings = LifecycleSettings.model_validate(event.policy)
+    again = (state.baseline,) if state.baseline else ()
+    return Step(replace(state, settings=settings), again + state.outstanding)
+
+
+def watch(state: State, event: Event) -> Step:
+    """Healthy or warning: follow the evidence."""
+    assert isinstance(event, Scored)
+    evidence, settings = event.evidence, state.settings
+    if evidence.version != state.live:
+        return Step(state, ignored=f"stale: evidence is of version {evidence.version}")
+    if evidence.level == Level.DRIFT:
+        noticed = replace(state, phase=Phase.DRIFT, evidence=evidence)
+        tell = Notify(kind="drift", text=evidence.reason)
+        return retry(noticed, event, tell)
+    if due := _due(state, evidence, event.at):
+        return _train(replace(state, labelled=evidence.labelled), event, due)
+    if evidence.level == Level.WARNING and state.phase == Phase.HEALTHY:
+        tell = Notify(kind="warning", text=evidence.reason)
+        stage = () if settings.mode == "off" else (Stage(),)
+        return _to(state, Phase.WARNING, tell, *stage, evidence=evidence)
+    if evidence.level == Level.NONE and state.phase == Phase.WARNING:
+        return _to(state, Phase.HEALTHY, evidence=None)
+    return Step(state, ignored="no change of level")
+
+
+def _due(state: State, evidence: Evidence, at: float) -> str:
+    """Return what a retraining without a drift is due for, if one is."""
+    settings = state.settings
+    if settings.mode == "off" or at < state.not_before:
+        return ""
+    more = state.refinements < settings.refine_limit and settings.refine_growth > 0
+    grown = evidence.regime_rows >= settings.refine_growth * state.regime_rows > 0
+    if more and grown:
+        return "refine"
+    every = settings.retrain_every_rows
+    return "amount" if 0 < every <= evidence.labelled - state.labelled else ""
+
+
+def retry(state: State, event: Event, *before: Instruction) -> Step:
+    """Drift: begin to retrain as soon as mode, cooldown, back-off and labels allow it."""
+    assert isinstance(event, Scored)
+    evidence, settings = event.evidence, state.settings
+    enough = evidence.labels_missing or evidence.regime_rows >= settings.min_regime_rows
+    due = settings.mode != "off" and event.at >= state.not_before and enough
+    if not due or evidence.level != Level.DRIFT or evidence.version != state.live:
+        if not before:
+            return Step(state, ignored="drift is known; waiting for labels, back-off, an operator")
+        return Step(state, before if settings.mode == "off" else (*before, Stage()))
+    state = replace(state, evidence=evidence, labelled=evidence.labelled)
+    return _train(state, event, "drift", *before)
+
+
+def retrain(state: State, event: Event) -> Step:
+    """An operator asks for a retraining."""
+    assert isinstance(event, RetrainRequested)
+    return _train(state, event, "operator", *_cancel(state))
+
+
+def trained(state: State, event: Event) -> Step:
+    """Take the gate's verdict on a candidate."""
+    assert isinstance(event, Trained)
+    run = state.run
+    assert run is not None
+    state = replace(state, outstanding=())
+    train_rows = event.regime_rows or state.regime_rows
+    if run.trigger == "amount":
+        train_rows = 0 if event.accepted else state.regime_rows
+    if not event.accepted:
+        text = f"version {event.version} rejected: {event.reason}"
+        if run.trigger in ("refine", "amount"):  # the live version is good; wait for more labels
+            tell = Notify(run_id=event.run_id, kind="failed", text=text)
+            return _to(state, run.resume, tell, run=None, regime_rows=train_rows)
+        return _failed(state, event.at, text)
+    kind, start = _regime(state, run.trigger)
+    state = replace(
+        state,
+        run=replace(run, version=event.version),
+        regime_rows=train_rows,
+        regime_kind=kind,
+        regime_start=start,
+    )
+    tell = Notify(
+        run_id=event.run_id, kind="candidate", text=f"version {event.version}: {event.reason}"
+    )
+    if state.settings.mode != "auto":
+        return _to(state, Phase.CANDIDATE, tell)
+    swap = Swap(run_id=event.run_id, version=event.version)
+    return _to(state, Phase.SWAPPING, tell, swap, outstanding=(swap,))
+
+
+def run_failed(state: State, event: Event) -> Step:
+    """A retraining or a swap came to nothing."""
+    assert isinstance(event, TrainFailed | SwapFailed)
+    what = "swap aborted: " if isinstance(event, SwapFailed) else ""
+    return _failed(state, event.at, what + event.reason)
+
+
+def promote(state: State, event: Event) -> Step:
+    """An operator wants a version live."""
+    assert isinstance(event, PromoteRequested)
+    if event.version == state.live and state.phase != Phase.SWAPPING:
+        raise IllegalTransitionError(f"version {event.version} is already live")
+    return _swap(state, event.at, "operator", event.version)
+
+
+def roll_back(state: State, event: Event) -> Step:
+    """Go back to the previous version, or to the one an operator names."""
+    assert isinstance(event, RollbackRequested | ProbationFailed)
+    target = event.version if isinstance(event, RollbackRequested) else None
+    if target is None:
+        target = state.live if state.phase == Phase.SWAPPING else state.previous
+    if target is None:
+        raise IllegalTransitionError("there is no previous version to go back to")
+    if target == state.live and state.phase != Phase.SWAPPING:
+        raise IllegalTransitionError(f"version {target} is already live")
+    return _swap(state, event.at, "rollback", target)
+
+
+def swapped(state: State, event: Event) -> Step:
+    """Every replica answers with the new version: watch it, and prove it."""
+    assert isinstance(event, Swapped)
+    assert state.run is not None
+    run, left = state.run, state.live
+    back = run.trigger == "rollback"
+    rearm = Rearm(
+        run_id=run.run_id,
+        version=event.version,
+        regime_start=0 if back else state.regime_start,
+        against=None if back or run.resume == Phase.PAUSED else left,
+    )
+    tell = Notify(
+        run_id=run.run_id,
+        kind="rolled_back" if back else "promoted",
+        text=f"version {event.version} is live instead of {left} ({run.trigger})",
+        detail={"version": event.version, "left": left, "seconds": event.at - run.started},
+    )
+    state = replace(
+        state,
+        live=event.version,
+        previous=None if back else left,
+        outstanding=(),
+        baseline=rearm,
+        evidence=None,
+        attempts=state.attempts + back,
+        regime_rows=0 if back else state.regime_rows,
+        not_before=event.at + state.settings.cooldown_s,
+    )
+    if run.resume == Phase.PAUSED:
+        return _to(state, Phase.PAUSED, rearm, tell, run=None)
+    if back:
+        return _to(state, Phase.ROLLED_BACK, rearm, tell, run=None)
+    return _to(state, Phase.PROMOTED, rearm, tell)
+
+
+def proven(state: State, event: Event, *before: Instruction) -> Step:
+    """The probation is passed."""
+    return _to(
+        state,
+        Phase.HEALTHY,
+        *before,
+        run=None,
+        attempts=0,
+        not_before=event.at + state.settings.cooldown_s,
+        baseline=replace(state.baseline, against=None) if state.baseline else None,
+    )
+
+
+def probation_over(state: State, event: Event) -> Step:
+    """End a probation that has seen too few labels for too long."""
+    assert state.run is not None
+    if event.at - state.run.started < state.settings.probation_timeout_s:
+        return Step(state, ignored="probation goes on")
+    return proven(state, event)
+
+
+def unproven(state: State, event: Event) -> Step:
+    """The probation is failed."""
+    assert isinstance(event, ProbationFailed)
+    if state.settings.auto_rollback and state.previous is not None:
+        return roll_back(state, event)
+    text = f"version {state.live} stays though its probation {event.detail}; no automatic rollback"
+    return proven(state, event, Notify(run_id=event.run_id, kind="failed", text=text))
+
+
+def cooled(state: State, event: Event) -> Step:
+    """End the cooldown after a rollback."""
+    if event.at < state.not_before:
+        return Step(state, ignored="cooldown after a rollback")
+    return _to(state, Phase.HEALTHY)
+
+
+def pause(state: State, _: Event) -> Step:
+    """Stop acting; what is being trained is given up."""
+    return _to(state, Phase.PAUSED, *_cancel(state), run=None, outstanding=())
+
+
+def resume(state: State, _: Event) -> Step:
+    """Act again."""
+    return _to(state, Phase.HEALTHY)

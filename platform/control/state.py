@@ -1,0 +1,111 @@
+"""What the lifecycle remembers: settings, phases and state; the shape of its rules and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from undrift.control.settings import LifecycleSettings
+from undrift.events import Event, Instruction, Rearm
+from undrift.evidence import DriftKind, Evidence
+
+
+class Phase(StrEnum):
+    """Where the deployed model is in its life."""
+
+    HEALTHY = "healthy"
+    WARNING = "warning"
+    DRIFT = "drift"
+    RETRAINING = "retraining"
+    CANDIDATE = "candidate"
+    SWAPPING = "swapping"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt to change the live version.
+
+    Attributes:
+        run_id: Its id, unique within a state directory.
+        trigger: drift, refine, amount, operator, or rollback.
+        resume: Phase to return to if it fails.
+        started: Unix seconds.
+        version: The version it wants live, once known.
+    """
+
+    run_id: str
+    trigger: str
+    resume: Phase
+    started: float
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that the lifecycle remembers.
+
+    Attributes:
+        phase: Present phase.
+        settings: Policy in force.
+        live: Version that answers requests.
+        previous: Version that `rollback` goes back to.
+        run: The run in progress; None in phases without one.
+        runs: Runs begun so far.
+        attempts: Failed runs since the last proven promotion; drives the back-off.
+        not_before: Earliest time of the next automatic retraining, Unix seconds.
+        evidence: Evidence of the drift being dealt with.
+        regime_kind: What had changed when the present regime began.
+        regime_start: First row of the regime that the live version was trained for.
+        regime_rows: Labelled rows of that regime that it was trained on.
+        refinements: Refinements done for that regime.
+        labelled: Labels that had arrived when the last automatic retraining began.
+        outstanding: Instructions without an outcome yet; issued again after a restart.
+        baseline: What the monitor was last told to calibrate on.
+    """
+
+    phase: Phase
+    settings: LifecycleSettings
+    live: int
+    previous: int | None = None
+    run: Run | None = None
+    runs: int = 0
+    attempts: int = 0
+    not_before: float = 0.0
+    evidence: Evidence | None = None
+    regime_kind: DriftKind = DriftKind.NONE
+    regime_start: int = 0
+    regime_rows: int = 0
+    refinements: int = 0
+    labelled: int = 0
+    outstanding: tuple[Instruction, ...] = ()
+    baseline: Rearm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Outcome of one event: the next state, what to do, and why if it was ignored."""
+
+    state: State
+    instructions: tuple[Instruction, ...] = ()
+    ignored: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """The event is harmless in this phase."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Illegal:
+    """The event cannot happen, or may not be asked for, in this phase."""
+
+    reason: str
+
+
+Rule = Callable[[State, Event], Step] | Ignored | Illegal

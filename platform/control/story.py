@@ -1,0 +1,108 @@
+"""What has happened, for people and for metrics: a fold over the journal, like the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Any
+
+from undrift.control.lifecycle import initial, step
+from undrift.control.settings import LifecycleSettings
+from undrift.control.state import State
+from undrift.events import (
+    Codec,
+    Configured,
+    Event,
+    Instruction,
+    Notify,
+    Scored,
+    Swap,
+    SwapFailed,
+    Swapped,
+    Train,
+    Trained,
+    TrainFailed,
+)
+
+FIRST_VERSION = 1
+TRIGGERS = ("drift", "refine", "amount", "operator")
+VERDICTS = ("accepted", "rejected", "failed")
+
+
+def replay(records: Iterable[dict[str, Any]], settings: LifecycleSettings) -> tuple[State, Story]:
+    """Return where a journal leads to, and what it tells.
+
+    Args:
+        records: The journal, oldest first.
+        settings: Policy until the journal names another.
+    """
+    state, story = initial(settings, FIRST_VERSION), Story()
+    for record in records:
+        event = Codec.decode(record)
+        outcome = step(state, event)
+        if not isinstance(event, Configured):
+            story.add(state, event, outcome.instructions)
+        state = outcome.state
+    return state, story
+
+
+class Story:
+    """Notable events in order, and counts of them.
+
+    Attributes:
+        entries: Dicts with ``at`` (Unix seconds), ``kind``, ``text``, ``run_id`` and details.
+        counts: Entries by kind.
+        swaps: Swaps by outcome, ``done`` or ``failed``.
+        swap_seconds: Time from the order to the last replica, for each swap done.
+        retrainings: Retrainings by trigger and outcome.
+        retraining_seconds: Time from the order to the outcome, for each retraining.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self.counts: dict[str, int] = {}
+        self.swaps = {"done": 0, "failed": 0}  # from zero: the first one is an increase, too
+        self.swap_seconds: list[float] = []
+        self.retrainings = dict.fromkeys(product(TRIGGERS, VERDICTS), 0)
+        self.retraining_seconds: list[float] = []
+        self._ordered = 0.0
+
+    def add(self, before: State, event: Event, instructions: tuple[Instruction, ...]) -> None:
+        """Take in one journalled event.
+
+        Args:
+            before: State that the event met.
+            event: The event.
+            instructions: What it led to.
+        """
+        if isinstance(event, Swapped):
+            self.swaps["done"] += 1
+            self.swap_seconds.append(event.at - self._ordered)
+        elif isinstance(event, SwapFailed):
+            self.swaps["failed"] += 1
+        elif isinstance(event, Trained | TrainFailed):
+            assert before.run is not None
+            accepted = isinstance(event, Trained) and event.accepted
+            outcome = "failed" if isinstance(event, TrainFailed) else "rejected"
+            self.retrainings[before.run.trigger, "accepted" if accepted else outcome] += 1
+            self.retraining_seconds.append(event.at - before.run.started)
+        row = {"row": event.evidence.rows} if isinstance(event, Scored) else {}
+        for instruction in instructions:
+            if isinstance(instruction, Swap):
+                self._ordered = event.at
+            elif isinstance(instruction, Notify):
+                self._tell(event.at, instruction.kind, instruction, instruction.text, row)
+            elif isinstance(instruction, Train):
+                text = (
+                    f"{instruction.run_id} from version {instruction.base_version}, "
+                    f"on the regime since row {instruction.regime_start}"
+                )
+                self._tell(event.at, "retraining", instruction, text, row)
+
+    def _tell(
+        self, at: float, kind: str, instruction: Instruction, text: str, detail: dict[str, Any]
+    ) -> None:
+        extra = instruction.detail if isinstance(instruction, Notify) else {}
+        entry = {"at": at, "kind": kind, "text": text, "run_id": instruction.run_id}
+        self.entries.append({**entry, **detail, **extra})
+        self.counts[kind] = self.counts.get(kind, 0) + 1

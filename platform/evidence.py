@@ -1,0 +1,106 @@
+"""What the signals say, and what they say together: levels, kinds, change points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class Level(IntEnum):
+    """How sure a signal, or the ensemble, is that the world has moved."""
+
+    NONE = 0
+    WARNING = 1
+    DRIFT = 2
+
+
+class DriftKind(StrEnum):
+    """What the signals together say has changed; it decides the retraining data."""
+
+    NONE = "none"
+    CONCEPT = "concept"  # the labels, given the inputs
+    COVARIATE = "covariate"  # the inputs
+    BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that moved, and by how much; the larger the effect, the more it moved.
+
+    Attributes:
+        what: ``feature``, ``embedding``, ``class``, ``confidence`` or ``segment``.
+        name: Which one, as ``nswprice``, ``x[3]``, ``cat`` or ``site=north``.
+        measure: The effect size's name, as ``hellinger`` or ``share``.
+        effect: The effect size; 0 is no change.
+        before: On the reference: a mean, a share or an accuracy.
+        now: The same on recent rows.
+    """
+
+    what: str
+    name: str
+    measure: str
+    effect: float
+    before: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReport:
+    """The state of one signal.
+
+    Attributes:
+        name: ``input``, ``output`` or ``performance``.
+        level: Present level.
+        statistic: The sequential statistic, on the scale of the two limits.
+        warning_at: Statistic at which the level becomes warning.
+        drift_at: Statistic at which the level becomes drift.
+        change_row: Estimated first row of the new regime while the level is above none.
+        since_row: Row at which the present level was reached.
+        changes: What moved most, largest effect first; empty while the level is none.
+    """
+
+    name: str
+    level: Level
+    statistic: float
+    warning_at: float
+    drift_at: float
+    change_row: int | None = None
+    since_row: int | None = None
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the monitor knows now, and what the ensemble makes of it.
+
+    Attributes:
+        level: Level of the ensemble.
+        kind: What has changed.
+        signals: The three signals.
+        version: Model version that the signals watch.
+        rows: Predictions seen so far.
+        labelled: Labels joined so far.
+        regime_rows: Labelled rows since the start of the present regime.
+        labels_missing: True if labels are further away than the configured lag allows.
+        reason: One sentence for a person.
+    """
+
+    level: Level
+    kind: DriftKind
+    signals: tuple[SignalReport, ...]
+    version: int
+    rows: int
+    labelled: int
+    regime_rows: int = 0
+    labels_missing: bool = False
+    reason: str = ""
+
+    @property
+    def change_row(self) -> int | None:
+        """Earliest change point among the signals that decide, labels before inputs."""
+        by_name = {s.name: s for s in self.signals}
+        performance = by_name.get("performance")
+        if performance is not None and performance.change_row is not None:
+            return performance.change_row
+        rows = [s.change_row for s in self.signals if s.change_row is not None]
+        return min(rows, default=None)

@@ -1,0 +1,1 @@
+"""What runs on this machine: Ray, the load balancer, the process in the background."""

@@ -1,0 +1,201 @@
+"""Starting and stopping an embedded Ray with Ray Serve, reachable from this machine only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import sys
+from typing import Any
+
+from undrift.errors import PlatformError
+from undrift.host.haproxy import RunFolder, find_binary
+from undrift.serve.settings import ServeSettings
+from undrift.train.environment import train_environment
+
+NAMESPACE = "undrift"
+OBJECT_STORE_BYTES = 256 * 2**20
+TOKEN_REFUSED = (
+    "refused the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the "
+    "cluster's own"
+)
+
+
+def start(settings: ServeSettings) -> tuple[RunFolder, str]:
+    """Start Ray and Ray Serve's front end.
+
+    Ray reads its environment when it is imported, so this must come before the first import.
+
+    Args:
+        settings: Where to listen.
+
+    Returns:
+        The run's folder, and a note for the user if something falls back; empty if nothing does.
+
+    Raises:
+        PlatformError: The port is in use, or Ray was imported already.
+    """
+    folder = RunFolder()
+    claim_port(settings.host, settings.port)
+    if "ray" in sys.modules and os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") != "0":
+        raise PlatformError("ray was imported before undrift.app.up; call up first")
+    folder.create()
+    binary = find_binary()
+    if binary is not None:
+        os.environ.update(folder.environment(binary, settings.request_timeout_s))
+    try:
+        folder.create(start_ray(max(4, os.cpu_count() or 1)))
+        _start_serve(settings)
+    except BaseException as error:
+        stop(folder)
+        if "Address already in use" in str(error):
+            raise PlatformError(_port_text(settings.host, settings.port)) from None
+        raise
+    note = "" if binary else "no HAProxy binary: serving through Ray Serve's own, slower proxy"
+    return folder, note
+
+
+def join(address: str) -> str:
+    """Join a running Ray cluster, and return the address by which it is known.
+
+    Args:
+        address: As ``ray.init`` takes it, such as ``auto`` or ``host:port``.
+
+    Raises:
+        PlatformError: It cannot be reached, or refuses the token.
+    """
+    if "://" in address:
+        raise PlatformError(
+            f"{address}: expected host:port of a Ray cluster of which this machine is a node, or "
+            "auto; from elsewhere use `undrift submit --address http://HEAD:8265`"
+        )
+    os.environ.setdefault("RAY_WARN_BLOCKING_GET_INSIDE_ASYNC", "0")
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
+    except AuthenticationError:
+        raise PlatformError(f"the Ray cluster at {address} {TOKEN_REFUSED}") from None
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        told = str(error).strip().splitlines()
+        raise PlatformError(f"cannot join a Ray cluster at {address}: {told[0]}") from None
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def front(settings: ServeSettings) -> tuple[ServeSettings, list[str]]:
+    """Use the cluster's Ray Serve, or start it.
+
+    Args:
+        settings: Where to listen if Serve is not running yet.
+
+    Returns:
+        The settings with the address where Serve listens, and notes for the user.
+
+    Raises:
+        PlatformError: It has no HTTP proxy, or cannot listen there.
+    """
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        try:
+            _start_serve(settings)
+        except Exception as error:
+            serve.shutdown()  # nothing of it ran before
+            raise PlatformError(
+                f"Ray Serve cannot listen on {settings.host}:{settings.port} of the cluster: "
+                f"{str(error).strip().splitlines()[-1]}"
+            ) from None
+        return settings, []
+    host, port = client.http_config.host, client.http_config.port
+    if not host:
+        raise PlatformError("Ray Serve runs on this cluster without an HTTP proxy")
+    if (host, port) == (settings.host, settings.port):
+        return settings, []
+    note = f"Ray Serve already listens on {host}:{port} here; serve.host and serve.port are unused"
+    return settings.model_copy(update={"host": host, "port": port}), [note]
+
+
+def stop(folder: RunFolder) -> None:
+    """Stop Ray Serve and Ray, and whatever still runs from the folder."""
+    import ray
+    from ray import serve
+
+    try:
+        if ray.is_initialized():
+            serve.shutdown()
+            ray.shutdown()
+    finally:
+        folder.remove()
+
+
+def claim_port(host: str, port: int) -> None:
+    """End what dead runs left behind, and check that nothing listens on a port yet.
+
+    Raises:
+        PlatformError: Something does, or the host is not an address of this machine.
+    """
+    RunFolder().reap()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            text = f"cannot listen on {host}:{port}: {error.strerror}"
+            raise PlatformError(
+                _port_text(host, port) if "in use" in str(error.strerror) else text
+            ) from None
+
+
+def _port_text(host: str, port: int) -> str:
+    return f"port {port} on {host} is in use; set serve.port to a free one, or stop what uses it"
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes 127.0.0.1 the address of the node
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32),
+        "RAY_worker_niceness": "0",  # training lowers its own priority, below serving
+        **train_environment(),
+    }
+
+
+def start_ray(cpus: int) -> str:
+    """Start Ray alone, with room for ``cpus`` tasks, and return its session folder.
+
+    Ray reads its environment when it is imported, so this must come before the first import.
+    """
+    os.environ.update(_environment())
+    import ray
+    import ray._private.worker as ray_worker
+
+    def quiet(*_: Any, **__: Any) -> None:
+        """Keep Ray's remarks about processes that we end ourselves off the terminal."""
+
+    ray_worker.print_to_stdstream = quiet
+    context = ray.init(
+        address="local",  # whatever RAY_ADDRESS says
+        num_cpus=cpus,
+        namespace=NAMESPACE,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
+    return str(context.address_info["session_dir"])
+
+
+def _start_serve(settings: ServeSettings) -> None:
+    from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    serve.start(
+        http_options={"host": settings.host, "port": settings.port},
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )

@@ -1,0 +1,62 @@
+"""Starting `undrift up` as a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from undrift.config import Config
+from undrift.errors import PlatformError
+from undrift.host.process import RunFile, RunRecord
+
+START_TIMEOUT_S = 300.0
+
+
+def start_detached(path: Path, config: Config) -> RunRecord:
+    """Start the platform, and wait until it is ready.
+
+    Args:
+        path: The YAML file.
+        config: What it says.
+
+    Raises:
+        PlatformError: One runs already, or it did not get ready; then nothing is left of it.
+    """
+    runfile = RunFile(config.state)
+    runfile.check_free()
+    config.state.mkdir(parents=True, exist_ok=True)
+    log = config.state / "undrift.log"
+    with log.open("w", encoding="utf-8") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "undrift.cli", "up", "--config", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_TIMEOUT_S
+    try:
+        while True:
+            record = runfile.running()
+            if record is not None and record.pid == child.pid and record.url:
+                return record
+            if child.poll() is not None:
+                text = log.read_text(encoding="utf-8", errors="replace")
+                raise PlatformError(f"{last_line(text)} (all of it: {log})")
+            if time.monotonic() > deadline:
+                raise PlatformError(f"not ready after {START_TIMEOUT_S:g} s; see {log}")
+            time.sleep(0.1)
+    except BaseException:
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
+        raise
+
+
+def last_line(text: str) -> str:
+    """Return the last error that a program told, or else its last line."""
+    lines = [line for line in text.splitlines() if line.strip()] or ["it said nothing"]
+    errors = [line for line in lines if line.startswith("error: ")] or lines
+    return errors[-1].removeprefix("error: ")

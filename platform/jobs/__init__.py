@@ -1,0 +1,1 @@
+"""The platform on a Ray cluster that runs already, by a job."""

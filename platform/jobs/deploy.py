@@ -1,0 +1,122 @@
+"""Deploying on a Ray cluster that runs already, and removing from it what was deployed.
+
+Nothing here starts or stops Ray, and nothing touches a Serve application that is not ours. What is
+deployed outlives the process that deployed it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from undrift.app import Say, application_name, await_ready, place, prepare_state, retire
+from undrift.config import Config
+from undrift.errors import ConfigError, PlatformError
+from undrift.host import cluster
+from undrift.host.interrupt import Interrupt
+from undrift.host.process import RunFile
+
+_COPIES = "working_dir_files"  # where Ray unpacks the working directory of a job
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A platform on a running cluster.
+
+    Attributes:
+        url: Where it answers, seen from the node that deployed it.
+        cluster: Address of the cluster.
+        notes: Remarks for the user.
+    """
+
+    url: str
+    cluster: str
+    notes: tuple[str, ...]
+
+
+def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
+    """Deploy the platform on a running Ray cluster, or update it there.
+
+    Args:
+        config: The configuration; its paths must hold on every node.
+        address: The cluster, as ``host:port`` or ``auto``.
+        say: Called with one line for each stage.
+
+    Raises:
+        UndriftError: Something is wrong with the input or the cluster; a first deployment leaves
+            nothing behind then.
+    """
+    import ray
+    from ray import serve
+
+    check_state(config.state)
+    runfile, name = RunFile(config.state), application_name(config.model.name)
+    say("joining the Ray cluster")
+    here = cluster.join(address)
+    try:
+        runfile.check_free(here)
+        known = runfile.running() is not None
+        if not known and name in serve.status().applications:
+            raise PlatformError(
+                f"the cluster has a Serve application {name} that works on another state folder; "
+                "set model.name to another name, or remove that one first"
+            )
+        say("checking model, weights and reference")
+        prepare_state(config)
+        settings, notes = cluster.front(config.serve)
+        config = config.model_copy(update={"serve": settings})
+        cpus = ray.cluster_resources().get("CPU", 0)
+        if cpus < config.train.workers:
+            notes.append(
+                f"the cluster has {cpus:g} CPUs, a retraining asks for {config.train.workers}: it "
+                "waits until there are so many"
+            )
+        say("starting monitor, controller and replicas")
+        try:
+            handle = place(config, runfile.token(create=True), Interrupt())
+            await_ready(handle, config)
+        except BaseException:
+            if not known:
+                _remove(config.model.name)
+            raise
+        runfile.claim(handle.url, here)
+    finally:
+        ray.shutdown()
+    return Deployed(handle.url, here, tuple(notes))
+
+
+def remove(config: Config, address: str) -> None:
+    """Remove the platform from a cluster: its Serve application and its actors, nothing else.
+
+    Raises:
+        PlatformError: The cluster cannot be reached.
+    """
+    import ray
+
+    here = cluster.join(address)
+    try:
+        _remove(config.model.name)
+        RunFile(config.state).release(here)
+    finally:
+        ray.shutdown()
+
+
+def check_state(state: Path) -> None:
+    """Check that the state folder is not in a job's copy of the project.
+
+    Raises:
+        ConfigError: It is, and would be lost.
+    """
+    if _COPIES in state.parts:
+        raise ConfigError(
+            f"state: got {state}, which Ray deletes after the job; set an absolute path that all "
+            "nodes of the cluster share, as --set state=/mnt/undrift"
+        )
+
+
+def _remove(model: str) -> None:
+    from ray import serve
+
+    if application_name(model) in serve.status().applications:
+        serve.delete(application_name(model))
+    retire(model)

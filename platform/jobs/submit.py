@@ -1,0 +1,138 @@
+"""Running a verb as a Ray job on a cluster: the project and undrift itself travel with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import undrift.bandits
+from undrift import errors
+from undrift.config import CONFIG_NAME, changed, find_config, parse_config, read_config
+from undrift.errors import ConfigError, PlatformError
+from undrift.host.cluster import TOKEN_REFUSED
+from undrift.host.daemon import last_line
+from undrift.k8s.project import files
+
+_SKIPPED = shutil.ignore_patterns("__pycache__", "kuberay")
+
+
+class Jobs:
+    """The jobs of one Ray cluster.
+
+    Args:
+        address: Its dashboard, as ``http://HEAD:8265``.
+
+    Raises:
+        PlatformError: It does not answer, or refuses the token.
+    """
+
+    def __init__(self, address: str) -> None:
+        if not address.startswith(("http://", "https://")):
+            raise PlatformError(
+                f"{address}: expected the dashboard of a Ray cluster, as http://HEAD:8265"
+            )
+        for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+            os.environ.pop(name, None)  # Ray would prefer them to the address
+        if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+        from ray.exceptions import AuthenticationError
+        from ray.job_submission import JobSubmissionClient
+
+        self.address = address
+        for module in ("dashboard_sdk", "job.sdk"):  # they tell each step
+            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.ERROR)
+        try:
+            self._client: Any = JobSubmissionClient(address)
+        except AuthenticationError:
+            raise PlatformError(f"the Ray cluster at {address} {TOKEN_REFUSED}") from None
+        except ConnectionError:
+            raise PlatformError(
+                f"no Ray dashboard answers at {address}; is `ray start --head` running there, with "
+                "a dashboard?"
+            ) from None
+        except Exception as error:  # whatever else may answer there
+            raise PlatformError(f"{address} is no Ray dashboard: {error}") from None
+
+    def submit(self, config: Path | None, changes: Sequence[str], verb: Sequence[str]) -> str:
+        """Start a job that runs a verb in a copy of the project.
+
+        Args:
+            config: The YAML file.
+            changes: What to set instead, each as ``section.key=value``.
+            verb: The verb and its arguments.
+
+        Returns:
+            The id of the job.
+
+        Raises:
+            ConfigError: The project is not fit to travel.
+            PlatformError: The cluster does not take the job.
+        """
+        path = find_config(config)
+        data = changed(read_config(path), changes)
+        settings = parse_config(data, path)
+        if not Path(str(data.get("state", "state"))).is_absolute():
+            raise ConfigError(
+                "state: expected an absolute path that all nodes of the cluster share, since the "
+                "project is only copied there; set one, as --set state=/mnt/undrift"
+            )
+        with tempfile.TemporaryDirectory() as scratch:
+            project = Path(scratch) / "project"
+            for name in files(settings):
+                (project / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path.parent / name, project / name)
+            text = yaml.safe_dump(data, sort_keys=False)
+            (project / CONFIG_NAME).write_text(text, encoding="utf-8")
+            modules = [str(part) for part in _ourselves(Path(scratch))]
+            try:
+                job: str = self._client.submit_job(
+                    entrypoint=shlex.join(["python", "-m", "undrift.cli", *verb]),
+                    runtime_env={"working_dir": str(project), "py_modules": modules},
+                )
+            except Exception as error:
+                raise PlatformError(f"{self.address} did not take the job: {error}") from None
+        return job
+
+    def follow(self, job: str, show: Callable[[str], None]) -> None:
+        """Show what a job says until it ends.
+
+        Raises:
+            PlatformError: It failed.
+        """
+
+        async def tail() -> None:
+            async for text in self._client.tail_job_logs(job):
+                show(text)
+
+        try:
+            asyncio.run(tail())
+            info = self._client.get_job_info(job)
+            said = self._client.get_job_logs(job)
+        except Exception as error:
+            raise PlatformError(f"{self.address} broke off, job {job}: {error}") from None
+        if info.status != "SUCCEEDED":
+            told = last_line(said or str(info.message))
+            raise PlatformError(f"job {job} {str(info.status).lower()}: {told}")
+
+
+def _ourselves(scratch: Path) -> tuple[Path, Path]:
+    """Write a copy of this package, and of what tells its version, to travel with a job."""
+    package = scratch / "undrift"
+    shutil.copytree(Path(errors.__file__).parent, package, ignore=_SKIPPED, dirs_exist_ok=True)
+    bandits = Path(str(undrift.bandits.__file__)).parent
+    shutil.copytree(bandits, package / "bandits", ignore=_SKIPPED, dirs_exist_ok=True)
+    told = scratch / f"undrift-{version('undrift')}.dist-info"
+    told.mkdir()
+    head = f"Metadata-Version: 2.1\nName: undrift\nVersion: {version('undrift')}\n"
+    (told / "METADATA").write_text(head, encoding="utf-8")
+    return package, told

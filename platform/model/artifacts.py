@@ -1,0 +1,124 @@
+"""What the configuration points at, read and checked: the model, its weights, its reference."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from undrift.errors import ConfigError, ModelError
+from undrift.model.network import (
+    Factory,
+    find_head,
+    load_factory,
+    load_safetensors,
+    load_weights,
+    probe,
+)
+from undrift.model.settings import ModelSettings
+from undrift.records import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A model that fits its weights, its shapes and its reference.
+
+    Attributes:
+        factory: Builds the untrained model.
+        weights: Initial weights.
+        x: (n, *input_shape) reference inputs.
+        y: (n,) their class index.
+        row: (n,) where they stood in their stream, ascending; None: consecutive.
+    """
+
+    factory: Factory
+    weights: dict[str, torch.Tensor]
+    x: FloatArray
+    y: IntArray
+    row: IntArray | None = None
+
+
+def load_inputs(section: ModelSettings, reference: Path, folder: Path, min_rows: int) -> Inputs:
+    """Read what the configuration points at, and check that it fits together.
+
+    Args:
+        section: The model.
+        reference: Its labelled rows, an ``.npz`` file.
+        folder: Where its module lies.
+        min_rows: Rows that the reference must have, ``monitor.min_reference_rows``.
+
+    Raises:
+        ModelError: The factory fails, the weights do not fit, or the model's shapes are others.
+        ConfigError: The reference cannot be used.
+    """
+    factory = load_factory(section.factory, folder)
+    weights = load_safetensors(section.weights)
+    model = factory()
+    load_weights(model, weights)
+    find_head(model, section.embedding)
+    classes = probe(model, section.input_shape)
+    if classes != section.class_count:
+        raise ModelError(
+            f"{section.factory} answers with {classes} logits; "
+            f"model.classes says {section.class_count} classes"
+        )
+    x, y, row = load_reference(reference, section.input_shape, classes)
+    if len(y) < min_rows:
+        raise ConfigError(
+            f"{reference} has {len(y)} rows; monitor.min_reference_rows asks for {min_rows}"
+        )
+    return Inputs(factory, weights, x, y, row)
+
+
+def load_reference(
+    path: Path, input_shape: tuple[int, ...], classes: int
+) -> tuple[FloatArray, IntArray, IntArray | None]:
+    """Read labelled rows from an ``.npz`` file with the arrays ``x``, ``y`` and perhaps ``row``.
+
+    Args:
+        path: The file.
+        input_shape: Shape of one row.
+        classes: Number of classes.
+
+    Returns:
+        (n, *input_shape) inputs, (n,) class index, and where each row stood in its stream, if the
+        file says so.
+
+    Raises:
+        ConfigError: The file is not such a file, or its rows are not such rows.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            x, y = np.asarray(arrays["x"]), np.asarray(arrays["y"])
+            row = np.asarray(arrays["row"]) if "row" in arrays else None
+    except KeyError as error:
+        raise ConfigError(f"{path}: {error.args[0]}; expected the arrays x and y") from None
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"{path} is not an .npz file of numbers: {error}; "
+            "write it with numpy.savez(path, x=x, y=y)"
+        ) from None
+    expected = f"(n, {', '.join(map(str, input_shape))})"
+    if x.ndim == 0 or x.shape[1:] != input_shape or x.dtype.kind not in "fiub":
+        raise ConfigError(f"{path}: x is {x.dtype} {x.shape}, expected numbers {expected}")
+    if y.shape != (len(x),) or y.dtype.kind not in "iu":
+        raise ConfigError(f"{path}: y is {y.dtype} {y.shape}, expected integers ({len(x)},)")
+    x = x.astype(np.float32)
+    if not np.isfinite(x).all():
+        bad = int(np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))[0])
+        raise ConfigError(f"{path}: row {bad} of x is not finite")
+    if len(y) and not (y.min() >= 0 and y.max() < classes):
+        raise ConfigError(
+            f"{path}: y runs from {y.min()} to {y.max()}, expected 0 to {classes - 1}"
+        )
+    if row is None:
+        return x, y.astype(np.int64), None
+    if row.shape != y.shape or row.dtype.kind not in "iu" or (np.diff(row) <= 0).any():
+        raise ConfigError(
+            f"{path}: row is {row.dtype} {row.shape}, expected {len(x)} integers, ascending: where "
+            "each row stood in its stream"
+        )
+    return x, y.astype(np.int64), row.astype(np.int64)

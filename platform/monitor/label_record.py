@@ -1,0 +1,101 @@
+"""What late labels have said so far: outcomes, lag, and errors of the newest labels."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undrift.monitor.base import Stateful
+from undrift.monitor.join import Joined, LabelCounts
+from undrift.records import Reference
+
+_OUTCOMES = tuple(f.name for f in fields(LabelCounts))
+_FEW = 30  # labels below which the baseline of a probation is the reference's error instead
+
+
+class LabelRecord(Stateful):
+    """Remembers the newest labels of the watched version, and of the version before it.
+
+    Args:
+        size: Labels to remember of each.
+    """
+
+    SAVED = (
+        "newest_row", "_reference_error", "_previous_error", "_wrong", "_previous_wrong",
+        "_lag_rows", "_lag_seconds", "_counts",
+    )  # fmt: skip
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.newest_row = -1
+        self._reference_error = self._previous_error = 0.0
+        self._wrong = self._previous_wrong = np.zeros(0, dtype=np.bool_)
+        self._lag_rows = np.zeros(0, dtype=np.int64)
+        self._lag_seconds = np.zeros(0)
+        self._counts = np.zeros(len(_OUTCOMES), dtype=np.int64)
+
+    def begin(self, row: int) -> None:
+        """The stream begins with ``row``: labels are missing from there on, not from row 0."""
+        self.newest_row = row - 1
+
+    def watch(self, reference: Reference) -> None:
+        """Begin to record a new version; what was recorded becomes the version before it."""
+        recent = reference.recent
+        wrong = reference.output[recent].argmax(axis=1) != reference.y[recent]
+        self._previous_error, self._reference_error = self._reference_error, float(wrong.mean())
+        self._previous_wrong, self._wrong = self._wrong, np.zeros(0, dtype=np.bool_)
+
+    def count(self, counts: LabelCounts) -> None:
+        """Add what became of some labels."""
+        self._counts = self._counts + [getattr(counts, name) for name in _OUTCOMES]
+
+    def take(self, joined: Joined, live: NDArray[np.bool_], before: NDArray[np.bool_]) -> None:
+        """Record labels that met their predictions.
+
+        Args:
+            joined: n labels.
+            live: (n,) those of the watched version, since it is watched.
+            before: (n,) those of the version before it.
+        """
+        self.newest_row = max(self.newest_row, int(joined.row.max()))
+        self._lag_rows = self._push(self._lag_rows, joined.lag_rows)
+        self._lag_seconds = self._push(self._lag_seconds, joined.lag_seconds)
+        self._previous_wrong = self._push(self._previous_wrong, joined.wrong[before])
+        self._wrong = self._push(self._wrong, joined.wrong[live])
+
+    def baseline(self) -> float:
+        """Return the error of the version before: on its newest labels, or on its reference."""
+        if len(self._previous_wrong) < _FEW:
+            return self._previous_error
+        return float(self._previous_wrong.mean())
+
+    def outcomes(self) -> dict[str, int]:
+        """Return how many labels had each outcome."""
+        return dict(zip(_OUTCOMES, self._counts.tolist(), strict=True))
+
+    def lags(self) -> dict[str, dict[str, float] | None]:
+        """Return quantiles of the lag of the newest labels, in rows and in seconds."""
+        return {"rows": _quantiles(self._lag_rows), "seconds": _quantiles(self._lag_seconds)}
+
+    def accuracy(self) -> dict[str, Any]:
+        """Return the accuracy on the newest labels, how many they are, and on the reference."""
+        return {
+            "window_labels": len(self._wrong),
+            "window": float(1 - self._wrong.mean()) if len(self._wrong) else None,
+            "reference": 1 - self._reference_error,
+        }
+
+    def _push(self, window: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([window, values])[-self._size :]
+
+
+def _quantiles(values: NDArray[Any]) -> dict[str, float] | None:
+    """Return median, 90 % and 99 % quantiles of the newest labels, or None if there are none."""
+    if not len(values):
+        return None
+    return dict(
+        zip(("p50", "p90", "p99"), np.quantile(values, [0.5, 0.9, 0.99]).tolist(), strict=True)
+    )

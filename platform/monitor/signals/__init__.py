@@ -1,0 +1,1 @@
+"""What is watched: one signal to a file, each held to the same contract."""

@@ -1,0 +1,42 @@
+"""Which statistic late labels are judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from undrift.errors import ConfigError
+from undrift.monitor.join import LabelSignal
+from undrift.monitor.settings import MonitorSettings
+from undrift.monitor.signals.error import PerformanceSignal
+from undrift.monitor.signals.loss import LossSignal
+from undrift.monitor.signals.river import RiverSignal
+from undrift.monitor.signals.score import ScoreSignal
+
+_STATISTICS: dict[str, Callable[[MonitorSettings], LabelSignal]] = {
+    "error": PerformanceSignal,
+    "loss": LossSignal,
+    "score": ScoreSignal,
+}
+
+
+def performance_signal_for(settings: MonitorSettings) -> LabelSignal:
+    """Return the performance signal that ``performance_statistic`` asks for, not yet fitted.
+
+    Args:
+        settings: Statistic and budget.
+
+    Returns:
+        A signal that reports as ``performance``.
+
+    Raises:
+        ConfigError: The statistic names a detector that cannot be imported or built, or options
+            are given for a statistic that takes none.
+    """
+    kind = _STATISTICS.get(settings.performance_statistic, RiverSignal)
+    if kind is not RiverSignal and settings.performance_options:
+        raise ConfigError(
+            f"monitor.performance_options: {', '.join(settings.performance_options)} given, but "
+            f"performance_statistic = {settings.performance_statistic!r} takes none; they are for "
+            "a detector named as module:Class"
+        )
+    return kind(settings)

@@ -1,0 +1,1 @@
+"""What the signals are made of: bets, ranks, detectors, estimates."""

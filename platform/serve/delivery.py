@@ -1,0 +1,49 @@
+"""From a replica's tap to the monitor."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
+
+from undrift.records import Predictions
+from undrift.serve.settings import TapSettings
+from undrift.serve.tap import Tap
+
+CALLS_IN_FLIGHT = 4
+
+
+RESEND_S = 0.2
+
+
+async def deliver(tap: Tap, settings: TapSettings, monitor: ActorHandle) -> None:
+    """Hand rows to the monitor for ever, with few calls under way.
+
+    While the monitor restarts or stands still, the calls under way wait for it and the tap fills
+    and drops; a message that may have been lost goes out again under the same number.
+    """
+    waiting: set[asyncio.Task[None]] = set()
+
+    async def hand_over(rows: Predictions) -> None:
+        message = uuid.uuid4().hex
+        while True:
+            try:
+                await monitor.ingest.remote(rows, message)
+                return
+            except RayActorError:
+                await asyncio.sleep(RESEND_S)
+            except Exception:  # refused, or the object store is full: the loss is counted
+                tap.mark_lost(len(rows))
+                return
+
+    while True:
+        await asyncio.sleep(settings.flush_ms / 1000)
+        while len(waiting) < CALLS_IN_FLIGHT:
+            rows = tap.take(settings.flush_rows)
+            if rows is None:
+                break
+            task = asyncio.get_running_loop().create_task(hand_over(rows))
+            waiting.add(task)
+            task.add_done_callback(waiting.discard)

@@ -1,0 +1,233 @@
+"""The replica as a Ray Serve deployment: what `serve/http.py` asks for is done here.
+
+HTTP requests reach the replica straight from the load balancer. Nothing on the way to an answer
+waits for the monitor or the controller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import ray.serve._private.replica as serve_replica
+from ray import serve
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+
+from undrift.errors import RequestError, StoreError, UndriftError
+from undrift.model.network import load_factory
+from undrift.model.settings import ModelSettings
+from undrift.records import FloatArray, Labels, Predictions
+from undrift.serve.batcher import Batcher
+from undrift.serve.delivery import deliver
+from undrift.serve.follower import Follower
+from undrift.serve.http import HttpApi
+from undrift.serve.metrics import ReplicaMetrics, Snapshot, exposition
+from undrift.serve.protocol import InferRequest, ModelSpec
+from undrift.serve.settings import ServeSettings
+from undrift.serve.slots import Answer, DoubleBuffer
+from undrift.serve.tap import Tap
+from undrift.store.store import Store
+
+MONITOR_TIMEOUT_S = 15.0
+
+
+def _pin_internal_port() -> None:
+    """Bind the replica's gRPC port, for which Ray has no setting, to loopback."""
+    original = serve_replica.add_port_to_grpc_server
+    if getattr(original, "loopback", False):
+        return
+
+    def pinned(server: Any, address: str) -> Any:
+        return original(server, address.replace("[::]", "127.0.0.1"))
+
+    pinned.loopback = True  # type: ignore[attr-defined]
+    serve_replica.add_port_to_grpc_server = pinned
+
+
+@dataclass(frozen=True)
+class ReplicaConfig:
+    """What a replica needs to know besides the handles."""
+
+    model: ModelSettings
+    serve: ServeSettings
+    state: Path
+    search_path: Path
+    token: str
+    loopback_only: bool
+
+
+@serve.deployment(name="model")
+@serve.ingress()
+class ModelReplica:
+    """One process that holds the model: parses, batches, answers, taps and swaps."""
+
+    def __init__(self, given: ReplicaConfig, controller: ActorHandle, monitor: ActorHandle) -> None:
+        if given.loopback_only:
+            _pin_internal_port()
+        model, settings = given.model, given.serve
+        self._settings, self._token = settings, given.token
+        self._controller, self._monitor = controller, monitor
+        names = model.classes
+        self._spec = ModelSpec(
+            name=model.name,
+            input_shape=model.input_shape,
+            n_classes=model.class_count,
+            classes=() if isinstance(names, int) else names,
+        )
+        factory = load_factory(model.factory, given.search_path)
+        self._models = DoubleBuffer(
+            factory, model.embedding, max_slowdown=settings.swap.max_slowdown
+        )
+        self._compute = ThreadPoolExecutor(1, "forward")
+        self._metrics = ReplicaMetrics(model.name)
+        self._tap = Tap(settings.tap)
+        self._counted = (0, 0)
+        self._batches = Batcher(
+            self._compute_batch,
+            max_rows=settings.max_batch_size,
+            max_wait_s=settings.batch_wait_ms / 1000,
+        )
+        self._store = Store(given.state)
+        self._follower = Follower(
+            replica_id=serve.get_replica_context().replica_id.unique_id,
+            controller=controller,
+            models=self._models,
+            store=self._store,
+            probe=np.zeros((2, *self._spec.input_shape), np.float32),
+        )
+        loop = asyncio.get_running_loop()
+        self._background = (
+            loop.create_task(self._follower.run(self._report)),
+            loop.create_task(deliver(self._tap, settings.tap, monitor)),
+        )
+
+    def __del__(self) -> None:
+        """Take leave; Serve calls this when the last request has been answered."""
+        self._background[0].cancel()
+        self._follower.leave(self._report())
+
+    async def check_health(self) -> None:
+        """Fail, so that Serve starts another, when this replica cannot load the live version."""
+        if self._follower.failures >= 3:
+            raise StoreError(f"replica cannot load the live version: {self._follower.error}")
+
+    def _report(self) -> Snapshot:
+        """Return the metrics so far, the tap's counts among them."""
+        offered, dropped = self._tap.rows_offered, self._tap.rows_dropped
+        self._metrics.tap(offered - self._counted[0], dropped - self._counted[1])
+        self._counted = (offered, dropped)
+        return self._metrics.snapshot()
+
+    async def __serve_build_asgi_app__(self) -> HttpApi:
+        """Return what Ray Serve shall serve, once the live version is loaded."""
+        while self.live is None:
+            await self.check_health()
+            await asyncio.sleep(0.02)
+        version = package_version("undrift")
+        return HttpApi(self._spec, self._settings, self, self._metrics, self._token, version)
+
+    # ------------------------------------------------------------------ inference
+
+    @property
+    def live(self) -> int | None:
+        """Version that answers; None before the first."""
+        return self._models.version
+
+    async def infer(self, request: InferRequest, deadline: float) -> Answer:
+        """Answer with the live version, in a batch with other requests."""
+        return await self._batches.submit(request, len(request.x), deadline)
+
+    async def _compute_batch(self, requests: Sequence[InferRequest]) -> list[Answer]:
+        """Run one forward pass; all its rows come from one version."""
+        one = len(requests) == 1
+        x = requests[0].x if one else np.concatenate([r.x for r in requests])
+        loop = asyncio.get_running_loop()
+        try:
+            answer = await loop.run_in_executor(self._compute, self._models.predict, x)
+        except UndriftError:
+            raise
+        except Exception as error:  # whatever the user's model raises
+            raise RequestError(f"the model failed: {type(error).__name__}: {error}", 500) from error
+        self._metrics.batch(len(x))
+        self._offer(requests, x, answer)
+        if one:
+            return [answer]
+        ends = np.cumsum([len(r.x) for r in requests])[:-1]
+        outputs = np.split(answer.output, ends)
+        return [Answer(o, answer.embedding[:0], answer.version, answer.hash) for o in outputs]
+
+    def _offer(self, requests: Sequence[InferRequest], x: FloatArray, answer: Answer) -> None:
+        """Put the rows that were answered on the tap; rows without a finite answer were not."""
+        rows = Predictions(
+            ids=tuple(i for r in requests for i in r.row_ids),
+            row=np.zeros(len(x), np.int64),
+            at=np.full(len(x), time.time()),
+            version=np.full(len(x), answer.version, np.int64),
+            x=x,
+            embedding=answer.embedding,
+            output=answer.output,
+        )
+        finite = np.flatnonzero(np.isfinite(answer.output).all(axis=1))
+        if len(finite):
+            self._tap.offer(rows if len(finite) == len(x) else rows.take(finite))
+
+    # ------------------------------------------------------------------ the control plane
+
+    async def store_labels(self, labels: Labels) -> None:
+        """Hand labels to the monitor; a restarting monitor is waited for, repeats do no harm."""
+        deadline = time.monotonic() + MONITOR_TIMEOUT_S
+        while True:
+            try:
+                await asyncio.wait_for(self._monitor.feedback.remote(labels), MONITOR_TIMEOUT_S)
+                return
+            except RayTaskError as error:
+                raise RequestError(f"the labels were not stored: {error.cause}", 503) from error
+            except (RayActorError, TimeoutError) as error:
+                if time.monotonic() > deadline:
+                    raise RequestError("the labels were not stored; try again", 503) from error
+                await asyncio.sleep(0.2)
+
+    async def stored(self) -> list[int]:
+        """Return the numbers of all stored versions."""
+        return [m.version for m in await asyncio.to_thread(self._store.versions)]
+
+    async def view(self, name: str) -> Any:
+        """Return the controller's status, drift, versions or events."""
+        return await self._ask(getattr(self._controller, name).remote())
+
+    async def audit(self, version: str) -> Any:
+        """Return how a stored version was made."""
+        return await self._ask(self._controller.audit.remote(version))
+
+    async def order(self, verb: str, body: dict[str, Any]) -> Any:
+        """Have the controller carry out an operator's verb."""
+        return await self._ask(self._controller.request.remote(verb, body))
+
+    async def metrics(self) -> bytes:
+        """Return the Prometheus page of all replicas and the control plane."""
+        page = self._controller.metrics.remote()
+        try:
+            return cast(bytes, await asyncio.wait_for(page, 5))
+        except (RayActorError, TimeoutError):  # better the counts of one replica than none
+            return exposition([self._metrics.snapshot()])
+
+    @staticmethod
+    async def _ask(call: Any) -> Any:
+        """Await the controller; its refusals pass through, its absence is a 503."""
+        try:
+            return await asyncio.wait_for(call, MONITOR_TIMEOUT_S)
+        except RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, RequestError):
+                raise cause from None
+            raise RequestError(f"the controller does not answer: {cause}", 503) from error
+        except (RayActorError, TimeoutError) as error:
+            raise RequestError("the controller does not answer; try again", 503) from error

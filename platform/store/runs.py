@@ -1,0 +1,110 @@
+"""What a retraining keeps until it has ended, so that an interrupted one goes on where it was."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from undrift.errors import StoreError
+from undrift.store.files import explained, read_json, write_file
+
+TRAINING = "training"
+_PLAN = "plan.json"
+_EVERY_S = 1.0
+_DEAR = 20.0  # a checkpoint is written after this many times the time that the last one took
+
+
+class RunFolder:
+    """The folder of one retraining: its plan, and a checkpoint for each time that it trains.
+
+    Args:
+        state: State directory.
+        run_id: Run that it belongs to.
+    """
+
+    def __init__(self, state: Path, run_id: str) -> None:
+        self._path = state / TRAINING / run_id
+
+    def plan(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the plan that the run was begun with; if it is new, make it and keep it.
+
+        Raises:
+            StoreError: The disk refuses, or the file is damaged.
+        """
+        path = self._path / _PLAN
+        if path.exists():
+            return read_json(path)
+        plan = make()
+        with explained("write", path):
+            self._path.mkdir(parents=True, exist_ok=True)
+            write_file(path, json.dumps(plan).encode())
+        return plan
+
+    def checkpoint(self, number: int, task: dict[str, Any], *, writes: bool) -> Checkpoint:
+        """Return where the training of this number, counted from 0, is kept."""
+        return Checkpoint(self._path / f"{number}.pt", {**task, "number": number}, writes=writes)
+
+    def remove(self) -> None:
+        """Forget the run."""
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    @staticmethod
+    def remove_others(state: Path, keep: Collection[str]) -> None:
+        """Forget every run but those of these ids, as one that was cancelled during a kill."""
+        for path in (state / TRAINING).glob(f"*/{_PLAN}"):
+            if path.parent.name not in keep:
+                shutil.rmtree(path.parent, ignore_errors=True)
+
+
+class Checkpoint:
+    """The newest state of one training, in one file that a crash leaves old or new.
+
+    It is written at most once a second, and seldom enough to cost less than a twentieth of the
+    time. `undrift.train.retrain.Checkpoints` is the protocol.
+
+    Args:
+        path: The file.
+        task: What is trained, as plain values; the state of another task is never taken up.
+        writes: Whether this worker writes; all of them read.
+    """
+
+    def __init__(self, path: Path, task: dict[str, Any], *, writes: bool) -> None:
+        self._path, self._task, self._writes = path, task, writes
+        self._due = time.monotonic() + _EVERY_S
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the newest state, the same on every worker; None if there is none.
+
+        Raises:
+            StoreError: The file is damaged.
+        """
+        if not self._path.exists():
+            return None
+        with explained("read", self._path):
+            try:
+                found = torch.load(self._path, map_location="cpu", weights_only=True)
+            except (RuntimeError, UnpicklingError, EOFError, ValueError) as error:
+                raise StoreError(f"{self._path} is damaged: {error}") from error
+        state: dict[str, Any] = found["state"]
+        return state if found["task"] == self._task else None
+
+    def offer(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Keep the state, unless the last one is recent enough."""
+        begun = time.monotonic()
+        if not self._writes or begun < self._due:
+            return
+        buffer = io.BytesIO()
+        torch.save({"task": self._task, "state": state()}, buffer)
+        with suppress(OSError):  # a worker that gave up alone would leave the others waiting
+            write_file(self._path, buffer.getvalue())
+        ended = time.monotonic()
+        self._due = ended + max(_EVERY_S, _DEAR * (ended - begun))

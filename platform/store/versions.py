@@ -1,0 +1,226 @@
+"""Model versions: weights, reference sample and manifest, immutable once they exist."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.numpy
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from undrift.errors import StoreError
+from undrift.records import Reference
+from undrift.store.files import explained, locked, read_json, sync, write_file
+
+WEIGHTS = "model.safetensors"
+REFERENCE = "reference.safetensors"
+MANIFEST = "manifest.json"
+CHOICES = "choices.parquet"
+_TEMPORARY = ".tmp-"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is known of one model version.
+
+    Attributes:
+        version: Number of the version, counted from 1.
+        hash: SHA-256 of the weights file, in hexadecimal.
+        parent: Version that it was trained from, None for the first.
+        created_at: When it was stored, Unix seconds.
+        run_id: Run that made it; empty if no run did.
+        metrics: Measurements of the run and of its gate, plain JSON values.
+        plan: The retraining plan, plain JSON values; None if there was no retraining.
+        tables: Version of each table that it was trained on.
+        choices_hash: SHA-256 of the file of the bandits' choices; empty if there is none.
+    """
+
+    version: int
+    hash: str
+    parent: int | None
+    created_at: float
+    run_id: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] | None = None
+    tables: dict[str, int] = field(default_factory=dict)
+    choices_hash: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> Manifest:
+        """Return the manifest that `to_dict` described."""
+        return Manifest(**data)
+
+
+class Versions:
+    """The directory of versions; several processes may add to it.
+
+    Args:
+        path: The directory; created if missing. What an interrupted `add` left is removed.
+        read_only: Whether to do neither.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._path = path
+        self._lock = path / ".lock"
+        if read_only:
+            return
+        with explained("prepare the versions in", path):
+            path.mkdir(exist_ok=True)
+            if any(path.glob(_TEMPORARY + "*")):
+                with locked(self._lock):
+                    self._remove_interrupted()
+
+    def add(
+        self,
+        state_dict: Mapping[str, torch.Tensor],
+        reference: Reference,
+        draft: Manifest,
+        choices: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Manifest:
+        """Store a version: all of it, or after a crash nothing.
+
+        Args:
+            state_dict: The weights.
+            reference: Its reference sample.
+            draft: Its manifest, but for number and hashes. If it names a run that has a version
+                already, that version's manifest is returned and nothing is stored.
+            choices: What the bandits of its run chose, by column.
+
+        Raises:
+            StoreError: The disk refuses, or a stored manifest is damaged.
+        """
+        with explained("store a version in", self._path), locked(self._lock):
+            for done in self.all() if draft.run_id else []:
+                if done.run_id == draft.run_id:
+                    return done
+            self._remove_interrupted()
+            temporary = self._path / f"{_TEMPORARY}{os.getpid()}"
+            temporary.mkdir()
+            digest = _write_weights(temporary / WEIGHTS, state_dict)
+            _write_reference(temporary / REFERENCE, reference)
+            logged = _write_choices(temporary / CHOICES, choices) if choices is not None else ""
+            number = max(self._numbers(), default=0) + 1
+            manifest = replace(draft, version=number, hash=digest, choices_hash=logged)
+            write_file(temporary / MANIFEST, json.dumps(manifest.to_dict(), indent=2).encode())
+            os.rename(temporary, self._path / str(number))
+            sync(self._path)
+        return manifest
+
+    def all(self) -> list[Manifest]:
+        """Return all manifests, oldest first."""
+        return [self.manifest(number) for number in self._numbers()]
+
+    def manifest(self, version: int) -> Manifest:
+        """Return the manifest of ``version``."""
+        path = self._file(version, MANIFEST)
+        try:
+            return Manifest.from_dict(read_json(path))
+        except TypeError as error:
+            raise StoreError(f"{path} is damaged or from a newer release: {error}") from error
+
+    def weights_path(self, version: int) -> Path:
+        """Return the path of the weights of ``version``, not verified."""
+        return self._file(version, WEIGHTS)
+
+    def state_dict(self, version: int) -> dict[str, torch.Tensor]:
+        """Return the weights of ``version`` on the CPU, verified against its manifest."""
+        path = self.weights_path(version)
+        remedy = "restore the file or roll back to another version"
+        _verify(path, self.manifest(version).hash, remedy)
+        with explained("read", path):
+            return safetensors.torch.load_file(path)
+
+    def choices(self, version: int) -> dict[str, NDArray[Any]] | None:
+        """Return what the bandits chose for ``version``, verified; None if nothing was kept."""
+        expected = self.manifest(version).choices_hash
+        if not expected:
+            return None
+        path = self._file(version, CHOICES)
+        _verify(path, expected, "restore the file")
+        with explained("read", path):
+            table = pq.read_table(path)
+        return {name: table[name].to_numpy() for name in table.column_names}
+
+    def reference(self, version: int) -> Reference:
+        """Return the reference sample of ``version``."""
+        path = self._file(version, REFERENCE)
+        with explained("read", path):
+            try:
+                return Reference(**safetensors.numpy.load_file(path))
+            except TypeError as error:
+                raise StoreError(f"{path} is damaged: {error}") from error
+
+    def _file(self, version: int, name: str) -> Path:
+        numbers = self._numbers()
+        if version not in numbers:
+            stored = ", ".join(map(str, numbers)) or "none"
+            raise StoreError(f"no model version {version} in {self._path}; stored: {stored}")
+        path = self._path / str(version) / name
+        if not path.is_file():
+            raise StoreError(f"model version {version} is damaged: {path} is missing")
+        return path
+
+    def _numbers(self) -> list[int]:
+        with explained("list the versions in", self._path):
+            return sorted(int(p.name) for p in self._path.iterdir() if p.name.isdecimal())
+
+    def _remove_interrupted(self) -> None:
+        for left in self._path.glob(_TEMPORARY + "*"):
+            shutil.rmtree(left)
+
+
+def _write_weights(path: Path, state_dict: Mapping[str, torch.Tensor]) -> str:
+    # Cloned, because safetensors refuses tensors that share memory, as tied layers do.
+    own = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in state_dict.items()
+    }
+    safetensors.torch.save_file(own, path)
+    sync(path)
+    return _sha256(path)
+
+
+def _write_reference(path: Path, reference: Reference) -> None:
+    arrays = {
+        "x": reference.x,
+        "y": reference.y,
+        "embedding": reference.embedding,
+        "output": reference.output,
+        "recent": reference.recent,
+        "row": reference.rows,
+    }
+    safetensors.numpy.save_file({k: np.array(v, order="C") for k, v in arrays.items()}, path)
+    sync(path)
+
+
+def _write_choices(path: Path, choices: Mapping[str, NDArray[Any]]) -> str:
+    table = pa.table({name: pa.array(values) for name, values in choices.items()})
+    pq.write_table(table, path, compression="zstd")
+    sync(path)
+    return _sha256(path)
+
+
+def _verify(path: Path, expected: str, remedy: str) -> None:
+    found = _sha256(path)
+    if found != expected:
+        raise StoreError(f"{path} is damaged: expected SHA-256 {expected}, found {found}; {remedy}")
+
+
+def _sha256(path: Path) -> str:
+    with explained("read", path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,270 @@
+"""The trainer as a Ray actor: one long Ray Train run that serves many plans.
+
+Starting Ray Train takes seconds that a drifting model does not have. A warning therefore *stages*
+a session: its workers import, join their process group and wait. An alarm only posts a plan. The
+session lingers for the next plan until it has been idle for `TrainSettings.idle_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._raylet import PlacementGroupID
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.config import LoggingConfig
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from undrift.errors import TrainingError
+from undrift.events import Codec, Train
+from undrift.model.settings import ModelSettings
+from undrift.store.runs import TRAINING, RunFolder
+from undrift.store.store import Store
+from undrift.train.plan import RetrainPlan
+from undrift.train.settings import TrainSettings
+from undrift.train.worker import WorkerConfig, worker_loop
+
+WORKER_RETRIES = 3
+LONG_POLL_S = 5.0
+RESTAGE_S = 5.0
+SESSION_FILE = "training.json"
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc]
+    """TorchTrainer without two helper actors that need Ray's dashboard or Ray Data.
+
+    What they are for, the release of the placement group after a kill, `TrainerActor` does itself.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        unwanted = {"PlacementGroupCleanerCallback", "DatasetsCallback"}
+        found = super()._create_default_callbacks()
+        return [c for c in found if type(c).__name__ not in unwanted]
+
+
+class TrainerActor:
+    """Shell round one training session at a time, and the mailbox of its workers.
+
+    Args:
+        state: State directory.
+        settings: The train section of the configuration.
+        model: The model section of the configuration.
+        search_path: Folder that holds the user's model module.
+        reference_rows: Held-out rows of its regime that a new version is watched by, at least.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        settings: TrainSettings,
+        model: ModelSettings,
+        search_path: Path,
+        reference_rows: int,
+    ) -> None:
+        self._state_dir, self._settings = Path(state), settings
+        self._model, self._search_path = model, search_path
+        self._reference_rows = reference_rows
+        self._store = Store(state)
+        self._session = ""
+        self._fit: asyncio.Task[None] | None = None
+        self._plans: list[RetrainPlan] = []
+        self._outcomes: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._finished = 0
+        self._stopping = False
+        self._cancelled: set[str] = set()
+        self._progress: dict[str, dict[str, Any]] = {}
+        self._idle_since = time.time()
+        self._changed = asyncio.Event()
+        self._release_leftovers()
+        if settings.keep_staged:
+            self.stage()
+
+    # ------------------------------------------------------------------ for the controller
+
+    def stage(self) -> None:
+        """Start workers and let them wait, unless some wait already."""
+        self._idle_since = time.time()
+        if not self._stopping and (self._fit is None or self._fit.done()):
+            self._session = uuid.uuid4().hex[:12]
+            self._fit = asyncio.get_running_loop().create_task(self._run(self._session))
+
+    async def train(self, instruction: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a `Train` instruction; the same run asked for twice is trained once.
+
+        Args:
+            instruction: The encoded instruction.
+
+        Returns:
+            The fields ``version, accepted, reason, regime_rows`` of the `Trained` event.
+
+        Raises:
+            TrainingError: No candidate came of it.
+        """
+        order = Codec.decode(instruction)
+        assert isinstance(order, Train)
+        for manifest in self._store.versions():
+            if manifest.run_id == order.run_id:
+                told = {k: manifest.metrics[k] for k in ("accepted", "reason", "regime_rows")}
+                return {"version": manifest.version, **told}
+        if order.run_id not in self._outcomes:
+            RunFolder.remove_others(self._state_dir, {order.run_id, *self._outcomes})
+            self._plans.append(self._plan(order))
+            self._outcomes[order.run_id] = asyncio.get_running_loop().create_future()
+            self.stage()
+            self._notify()
+        return await asyncio.shield(self._outcomes[order.run_id])
+
+    def progress(self, run_id: str) -> dict[str, Any] | None:
+        """Return how far a run is, as `worker.Teller` tells it; None if nothing was told yet."""
+        return self._progress.get(run_id)
+
+    def cancel(self, run_id: str) -> None:
+        """Give up a run; its workers hear of it within a second, and store no candidate."""
+        self._cancelled.add(run_id)
+        outcome = self._outcomes.get(run_id)
+        if outcome is not None and not outcome.done():
+            outcome.set_exception(TrainingError(f"{run_id} was cancelled"))
+
+    async def stop(self) -> None:
+        """End the session and wait until its workers are gone."""
+        self._stopping = True
+        self._session = ""
+        self._notify()
+        if self._fit is not None:
+            await asyncio.wait([self._fit], timeout=30)
+
+    # ------------------------------------------------------------------ for the workers
+
+    def join(self, session: str, placement_group: str) -> None:
+        """Take note of what a session has reserved, for a trainer that comes after a kill."""
+        record = json.dumps({"session": session, "placement_group": placement_group})
+        (self._state_dir / SESSION_FILE).write_text(record)
+
+    async def next_plan(self, session: str, done: int) -> dict[str, Any] | None:
+        """Long poll for the plan after the first ``done``; an empty dict means ask again.
+
+        Returns None when the session is over.
+        """
+        deadline = time.time() + LONG_POLL_S
+        while session == self._session:
+            index = max(done, self._finished)
+            if index < len(self._plans):
+                return {**self._plans[index].to_dict(), "index": index}
+            idle_s = time.time() - self._idle_since
+            if idle_s > self._settings.idle_s and not self._settings.keep_staged:
+                self._session = ""
+                break
+            if time.time() > deadline:
+                return {}
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), deadline - time.time())
+        return None
+
+    def note(self, run_id: str, progress: dict[str, Any]) -> bool:
+        """Take note of how far a run is, and return whether it has been given up."""
+        self._progress[run_id] = progress
+        return self.cancelled(run_id)
+
+    def cancelled(self, run_id: str) -> bool:
+        """Return whether a run has been given up."""
+        return run_id in self._cancelled
+
+    def finish(self, index: int, outcome: dict[str, Any]) -> None:
+        """Take the outcome of the plan at ``index``: the verdict, or ``{"error": text}``."""
+        self._finished = index + 1
+        self._idle_since = time.time()
+        future = self._close(self._plans[index])
+        if future is None or future.done():
+            return
+        if "error" in outcome:
+            future.set_exception(TrainingError(outcome["error"]))
+        else:
+            future.set_result(outcome)
+
+    # ------------------------------------------------------------------ inside
+
+    def _plan(self, order: Train) -> RetrainPlan:
+        def make() -> dict[str, Any]:
+            versions = self._store.table_versions()
+            return RetrainPlan.of(order, self._settings, versions).to_dict()
+
+        return RetrainPlan.from_dict(RunFolder(self._state_dir, order.run_id).plan(make))
+
+    def _close(self, plan: RetrainPlan) -> asyncio.Future[dict[str, Any]] | None:
+        """Forget a run that has ended; returns where its outcome is awaited."""
+        RunFolder(self._state_dir, plan.run_id).remove()
+        self._progress.pop(plan.run_id, None)
+        return self._outcomes.pop(plan.run_id, None)
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _run(self, session: str) -> None:
+        failure = ""
+        try:
+            await asyncio.to_thread(self._blocking_fit, session)
+        except Exception as error:  # every run that waits is told; the next plan starts anew
+            failure = f"the training workers failed: {error}"
+        if session == self._session:
+            self._session = ""
+        unserved = self._plans[self._finished :]
+        if self._settings.keep_staged:
+            asyncio.get_running_loop().call_later(RESTAGE_S, self.stage)
+        if unserved and not failure and not self._stopping:  # posted while the session went idle
+            asyncio.get_running_loop().call_soon(self.stage)
+            return
+        self._finished = len(self._plans)
+        for plan in unserved:
+            future = self._close(plan)
+            if future is not None and not future.done():
+                future.set_exception(TrainingError(failure or "the trainer was stopped"))
+
+    def _blocking_fit(self, session: str) -> None:
+        settings = self._settings
+        gpus = ray.cluster_resources().get("GPU", 0)
+        use_gpu = gpus >= settings.workers if settings.use_gpu == "auto" else settings.use_gpu
+        config = WorkerConfig(
+            trainer=ray.get_runtime_context().current_actor,
+            session=session,
+            state=self._state_dir,
+            settings=settings,
+            model=self._model,
+            search_path=self._search_path,
+            reference_rows=self._reference_rows,
+        )
+        trainer = _Trainer(
+            worker_loop,
+            train_loop_config={"worker": config},
+            scaling_config=ScalingConfig(
+                num_workers=settings.workers,
+                use_gpu=use_gpu,
+                resources_per_worker={"CPU": 0.5, **({"GPU": 1} if use_gpu else {})},
+            ),
+            run_config=RunConfig(
+                name=session,
+                storage_path=str((self._state_dir / TRAINING).absolute()),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+                failure_config=FailureConfig(max_failures=WORKER_RETRIES),
+                logging_config=LoggingConfig(log_level="ERROR"),
+                worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(settings.threads)}},
+            ),
+        )
+        trainer.fit()
+
+    def _release_leftovers(self) -> None:
+        """Free the CPUs that a session reserved whose trainer was killed."""
+        path = self._state_dir / SESSION_FILE
+        if not path.exists():
+            return
+        group = json.loads(path.read_text())["placement_group"]
+        path.unlink()
+        with contextlib.suppress(Exception):  # gone already, or from an earlier cluster
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))

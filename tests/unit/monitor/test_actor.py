@@ -1,0 +1,104 @@
+"""The monitor's shell without Ray: what it records suffices to decide the same again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.recording import ORDER, SETTINGS, acting, feeding, rearm, two_versions
+from tests.helpers.streams import Stream
+from undrift.errors import ConfigError
+from undrift.events import Codec, Rearm
+from undrift.monitor.actor import MonitorActor
+from undrift.monitor.history import moments, take
+from undrift.monitor.monitor import Monitor
+from undrift.records import Reference
+from undrift.store.journal import ORDERS, Journal
+from undrift.store.store import Store
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    two_versions(tmp_path / "state")
+    return tmp_path / "state"
+
+
+def replayed(root: Path) -> dict[int, str]:
+    """Return the evidence after each tick of a fold over all that was recorded."""
+    store = Store(root, read_only=True)
+    monitor = Monitor(SETTINGS, store.reference(1), 1)
+    orders = [(o["tick"], Codec.decode(o)) for o in Journal(root, ORDERS).read()]
+    seen = {}
+    for moment in moments(store.ticks(0), orders):
+        take(monitor, moment, store.reference)
+        if moment.order is None:
+            seen[moment.tick] = json.dumps(Codec.encode(monitor.evidence()))
+    return seen
+
+
+async def nothing(actor: MonitorActor) -> None:
+    pass
+
+
+def test_replay_of_the_record_gives_the_live_evidence_across_kills_and_rearming(root: Path) -> None:
+    source, seen = Stream(5), {}
+    acting(root, feeding(source, seen, flipped=0.4))
+    acting(root, rearm)
+    acting(root, feeding(source, seen, version=2))
+    assert len(seen) == 12
+    again = replayed(root)
+    assert {tick: again[tick] for tick in seen} == seen
+    assert len(set(seen.values())) == len(seen)
+
+
+def test_message_sent_again_is_ignored(root: Path) -> None:
+    rows, labels = Stream(5).take(50)
+
+    async def body(actor: MonitorActor) -> None:
+        for message in ("one", "one", "two", "one"):
+            actor.ingest(rows, message)
+        await actor.feedback(labels)
+        await actor.drain()
+
+    acting(root, body)
+    assert sum(len(rows) for _, rows, _ in Store(root).ticks(0) if rows is not None) == 100
+
+
+def test_order_recorded_before_a_kill_takes_effect_at_its_tick(root: Path) -> None:
+    source, seen = Stream(5), {}
+    tick = acting(root, feeding(source, seen))["tick"]
+    record = {**Codec.encode(ORDER), "tick": tick}
+    Journal(root, ORDERS).append(record, at=0.0)  # and then the process was killed
+    after = acting(root, nothing)
+    assert (after["evidence"]["version"], after["run_id"], after["tick"]) == (2, "run-1", tick)
+    acting(root, rearm)  # the controller asks again
+    assert Journal(root, ORDERS).read() == [record]
+    acting(root, feeding(source, seen, version=2))
+    again = replayed(root)
+    assert {tick: again[tick] for tick in seen} == seen
+
+
+def test_lost_checkpoint_costs_nothing_but_time(root: Path) -> None:
+    source, seen = Stream(5), {}
+    before = acting(root, feeding(source, seen), rearm, feeding(source, seen, version=2))
+    (root / "blobs" / "monitor.npz").unlink()
+    assert acting(root, nothing) == before
+
+
+def test_order_that_cannot_be_carried_out_is_not_recorded(root: Path) -> None:
+    r = Stream(0).reference(10)
+    short = Reference(r.x, r.y, r.embedding, r.output, np.ones(10, dtype=np.bool_))
+    weights = {"w": torch.zeros(1)}
+    Store(root).add_version(weights, parent=1, reference=short, metrics={}, plan=None)
+
+    async def body(actor: MonitorActor) -> None:
+        with pytest.raises(ConfigError):
+            await actor.rearm(Codec.encode(Rearm(version=3, run_id="run-9")))
+        assert actor.report()["evidence"]["version"] == 1
+
+    acting(root, body)
+    assert Journal(root, ORDERS).read() == []

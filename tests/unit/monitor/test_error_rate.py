@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from undrift.evidence import Level
+from undrift.monitor.statistics.error_rate import ErrorTest
+
+
+def errors(rate: float, n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(n) < rate
+
+
+def fitted(reference: np.ndarray, drift_at: float = 10_000) -> ErrorTest:
+    test = ErrorTest(drift_at, drift_at)
+    test.fit(reference, np.arange(len(reference)))
+    return test
+
+
+def feed(test: ErrorTest, wrong: np.ndarray, first: int = 0) -> int | None:
+    """Return the row of the alarm, if any, looking after every block."""
+    for at in range(0, len(wrong), 64):
+        rows = np.arange(at, min(at + 64, len(wrong)))
+        test.update(wrong[rows], first + rows)
+        if test.level > Level.NONE:
+            return test.report("x").since_row
+    return None
+
+
+def test_short_reference_keeps_the_limit_without_a_margin() -> None:
+    limit, times, alarms = 500, 0, 0
+    for seed in range(60):
+        wrong = errors(0.2, 3_200, seed)
+        alarm = feed(fitted(wrong[:200], limit), wrong[200:])
+        times += 3_000 if alarm is None else alarm + 1
+        alarms += alarm is not None
+    assert 1.0 <= times / alarms / limit <= 2.5
+
+
+def test_correlated_errors_are_tempered() -> None:
+    def in_fours(seed: int) -> np.ndarray:
+        return np.repeat(errors(0.2, 500, seed), 4)
+
+    alarms, untempered = 0, 0
+    for seed in range(12):
+        wrong = in_fours(seed)
+        test = fitted(wrong[:800], 20_000)
+        assert 2.5 < test.correlation_time < 6.0
+        alarms += feed(test, wrong[800:]) is not None
+        apart = ErrorTest(20_000, 20_000)
+        apart.fit(wrong[:800], np.arange(800) * 1_000)
+        untempered += feed(apart, wrong[800:]) is not None
+    assert alarms <= 1
+    assert untempered >= 4
+
+
+def test_abrupt_rise_is_found_soon() -> None:
+    delays = []
+    for seed in range(20):
+        test = fitted(errors(0.1, 1_000, seed), 100_000)
+        wrong = np.concatenate([errors(0.1, 2_000, seed + 100), errors(0.5, 500, seed + 200)])
+        delays.append((feed(test, wrong) or 0) - 2_000)
+    assert min(delays) > 0
+    assert np.median(delays) <= 25
+
+
+def test_rise_right_after_a_short_reference_does_not_become_usual() -> None:
+    found = 0
+    for seed in range(20):
+        test = fitted(errors(0.1, 100, seed))
+        found += feed(test, errors(0.3, 1_000, seed + 100)) is not None
+    assert found >= 19
+
+
+def test_usual_rate_follows_a_healthy_stream_and_not_a_drift() -> None:
+    test = fitted(errors(0.1, 200, 1))
+    feed(test, errors(0.08, 6_400, 2))
+    healthy = test.rate
+    assert abs(healthy - 0.08) < 0.01
+    feed(test, errors(0.9, 64, 3))
+    assert test.level is Level.DRIFT
+    test.update(errors(0.9, 3_200, 4), np.arange(3_200))
+    assert test.rate == healthy
+    assert test.level is Level.DRIFT
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_constant_errors_are_no_evidence(wrong: bool) -> None:
+    test = fitted(np.full(50, wrong), 1_000)
+    assert feed(test, np.full(5_000, wrong)) is None
+    assert 0.0 < test.rate < 1.0
+    assert test.correlation_time == 1.0
+
+
+def test_first_errors_of_a_model_that_made_none() -> None:
+    test = fitted(np.zeros(500, dtype=np.bool_))
+    assert feed(test, errors(0.2, 500, 0)) is not None
+
+
+def test_rise_that_can_be_seen_shrinks_with_labels() -> None:
+    test = fitted(errors(0.1, 1_000, 0), 100_000)
+    soon, late = test.rise_seen_within(50), test.rise_seen_within(1_000)
+    assert 0.2 < soon < 0.5
+    assert 0.03 < late < 0.08
+    assert fitted(np.ones(200, dtype=np.bool_)).rise_seen_within(100) < 0.01

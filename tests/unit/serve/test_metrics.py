@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from undrift.control.facts import ControlFacts
+from undrift.evidence import DriftKind, Evidence, Level, SignalReport
+from undrift.serve.metrics import ReplicaMetrics, exposition, total
+
+SIGNALS = ("input", "output", "performance")
+EVIDENCE = Evidence(
+    level=Level.DRIFT,
+    kind=DriftKind.CONCEPT,
+    signals=tuple(SignalReport(name, Level.WARNING, 4.5, 10.0, 100.0) for name in SIGNALS),
+    version=3,
+    rows=900,
+    labelled=7,
+    labels_missing=True,
+)
+QUANTILES = {"p50": 100.0, "p90": 300.0, "p99": 400.0}
+FACTS = ControlFacts(
+    model="m",
+    live_version=3,
+    phase="drift",
+    phases=("healthy", "drift"),
+    evidence=EVIDENCE,
+    labels={
+        "outcomes": {"joined": 7, "unknown": 1},
+        "coverage_beyond_lag": 0.75,
+        "lag": {"rows": QUANTILES, "seconds": None},
+    },
+    accuracy={"window": 0.75, "reference": 0.5, "estimated": None},
+    swaps={"done": 2, "failed": 1},
+    swap_seconds=(0.25, 0.5),
+    rollbacks=1,
+    retrainings={("drift", "accepted"): 2, ("manual", "rejected"): 1},
+    retraining_seconds=(4.0, 5.0),
+)
+
+
+def read(page: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (s.name, tuple(sorted((k, v) for k, v in s.labels.items() if k != "model"))): s.value
+        for family in text_string_to_metric_families(page.decode())
+        for s in family.samples
+    }
+
+
+def replica(requests: int) -> ReplicaMetrics:
+    metrics = ReplicaMetrics("m")
+    for _ in range(requests):
+        metrics.request(3, 200, 0.004)
+        metrics.batch(2)
+    metrics.request(None, 400, 0.5)
+    metrics.tap(offered=10 * requests, dropped=requests)
+    metrics.labels("accepted", 4)
+    return metrics
+
+
+def test_counters_and_histograms_are_summed_over_replicas() -> None:
+    page = read(exposition([replica(2).snapshot(), replica(3).snapshot()]))
+    assert page["undrift_requests_total", (("code", "200"), ("version", "3"))] == 5
+    assert page["undrift_requests_total", (("code", "400"), ("version", ""))] == 2
+    assert page["undrift_tap_rows_total", ()] == 50
+    assert page["undrift_tap_dropped_rows_total", ()] == 5
+    assert page["undrift_feedback_labels_total", (("outcome", "accepted"),)] == 8
+    assert page["undrift_request_duration_seconds_bucket", (("le", "0.005"),)] == 5
+    assert page["undrift_request_duration_seconds_bucket", (("le", "+Inf"),)] == 7
+    assert page["undrift_request_duration_seconds_count", ()] == 7
+    assert abs(page["undrift_request_duration_seconds_sum", ()] - 1.02) < 1e-9
+    assert page["undrift_batch_rows_sum", ()] == 10
+
+
+def test_sum_of_dead_replicas_stays_in_the_total() -> None:
+    dead = total([replica(2).snapshot(), replica(3).snapshot()])
+    key = ("undrift_requests_total", (("code", "200"), ("version", "3")))
+    assert read(exposition([dead, replica(1).snapshot()]))[key] == 6
+    assert read(exposition([total([dead, replica(1).snapshot()])]))[key] == 6
+
+
+def test_summing_leaves_the_snapshots_alone() -> None:
+    snapshot = replica(1).snapshot()
+    before = pickle.dumps(snapshot)
+    total([snapshot, snapshot])
+    assert pickle.dumps(snapshot) == before
+
+
+def test_snapshots_and_facts_survive_pickling() -> None:
+    snapshot = replica(1).snapshot()
+    assert pickle.loads(pickle.dumps(snapshot)) == snapshot
+    assert pickle.loads(pickle.dumps(FACTS)).snapshot() == FACTS.snapshot()
+
+
+def test_control_plane_is_shown_beside_the_replicas() -> None:
+    page = read(exposition([replica(1).snapshot(), FACTS.snapshot()]))
+    assert page["undrift_live_version", ()] == 3
+    assert page["undrift_lifecycle_phase", (("phase", "drift"),)] == 1
+    assert page["undrift_lifecycle_phase", (("phase", "healthy"),)] == 0
+    assert page["undrift_drift_level", (("signal", "ensemble"),)] == 2
+    assert page["undrift_drift_statistic", (("signal", "input"),)] == 4.5
+    limits = {k[1]: v for k, v in page.items() if k[0] == "undrift_drift_limit"}
+    assert limits[("level", "drift"), ("signal", "input")] == 100
+    assert limits[("level", "warning"), ("signal", "input")] == 10
+    assert len(limits) == 6
+    assert page["undrift_labels_joined_total", (("outcome", "unknown"),)] == 1
+    assert page["undrift_labels_missing", ()] == 1
+    assert page["undrift_label_coverage_ratio", ()] == 0.75
+    assert page["undrift_label_lag_rows", (("quantile", "0.9"),)] == 300
+    assert page["undrift_label_lag_rows", (("quantile", "0.99"),)] == 400
+    assert page["undrift_swaps_total", (("outcome", "failed"),)] == 1
+    assert page["undrift_swap_duration_seconds_sum", ()] == 0.75
+    assert page["undrift_swap_duration_seconds_count", ()] == 2
+    assert page["undrift_rollbacks_total", ()] == 1
+    labels = (("outcome", "accepted"), ("trigger", "drift"))
+    assert page["undrift_retrainings_total", labels] == 2
+    assert page["undrift_retraining_duration_seconds_sum", ()] == 9
+    assert page["undrift_accuracy_ratio", (("of", "labels"),)] == 0.75
+
+
+def test_what_nobody_knows_yet_is_not_shown() -> None:
+    page = read(exposition([FACTS.snapshot()]))
+    assert ("undrift_accuracy_ratio", (("of", "estimate"),)) not in page
+    assert not [name for name, _ in page if name == "undrift_label_lag_seconds"]
+    before = read(exposition([replace(FACTS, evidence=None).snapshot()]))
+    assert not [name for name, _ in before if name.startswith(("undrift_drift", "undrift_label"))]
+    assert before["undrift_live_version", ()] == 3
+
+
+def test_retraining_in_progress_is_shown_until_it_ends() -> None:
+    told = {"step": 30, "share": 0.25, "loss": 0.5, "flops": 2e9, "seconds": 1.5, "eta_s": 4.5}
+    page = read(exposition([replace(FACTS, training=told).snapshot()]))
+    assert page["undrift_training_steps", ()] == 30
+    assert page["undrift_training_progress_ratio", ()] == 0.25
+    assert page["undrift_training_elapsed_seconds", ()] == 1.5
+    assert page["undrift_training_remaining_seconds", ()] == 4.5
+    assert not [name for name, _ in read(exposition([FACTS.snapshot()])) if "_training_" in name]
+
+
+def test_labels_never_name_a_replica_or_a_request() -> None:
+    families = text_string_to_metric_families(
+        exposition([replica(1).snapshot(), FACTS.snapshot()]).decode()
+    )
+    names = {label for f in families for s in f.samples for label in s.labels}
+    assert names == {
+        *("model", "version", "code", "le", "outcome", "phase", "signal", "quantile", "trigger"),
+        *("level", "of"),
+    }

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from undrift.errors import StoreError
+from undrift.store.blobs import Blobs
+from undrift.store.files import write_file
+from undrift.store.store import Store
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o555)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)  # to the superuser no directory is read-only
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(user)
+            Path(name).chmod(0o755)
+
+
+def test_missing_directories_are_created(tmp_path: Path) -> None:
+    Store(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b" / "store.json").is_file()
+
+
+def test_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="is a file; name another place"):
+        Store(tmp_path / "file")
+    with pytest.raises(StoreError, match="Not a directory"):
+        Store(tmp_path / "file" / "below")
+
+
+def test_read_only_directory_is_refused(read_only: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot create the state directory .* Permission denied"):
+        Store(read_only)
+
+
+def test_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text('{"format": 2}')
+    with pytest.raises(StoreError, match=r"newer release .*format 2.* upgrade undrift"):
+        Store(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "one"}'])
+def test_damaged_format_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "store.json").write_text(text)
+    with pytest.raises(StoreError, match=r"store\.json is damaged"):
+        Store(tmp_path)
+
+
+def test_blob_comes_back_as_it_went_in(tmp_path: Path) -> None:
+    arrays = {
+        "file": np.arange(3),
+        "meta": np.array([0.1, np.nan]),
+        "ids": np.array(["a", "bc"]),
+        "none": np.empty((0, 4), dtype=np.float32),
+    }
+    Blobs(tmp_path).save("monitor", arrays, {"row": 3, "nested": {"x": [1.5, None]}})
+    loaded = Blobs(tmp_path).load("monitor")
+    assert loaded is not None
+    assert loaded[1] == {"row": 3, "nested": {"x": [1.5, None]}}
+    assert set(loaded[0]) == set(arrays)
+    for name, array in arrays.items():
+        assert_array_equal(loaded[0][name], array)
+        assert loaded[0][name].dtype == array.dtype
+
+
+def test_blob_never_saved_is_none(tmp_path: Path) -> None:
+    assert Blobs(tmp_path).load("monitor") is None
+
+
+def test_crash_while_replacing_a_blob_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Blobs(tmp_path).save("monitor", {}, {"row": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            Blobs(tmp_path).save("monitor", {}, {"row": 2})
+    assert Blobs(tmp_path).load("monitor") == ({}, {"row": 1})
+    assert [p.name for p in (tmp_path / "blobs").iterdir()] == ["monitor.npz"]
+
+
+@pytest.mark.parametrize("kept", [0, 10, 400])
+def test_truncated_blob_is_damaged(tmp_path: Path, kept: int) -> None:
+    Blobs(tmp_path).save("monitor", {"a": np.arange(100)}, {})
+    path = tmp_path / "blobs" / "monitor.npz"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(StoreError, match=r"monitor\.npz is damaged"):
+        Blobs(tmp_path).load("monitor")
+
+
+def test_pickle_in_a_blob_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Object arrays"):
+        Blobs(tmp_path).save("monitor", {"a": np.array([{}])}, {})
+    assert Blobs(tmp_path).load("monitor") is None
+
+
+@pytest.mark.parametrize("name", ["", "../escape", "a/b", ".hidden"])
+def test_blob_name_cannot_leave_its_directory(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="blob name"):
+        Blobs(tmp_path).save(name, {}, {})
+
+
+def test_interrupted_write_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_file(tmp_path / "f", b"old")
+    monkeypatch.setattr("os.fsync", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_file(tmp_path / "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deltalake import DeltaTable
+from numpy.testing import assert_array_equal
+
+from undrift.errors import StoreError
+from undrift.records import Labels, Predictions
+from undrift.store.store import Store
+
+
+def predictions(first_row: int, n: int, shape: tuple[int, ...] = (3,)) -> Predictions:
+    rng = np.random.default_rng(first_row)
+    return Predictions(
+        ids=tuple(f"id-{row}" for row in range(first_row, first_row + n)),
+        row=np.arange(first_row, first_row + n),
+        at=first_row + rng.random(n),
+        version=np.full(n, 1),
+        x=rng.normal(size=(n, *shape)).astype(np.float32),
+        embedding=rng.normal(size=(n, 4)).astype(np.float32),
+        output=rng.random((n, 2), dtype=np.float32),
+    )
+
+
+def labels(*ids: str) -> Labels:
+    return Labels(ids=ids, label=np.arange(len(ids)), at=np.arange(len(ids)) + 0.5)
+
+
+def assert_same(found: Predictions | None, expected: Predictions) -> None:
+    assert found is not None
+    assert found.ids == expected.ids
+    for name in ("row", "at", "version", "x", "embedding", "output"):
+        array = getattr(found, name)
+        assert_array_equal(array, getattr(expected, name))
+        assert array.dtype == getattr(expected, name).dtype
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "state")
+
+
+def test_empty_store_reads_as_empty(store: Store) -> None:
+    assert len(store.predictions()) == len(store.labels()) == 0
+    assert list(store.ticks(after_seq=-1)) == []
+    assert store.table_versions() == {"predictions": -1, "labels": -1}
+    store.compact()
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 8, 8), ()])
+def test_predictions_come_back_as_they_went_in(store: Store, shape: tuple[int, ...]) -> None:
+    first, second = predictions(0, 5, shape), predictions(5, 3, shape)
+    store.append_predictions(0, first)
+    store.append_predictions(1, second)
+    assert_same(store.predictions(), Predictions.concat([first, second]))
+
+
+def test_row_range_is_half_open(store: Store) -> None:
+    for seq in range(4):
+        store.append_predictions(seq, predictions(5 * seq, 5))
+    assert store.predictions(since_row=3, until_row=11).row.tolist() == list(range(3, 11))
+    nothing = store.predictions(since_row=20)
+    assert nothing.x.shape == (0, 3)
+
+
+def test_version_of_a_table_stays_readable_after_compaction(store: Store) -> None:
+    version = store.append_predictions(0, predictions(0, 5))
+    store.append_labels(0, labels("id-0"))
+    store.append_predictions(1, predictions(5, 5))
+    store.append_labels(1, labels("id-1"))
+    store.compact()
+    assert_same(store.predictions(version=version), predictions(0, 5))
+    assert store.labels(version=0).ids == ("id-0",)
+    assert store.table_versions() == {"predictions": 1, "labels": 1}
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_repeated_append_changes_nothing(store: Store, tmp_path: Path, reopened: bool) -> None:
+    for seq in (0, 1):
+        store.append_predictions(seq, predictions(5 * seq, 5))
+        store.append_labels(seq, labels(f"id-{seq}"))
+    again = Store(tmp_path / "state") if reopened else store
+    assert again.append_predictions(1, predictions(5, 5)) == 1
+    assert again.append_labels(0, labels("id-0")) == 1
+    assert len(store.predictions()) == 10
+    assert store.labels().ids == ("id-0", "id-1")
+
+
+def test_empty_append_changes_nothing(store: Store) -> None:
+    assert store.append_labels(3, labels()) == -1
+    assert store.append_labels(0, labels("a")) == 0
+
+
+def test_labels_keep_their_order_of_arrival_through_compaction(store: Store) -> None:
+    arrived = [f"id-{i * 37 % 200}" for i in range(200)]
+    for seq in range(20):
+        store.append_labels(seq, labels(*arrived[10 * seq : 10 * seq + 10]))
+    store.compact()
+    assert list(store.labels().ids) == arrived
+
+
+def test_hundred_appends_read_the_same_after_compaction(store: Store, tmp_path: Path) -> None:
+    parts = [predictions(4 * seq, 4) for seq in range(100)]
+    for seq, part in enumerate(parts):
+        store.append_predictions(seq, part)
+    store.compact()
+    store.append_predictions(100, predictions(400, 4))
+    expected = Predictions.concat([*parts, predictions(400, 4)])
+    assert_same(store.predictions(), expected)
+    assert_same(Store(tmp_path / "state").predictions(), expected)
+
+
+def test_long_run_of_appends_compacts_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undrift.store.tables._COMPACT_EVERY", 8)
+    monkeypatch.setattr("undrift.store.tables._REOPEN_EVERY", 5)
+    store = Store(tmp_path)
+    for seq in range(20):
+        store.append_labels(seq, labels(f"id-{seq}"))
+    table = DeltaTable(tmp_path / "tables" / "labels")
+    assert len(table.file_uris()) == 1 + 20 % 8
+    assert store.labels().ids == tuple(f"id-{seq}" for seq in range(20))
+
+
+def test_another_store_compacts_while_one_appends(store: Store, tmp_path: Path) -> None:
+    other = Store(tmp_path / "state")
+    for seq in range(6):
+        store.append_predictions(seq, predictions(2 * seq, 2))
+        if seq % 2:
+            other.compact()
+    assert_same(other.predictions(), Predictions.concat([predictions(2 * s, 2) for s in range(6)]))
+
+
+def test_reader_opened_before_the_first_append_sees_each_commit(
+    store: Store, tmp_path: Path
+) -> None:
+    reader = Store(tmp_path / "state")
+    assert len(reader.predictions()) == 0
+    store.append_predictions(0, predictions(0, 2))
+    assert_same(reader.predictions(), predictions(0, 2))
+    store.append_predictions(1, predictions(2, 2))
+    assert reader.table_versions()["predictions"] == 1
+    assert len(reader.predictions()) == 4
+
+
+def test_ticks_replay_both_tables_in_order(store: Store) -> None:
+    store.append_predictions(1, predictions(0, 3))
+    store.append_labels(2, labels("id-0", "id-2"))
+    store.append_predictions(3, predictions(3, 2))
+    store.append_labels(3, labels("id-1"))
+    store.append_predictions(4, predictions(5, 2))  # the crash came before its labels
+    store.compact()
+    replayed = list(store.ticks(after_seq=1))
+    assert [seq for seq, _, _ in replayed] == [2, 3, 4]
+    (_, none, early), (_, rows, late), (_, last, missing) = replayed
+    assert none is None
+    assert missing is None
+    assert early is not None
+    assert early.ids == ("id-0", "id-2")
+    assert early.label.tolist() == [0, 1]
+    assert late is not None
+    assert late.ids == ("id-1",)
+    assert_same(rows, predictions(3, 2))
+    assert_same(last, predictions(5, 2))
+
+
+def test_more_ticks_than_are_read_at_once_all_come(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undrift.store.store._TICKS_AT_ONCE", 2)
+    for seq in (0, 1, 5, 6, 9):
+        store.append_labels(seq, labels(f"id-{seq}"))
+    ids = [late.ids for _, _, late in store.ticks(after_seq=0) if late is not None]
+    assert ids == [("id-1",), ("id-5",), ("id-6",), ("id-9",)]
+
+
+def test_other_shape_is_refused_with_both_shapes(store: Store, tmp_path: Path) -> None:
+    store.append_predictions(0, predictions(0, 2, (3,)))
+    with pytest.raises(StoreError, match=r"x of shape \[3\], not \[1, 3\]"):
+        Store(tmp_path / "state").append_predictions(1, predictions(2, 2, (1, 3)))
+    assert len(store.predictions()) == 2
+
+
+def test_missing_data_file_is_named(store: Store, tmp_path: Path) -> None:
+    store.append_predictions(0, predictions(0, 2))
+    (data,) = (tmp_path / "state" / "tables" / "predictions").glob("*.parquet")
+    data.unlink()
+    with pytest.raises(StoreError, match=r"cannot read the table .*predictions"):
+        store.predictions()
+
+
+def test_damaged_log_is_reported(store: Store, tmp_path: Path) -> None:
+    store.append_labels(0, labels("a"))
+    log = tmp_path / "state" / "tables" / "labels" / "_delta_log"
+    (log / f"{1:020}.json").write_text("{not json")
+    with pytest.raises(StoreError, match="labels"):
+        Store(tmp_path / "state").labels()
+
+
+def test_append_to_a_full_or_vanished_place_is_reported(store: Store, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "state" / "tables", ignore_errors=True)
+    (tmp_path / "state" / "tables").write_text("in the way")
+    with pytest.raises(StoreError, match="labels"):
+        store.append_labels(0, labels("a"))

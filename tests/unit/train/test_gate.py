@@ -1,0 +1,101 @@
+"""The gate's verdicts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from undrift.evidence import DriftKind
+from undrift.train.gate import Comparison, judge
+from undrift.train.settings import TrainSettings
+
+SETTINGS = TrainSettings(min_improvement=0.01, max_retention_loss=0.1)
+
+
+def answers(y: np.ndarray, accuracy: float) -> np.ndarray:
+    """Probabilities that name the right class for the given share of the rows."""
+    right = np.arange(len(y)) < round(accuracy * len(y))
+    p = np.where((y == 1) == right, 0.9, 0.1).astype(np.float32)
+    return np.stack([1 - p, p], axis=1)
+
+
+def compare(n: int, old: float, new: float) -> Comparison:
+    y = np.arange(n) % 2
+    return Comparison(answers(y, old), answers(y, new), y)
+
+
+NOTHING = compare(0, 0, 0)
+
+
+def test_a_clear_gain_is_accepted() -> None:
+    report = judge(compare(100, 0.4, 0.8), compare(100, 0.9, 0.85), DriftKind.BOTH, SETTINGS)
+    assert report.accepted
+    assert "0.400 -> 0.800" in report.reason
+    assert report.metrics["retention_accuracy_new"] == pytest.approx(0.85)
+
+
+def test_no_gain_is_rejected() -> None:
+    report = judge(compare(100, 0.8, 0.8), NOTHING, DriftKind.CONCEPT, SETTINGS)
+    assert not report.accepted
+    assert "min_improvement" in report.reason
+
+
+def test_a_gain_that_could_be_chance_is_rejected() -> None:
+    report = judge(compare(20, 0.7, 0.75), NOTHING, DriftKind.CONCEPT, SETTINGS)
+    assert not report.accepted
+    assert "beyond chance" in report.reason
+
+
+def test_identical_answers_are_no_gain_even_without_a_minimum() -> None:
+    lenient = TrainSettings(min_improvement=0.0)
+    assert not judge(compare(50, 0.7, 0.7), NOTHING, DriftKind.NONE, lenient).accepted
+
+
+def test_wild_probabilities_are_rejected_whatever_the_accuracy() -> None:
+    y = np.arange(200) % 2
+    old = np.full((200, 2), 0.5, np.float32)
+    wrong = np.arange(200) % 5 < 2
+    new = np.eye(2, dtype=np.float32)[np.where(wrong, 1 - y, y)]
+    report = judge(Comparison(old, new, y), NOTHING, DriftKind.CONCEPT, SETTINGS)
+    assert report.metrics["validation_accuracy_new"] > report.metrics["validation_accuracy_old"]
+    assert not report.accepted
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "accepted"),
+    [
+        (DriftKind.COVARIATE, 0.85, True),
+        (DriftKind.COVARIATE, 0.7, False),
+        (DriftKind.NONE, 0.7, False),
+        (DriftKind.CONCEPT, 0.1, True),  # the old labels are wrong now
+    ],
+)
+def test_forgetting_is_judged_by_what_has_drifted(
+    kind: DriftKind, kept: float, accepted: bool
+) -> None:
+    report = judge(compare(100, 0.4, 0.8), compare(100, 0.9, kept), kind, SETTINGS)
+    assert report.accepted is accepted
+    assert accepted or "forgets" in report.reason
+
+
+@pytest.mark.parametrize(("kept", "accepted"), [(0.75, True), (0.65, False)])
+def test_when_both_drifted_recent_gain_pays_for_forgetting(kept: float, accepted: bool) -> None:
+    # gains 0.05, worth 0.2 at a retention share of one fifth; forgets 0.15 or 0.25
+    recent, older = compare(400, 0.4, 0.45), compare(100, 0.9, kept)
+    settings = SETTINGS.model_copy(update={"retention_share": 0.2})
+    assert judge(recent, older, DriftKind.BOTH, settings).accepted is accepted
+
+
+def test_outputs_that_are_not_finite_are_rejected() -> None:
+    good = compare(100, 0.4, 0.9)
+    broken = good.new.copy()
+    broken[3, 0] = math.nan
+    report = judge(Comparison(good.old, broken, good.y), NOTHING, DriftKind.CONCEPT, SETTINGS)
+    assert not report.accepted
+    assert "finite" in report.reason
+
+
+def test_one_row_proves_nothing() -> None:
+    assert not judge(compare(1, 0.0, 1.0), NOTHING, DriftKind.CONCEPT, SETTINGS).accepted

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from undrift.errors import TrainingError
+from undrift.evidence import DriftKind
+from undrift.train.candidate import build_reference, check_reference
+from undrift.train.gate import Comparison, judge
+from undrift.train.objective import Classification
+from undrift.train.pool import Pool, choose
+from undrift.train.settings import TrainSettings
+from undrift.train.start import choose_start
+from undrift.train.trainee import Trainee
+
+
+def threshold(sign: float, bias: float = 0.0) -> dict[str, torch.Tensor]:
+    """Weights of a linear model that says class 1 where sign * x + bias > 0."""
+    return {
+        "weight": torch.tensor([[0.0], [sign]]),
+        "bias": torch.tensor([0.0, bias]),
+    }
+
+
+@pytest.fixture
+def pool() -> Pool:
+    """Rows of which class 1 are the positive ones."""
+    x = np.random.default_rng(0).normal(size=(400, 1)).astype(np.float32)
+    row = np.arange(400)
+    return Pool(x, (x[:, 0] > 0).astype(np.int64), row, np.zeros(400), x, row)
+
+
+def start(pool: Pool, *versions: tuple[int, dict[str, torch.Tensor]]) -> int:
+    return choose_start(Trainee(nn.Linear(1, 2)), versions, pool, regime_start=0)
+
+
+def test_older_version_that_fits_the_regime_is_the_start(pool: Pool) -> None:
+    assert start(pool, (7, threshold(-1)), (3, threshold(1)), (4, threshold(-1))) == 3
+
+
+def test_live_version_is_the_start_when_an_older_one_is_hardly_better(pool: Pool) -> None:
+    assert start(pool, (7, threshold(1, 0.05)), (3, threshold(1))) == 7
+
+
+def test_collapsed_live_version_is_left_even_for_one_with_lower_accuracy(pool: Pool) -> None:
+    assert start(pool, (7, threshold(0, 1)), (3, threshold(-1))) == 3
+
+
+def test_collapsed_live_version_is_kept_when_there_is_no_other(pool: Pool) -> None:
+    assert start(pool, (7, threshold(0, 1))) == 7
+
+
+def test_without_held_out_rows_the_live_version_is_the_start(pool: Pool) -> None:
+    versions = [(7, threshold(-1)), (3, threshold(1))]
+    assert choose_start(Trainee(nn.Linear(1, 2)), versions, pool, regime_start=10_000) == 7
+
+
+def test_too_few_held_out_rows_to_watch_a_candidate_by_are_refused(pool: Pool) -> None:
+    check_reference(pool, 150, 50)  # of 250 rows in a row, every fifth block of ten
+    with pytest.raises(TrainingError, match=r"only 40 held-out .* needs 50"):
+        check_reference(pool, 200, 50)
+
+
+def test_reference_of_a_new_version_has_the_configured_embedding(pool: Pool) -> None:
+    model = nn.Sequential(nn.Linear(1, 5), nn.Linear(5, 2))
+    chosen = choose(pool, kind=DriftKind.NONE, regime_start=0, settings=TrainSettings(), seed=0)
+    assert build_reference(Trainee(model), pool, chosen, seed=0).embedding.shape[1] == 5
+    assert build_reference(Trainee(model, "0"), pool, chosen, seed=0).embedding.shape[1] == 1
+
+
+def test_one_class_in_the_data_is_not_a_collapse() -> None:
+    same = np.tile(np.array([[0.7, 0.3]], np.float32), (5, 1))
+    assert not Classification().collapsed(same, np.zeros(5, np.int64))
+    assert Classification().collapsed(same, np.array([0, 0, 0, 0, 1]))
+
+
+def test_gate_rejects_a_candidate_that_says_one_class(pool: Pool) -> None:
+    constant = np.tile(np.array([[0.4, 0.6]], np.float32), (len(pool), 1))
+    wrong = np.where(pool.y[:, None] == np.array([0, 1]), 0.0, 1.0).astype(np.float32)
+    rows = Comparison(wrong, constant, pool.y)
+    none = Comparison(wrong[:0], constant[:0], pool.y[:0])
+    report = judge(rows, none, DriftKind.CONCEPT, TrainSettings())
+    assert not report.accepted
+    assert "same answer" in report.reason
