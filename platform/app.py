@@ -305,7 +305,7 @@ def await_ready(handle: Handle, config: Config) -> None:
         try:
             status = client.status()
             client.drift()
-            loaded = [v for v in status["replicas"].values() if v == status["live_version"]]
+            loaded = [v for v in status.replicas.values() if v == status.live_version]
             if len(loaded) >= config.serve.replicas:
                 return
             problem = f"{len(loaded)} of {config.serve.replicas} replicas have the live version"

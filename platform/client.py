@@ -16,6 +16,7 @@ from undrift.config import Config
 from undrift.errors import PlatformError
 from undrift.host.process import RunFile
 from undrift.records import FloatArray, IntArray
+from undrift.views import AuditView, DriftView, EventsPage, EventView, StatusView, VersionView, read
 
 URL_VARIABLE = "UNDRIFT_URL"
 
@@ -147,31 +148,35 @@ class Client:
         answer: dict[str, Any] = self._call("POST", "/feedback", items)
         return answer
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> StatusView:
         """Return the lifecycle phase, the live version and the counters."""
-        return self._read("/status")
+        return read(StatusView, self._call("GET", "/status"))
 
-    def drift(self) -> dict[str, Any]:
+    def drift(self) -> DriftView:
         """Return the evidence: the level, the three signals, labels and coverage."""
-        return self._read("/drift")
+        return read(DriftView, self._call("GET", "/drift"))
 
-    def versions(self) -> list[dict[str, Any]]:
-        """Return the manifests of all stored versions, oldest first."""
-        found: list[dict[str, Any]] = self._call("GET", "/versions")
+    def versions(self) -> list[VersionView]:
+        """Return all stored versions, oldest first."""
+        return read(list[VersionView], self._call("GET", "/versions"))
+
+    def events(self, after: int = 0) -> list[EventView]:
+        """Return the notable events after number ``after``, oldest first."""
+        found: list[EventView] = []
+        more = True
+        while more:
+            page = read(EventsPage, self._call("GET", f"/events?after={after}"))
+            found += page.events
+            after, more = page.next, page.more
         return found
 
-    def events(self) -> list[dict[str, Any]]:
-        """Return the notable events, oldest first."""
-        found: list[dict[str, Any]] = self._call("GET", "/events")
-        return found
-
-    def audit(self, version: int) -> dict[str, Any]:
+    def audit(self, version: int) -> AuditView:
         """Return how a stored version was made: what was chosen, what it cost and forgot."""
-        return self._read(f"/versions/{version}/audit")
+        return read(AuditView, self._call("GET", f"/versions/{version}/audit"))
 
     def retrain(
         self, method: str | None = None, steps: int | None = None, budget: str | None = None
-    ) -> dict[str, Any]:
+    ) -> StatusView:
         """Start a retraining now; what is left out is as configured.
 
         Args:
@@ -184,30 +189,25 @@ class Client:
         """
         return self._act("/retrain", method=method, steps=steps, budget=budget)
 
-    def promote(self, version: int) -> dict[str, Any]:
+    def promote(self, version: int) -> StatusView:
         """Serve a stored version."""
         return self._act("/promote", version=version)
 
-    def rollback(self, version: int | None = None) -> dict[str, Any]:
+    def rollback(self, version: int | None = None) -> StatusView:
         """Go back to the version before the live one, or to ``version``."""
         return self._act("/rollback", version=version)
 
-    def pause(self) -> dict[str, Any]:
+    def pause(self) -> StatusView:
         """Stop automatic decisions; serving and monitoring go on."""
         return self._act("/pause")
 
-    def resume(self) -> dict[str, Any]:
+    def resume(self) -> StatusView:
         """Let automatic decisions go on."""
         return self._act("/resume")
 
-    def _read(self, path: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self._call("GET", path)
-        return answer
-
-    def _act(self, path: str, **arguments: Any) -> dict[str, Any]:
+    def _act(self, path: str, **arguments: Any) -> StatusView:
         body = {key: value for key, value in arguments.items() if value is not None}
-        answer: dict[str, Any] = self._call("POST", path, body)
-        return answer
+        return read(StatusView, self._call("POST", path, body))
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Literal
 
 
 class Level(IntEnum):
@@ -104,3 +105,25 @@ class Evidence:
             return performance.change_row
         rows = [s.change_row for s in self.signals if s.change_row is not None]
         return min(rows, default=None)
+
+
+Status = Literal["none", "running", "passed", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbationReport:
+    """How the promoted version is doing.
+
+    Attributes:
+        status: ``none`` if no probation was asked for since the last re-arming.
+        detail: One sentence for a person.
+        labels: Labels of the new version seen so far.
+        error: Its error rate on them.
+        baseline: Error rate of the version that it replaced, as last seen.
+    """
+
+    status: Status
+    detail: str
+    labels: int = 0
+    error: float = 0.0
+    baseline: float = 0.0

@@ -22,7 +22,7 @@ MAX_LINES = 400
 LAYERS = (
     ("errors", "settings", "bandits"),
     ("ids", "records", "evidence"),
-    ("events",),
+    ("events", "views"),
     ("store", "model"),
     ("streams",),
     ("serve", "monitor", "train"),

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from undrift.cli.views import error_console, say
 from undrift.client import Client
 from undrift.errors import PlatformError
+from undrift.views import StatusView
 
 POLL_S = 0.3
 SILENCE_S = 30.0  # a controller that restarts is waited for
@@ -57,11 +58,11 @@ def _followed(client: Client, run_id: str, bar: Progress) -> dict[str, Any]:
     training: dict[str, Any] | None = None
     while True:
         status = _patiently(client)
-        run = status["run"]
-        if run is None or run["run_id"] != run_id or status["phase"] not in _UNDERWAY:
+        run = status.run
+        if run is None or run.run_id != run_id or status.phase not in _UNDERWAY:
             return _outcome(status, run_id, training)
-        training = run["training"] or training
-        if status["phase"] == "swapping":
+        training = run.training or training
+        if status.phase == "swapping":
             bar.update(task, description="swapping", total=1.0, completed=1.0)
         elif training:
             figures = (
@@ -73,7 +74,7 @@ def _followed(client: Client, run_id: str, bar: Progress) -> dict[str, Any]:
         time.sleep(POLL_S)
 
 
-def _patiently(client: Client) -> dict[str, Any]:
+def _patiently(client: Client) -> StatusView:
     deadline = time.monotonic() + SILENCE_S
     while True:
         try:
@@ -84,18 +85,16 @@ def _patiently(client: Client) -> dict[str, Any]:
         time.sleep(POLL_S)
 
 
-def _outcome(
-    status: dict[str, Any], run_id: str, training: dict[str, Any] | None
-) -> dict[str, Any]:
-    told = [e for e in status["events"] if e["run_id"] == run_id and e["kind"] in _ENDS]
-    last = told[-1] if told else {"kind": "cancelled", "text": f"{run_id} was given up"}
+def _outcome(status: StatusView, run_id: str, training: dict[str, Any] | None) -> dict[str, Any]:
+    told = [(e.kind, e.text) for e in status.events if e.run_id == run_id and e.kind in _ENDS]
+    kind, text = told[-1] if told else ("cancelled", f"{run_id} was given up")
     return {
         "run_id": run_id,
-        "outcome": last["kind"],
-        "text": last["text"],
+        "outcome": kind,
+        "text": text,
         "training": training,
-        "phase": status["phase"],
-        "live_version": status["live_version"],
+        "phase": status.phase,
+        "live_version": status.live_version,
     }
 
 

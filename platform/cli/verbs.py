@@ -245,10 +245,10 @@ def retrain(
         return
     with Client.of(load_config(config)) as client:
         answer = client.retrain(method, steps, budget)
-        if detach:
+        if detach or answer.run is None:
             _answer(answer, status_line(answer), as_json)
             return
-        outcome = follow(client, answer["run"]["run_id"])
+        outcome = follow(client, answer.run.run_id)
     _answer(outcome, outcome_view(outcome), as_json)
     if outcome["outcome"] in ("failed", "cancelled"):
         raise typer.Exit(1)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic_core import to_json
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from undrift.views import (
+    AuditView,
+    CalibrationView,
+    DriftView,
+    EventView,
+    SegmentView,
+    SignalView,
+    StatusView,
+    VersionView,
+)
 
 LEVEL_STYLES = {"none": "green", "warning": "yellow", "drift": "bold red"}
 EVENTS_SHOWN = 10
@@ -36,7 +48,7 @@ def show(view: RenderableType) -> None:
 def answer(data: Any, view: RenderableType, as_json: bool) -> None:
     """Print ``view``, or ``data`` as JSON and nothing else."""
     if as_json:
-        typer.echo(json.dumps(data, indent=2))
+        typer.echo(to_json(data, indent=2).decode())
     else:
         show(view)
 
@@ -46,116 +58,119 @@ def say(*lines: str) -> RenderableType:
     return Text("\n".join(lines))
 
 
-def status_line(status: dict[str, Any]) -> RenderableType:
+def status_line(status: StatusView) -> RenderableType:
     """Return the phase and the live version, after a verb that may change them."""
-    return say(f"{status['phase']}; version {status['live_version']} is live")
+    return say(f"{status.phase}; version {status.live_version} is live")
 
 
-def status_view(status: dict[str, Any]) -> RenderableType:
+def status_view(status: StatusView) -> RenderableType:
     """Return the lifecycle, the versions and the newest events."""
     facts = _facts(
-        ("model", status["model"]),
-        ("phase", Text(str(status["phase"]), style="bold")),
-        ("mode", status["mode"]),
-        ("live version", status["live_version"]),
-        ("previous version", status["previous_version"]),
-        ("replicas", len(status["replicas"])),
-        ("counts", status["counts"]),
+        ("model", status.model),
+        ("phase", Text(str(status.phase), style="bold")),
+        ("mode", status.mode),
+        ("live version", status.live_version),
+        ("previous version", status.previous_version),
+        ("replicas", len(status.replicas)),
+        ("counts", status.counts),
     )
-    for part, text in status["failures"].items():
+    for part, text in status.failures.items():
         if text:
             facts.add_row(f"{part} fails", Text(str(text), style="red"))
-    return Group(facts, *_events(status["events"]))
+    return Group(facts, *_events(status.events))
 
 
-def drift_view(drift: dict[str, Any]) -> RenderableType:
+def drift_view(drift: DriftView) -> RenderableType:
     """Return the ensemble's verdict, the three signals and the label summary."""
-    summary, probation = drift["summary"], drift["probation"]
-    labels, accuracy = summary["labels"], summary["accuracy"]
+    summary, probation = drift.summary, drift.probation
+    labels, accuracy = summary.labels, asdict(summary.accuracy)
     facts = _facts(
-        ("level", _level(drift["level"])),
-        ("kind", drift["kind"]),
-        ("reason", drift["reason"]),
-        ("version", drift["version"]),
-        ("predictions", f"{drift['rows']:,}; {drift['lost_rows']:,} lost"),
-        ("labels", f"{drift['labelled']:,}; {'missing' if labels['missing'] else 'arriving'}"),
-        ("coverage", labels["coverage"]),
-        ("label lag", labels["lag"]["rows"]),
-        ("label outcomes", labels["outcomes"]),
+        ("level", _level(drift.level)),
+        ("kind", drift.kind),
+        ("reason", drift.reason),
+        ("version", drift.version),
+        ("predictions", f"{drift.rows:,}; {drift.lost_rows:,} lost"),
+        ("labels", f"{drift.labelled:,}; {'missing' if labels.missing else 'arriving'}"),
+        ("coverage", labels.coverage),
+        ("label lag", labels.lag["rows"]),
+        ("label outcomes", labels.outcomes),
         ("accuracy", accuracy),
-        ("probation", f"{probation['status']} {probation['detail']}".strip()),
+        ("probation", f"{probation.status} {probation.detail}".strip()),
     )
     signals = Table("signal", "level", "statistic", "warning at", "drift at", "changed at", "since")
-    for signal in drift["signals"]:
-        numbers = (f"{signal[key]:.3g}" for key in ("statistic", "warning_at", "drift_at"))
-        rows = ("" if signal[k] is None else f"{signal[k]:,}" for k in ("change_row", "since_row"))
-        signals.add_row(signal["name"], _level(signal["level"]), *numbers, *rows)
-    moved, segments = _changes(drift["signals"]), _segments(summary["segments"])
-    return Group(facts, signals, *moved, *segments, *_notes(summary["calibration"]))
+    for signal in drift.signals:
+        numbers = (f"{getattr(signal, key):.3g}" for key in ("statistic", "warning_at", "drift_at"))
+        rows = (
+            "" if getattr(signal, k) is None else f"{getattr(signal, k):,}"
+            for k in ("change_row", "since_row")
+        )
+        signals.add_row(signal.name, _level(signal.level), *numbers, *rows)
+    moved, segments = _changes(drift.signals), _segments(summary.segments)
+    return Group(facts, signals, *moved, *segments, *_notes(summary.calibration))
 
 
-def _changes(signals: list[dict[str, Any]]) -> Iterable[Table]:
+def _changes(signals: Sequence[SignalView]) -> Iterable[Table]:
     """Yield a table of what moved most, if anything did."""
     table = Table("signal", "moved", "effect", "before", "now")
     for signal in signals:
-        for change in signal["changes"]:
-            numbers = (f"{change[key]:.3g}" for key in ("before", "now"))
-            effect = f"{change['measure']} {change['effect']:.2f}"
-            table.add_row(signal["name"], f"{change['what']} {change['name']}", effect, *numbers)
+        for change in signal.changes:
+            numbers = (f"{getattr(change, key):.3g}" for key in ("before", "now"))
+            effect = f"{change.measure} {change.effect:.2f}"
+            table.add_row(signal.name, f"{change.what} {change.name}", effect, *numbers)
     if table.row_count:
         yield table
 
 
-def _segments(segments: list[dict[str, Any]]) -> Iterable[Table]:
+def _segments(segments: Sequence[SegmentView]) -> Iterable[Table]:
     """Yield a table of the segments, if there are any."""
     table = Table("segment", "level", "rows", "labelled", "accuracy before", "now", "changed at")
     for segment in segments:
-        counts = (f"{segment[key]:,}" for key in ("rows", "labelled"))
-        accuracy = (_value(segment[key]) for key in ("accuracy_before", "accuracy_now"))
-        changed = "" if segment["change_row"] is None else f"{segment['change_row']:,}"
-        table.add_row(segment["name"], _level(segment["level"]), *counts, *accuracy, changed)
+        counts = (f"{getattr(segment, key):,}" for key in ("rows", "labelled"))
+        accuracy = (_value(getattr(segment, key)) for key in ("accuracy_before", "accuracy_now"))
+        changed = "" if segment.change_row is None else f"{segment.change_row:,}"
+        table.add_row(segment.name, _level(segment.level), *counts, *accuracy, changed)
     if segments:
         yield table
 
 
-def _notes(calibration: dict[str, dict[str, Any]]) -> Iterable[Text]:
+def _notes(calibration: Mapping[str, CalibrationView]) -> Iterable[Text]:
     """Yield what the reference cannot give, one line each."""
     for name, signal in calibration.items():
-        for note in signal["notes"]:
+        for note in signal.notes:
             yield Text(f"{name}: {note}", style="yellow")
 
 
-def versions_view(versions: list[dict[str, Any]]) -> RenderableType:
+def versions_view(versions: Sequence[VersionView]) -> RenderableType:
     """Return one row a version, the live one marked."""
     table = Table("", "version", "parent", "made", "by", "hash", "metrics")
     for version in versions:
         table.add_row(
-            Text("live", style="green") if version["live"] else "",
-            str(version["version"]),
-            "" if version["parent"] is None else str(version["parent"]),
-            _when(version["created_at"]),
-            version["run_id"] or "config",
-            version["hash"][:12],
-            _pairs({k: v for k, v in version["metrics"].items() if isinstance(v, int | float)}),
+            Text("live", style="green") if version.live else "",
+            str(version.version),
+            "" if version.parent is None else str(version.parent),
+            _when(version.created_at),
+            version.run_id or "config",
+            version.hash[:12],
+            _pairs({k: v for k, v in version.metrics.items() if isinstance(v, int | float)}),
         )
     return table
 
 
-def audit_view(audit: dict[str, Any]) -> RenderableType:
+def audit_view(audit: AuditView) -> RenderableType:
     """Return how a version was made: compute, what was gained and forgotten, and each bandit."""
-    plan, compute = audit["plan"], audit["compute"]
+    plan, compute = audit.plan, audit.compute
     facts = _facts(
-        ("version", f"{audit['version']}, from {_value(audit['training'].get('start_version'))}"),
-        ("run", f"{audit['run_id'] or 'config'}: {_value(plan['method'])}"),
-        ("verdict", {True: "accepted", False: "rejected", None: "-"}[audit["accepted"]]),
-        ("why", audit["reason"]),
+        ("version", f"{audit.version}, from {_value(audit.training.get('start_version'))}"),
+        ("run", f"{audit.run_id or 'config'}: {_value(plan['method'])}"),
+        ("verdict", {True: "accepted", False: "rejected", None: "-"}[audit.accepted]),
+        ("why", audit.reason),
         ("budget", plan["budget"] or f"{_value(plan['steps'])} steps"),
         ("spent", f"{_value(compute['flops'])} FLOP; seconds: {_pairs(compute['seconds'])}"),
-        ("recent rows", audit["recent"]),
-        ("older rows", audit["older"]),
-        ("training", audit["training"]),
+        ("recent rows", audit.recent),
+        ("older rows", audit.older),
+        ("training", audit.training),
     )
-    return Group(facts, *(_bandit(name, bandit) for name, bandit in audit["bandits"].items()))
+    return Group(facts, *(_bandit(name, bandit) for name, bandit in audit.bandits.items()))
 
 
 def _bandit(name: str, bandit: dict[str, Any]) -> RenderableType:
@@ -184,12 +199,12 @@ def _facts(*rows: tuple[str, Any]) -> Table:
     return table
 
 
-def _events(events: list[dict[str, Any]]) -> Iterable[Table]:
+def _events(events: Sequence[EventView]) -> Iterable[Table]:
     if not events:
         return
     table = Table("when", "event", "what", box=None, header_style="dim")
     for event in events[-EVENTS_SHOWN:]:
-        table.add_row(_when(event["at"]), event["kind"], Text(str(event["text"])))
+        table.add_row(_when(event.at), event.kind, Text(str(event.text)))
     yield table
 
 

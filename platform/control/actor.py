@@ -11,18 +11,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
-from undrift.control.facts import ControlFacts
+from undrift.control import views
+from undrift.control.facts import facts
+from undrift.control.hearing import heard, missed
 from undrift.control.lifecycle import step
+from undrift.control.replicas import Replicas
 from undrift.control.requests import NO_REPORT, event_of
 from undrift.control.settings import LifecycleSettings
-from undrift.control.state import Phase
 from undrift.control.story import replay
 from undrift.errors import IllegalTransitionError, RequestError, UndriftError
 from undrift.events import (
@@ -31,10 +32,7 @@ from undrift.events import (
     Configured,
     Event,
     Instruction,
-    ProbationFailed,
-    ProbationPassed,
     Rearm,
-    Scored,
     Stage,
     Swap,
     SwapFailed,
@@ -45,15 +43,15 @@ from undrift.events import (
     TrainFailed,
 )
 from undrift.serve.body import show
-from undrift.serve.metrics import Snapshot, exposition, total
+from undrift.serve.metrics import Snapshot, exposition
 from undrift.serve.settings import ServeSettings
 from undrift.serve.swap import Command, Done, Failed, ReplicaStatus, SwapCoordinator, Target
 from undrift.store.journal import Journal
 from undrift.store.store import Store
 from undrift.train.audit import columns, report
+from undrift.views import AuditView, DriftView, EventsPage, MonitorReport, StatusView, VersionView
 
 ROUND_S = 0.2
-POLL_S = 1.0
 
 
 class ControllerActor:
@@ -81,23 +79,21 @@ class ControllerActor:
         self._monitor, self._trainer = monitor, trainer
         self._store = Store(state)
         self._journal = Journal(state)
-        self._report: dict[str, Any] = {}
-        self._metrics: dict[str, Snapshot] = {}
-        self._gone: Snapshot = {}
+        self._report: MonitorReport | None = None
         self._training: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._settled = ""
         self._failure = ""
         self._door = asyncio.Lock()
-        self._wake = asyncio.Event()
         self._state, self._story = replay(self._journal.read(), policy)
-        self._swaps = SwapCoordinator(
+        coordinator = SwapCoordinator(
             self._target(self._state.live),
             serve.swap,
             expected=serve.replicas,
             patience=time.time() + serve.swap.lease_s,
         )
+        self._replicas = Replicas(coordinator, self._settle_swap)
         for instruction in self._state.outstanding:
             if isinstance(instruction, Swap):  # before any replica's poll is answered
                 self._execute(instruction)
@@ -111,30 +107,19 @@ class ControllerActor:
 
     def register(self, replica_id: str) -> None:
         """Admit a starting replica: swaps wait for it from now on."""
-        self._swaps.register(replica_id, time.time())
+        self._replicas.register(replica_id)
 
     async def poll(
         self, replica_id: str, status: ReplicaStatus, metrics: Snapshot
     ) -> Command | None:
         """Long poll of one replica: its status in, a command or nothing out."""
-        self._metrics[replica_id] = metrics
-        deadline = time.time() + POLL_S
-        while True:
-            decided = self._swaps.live
-            command = self._swaps.poll(replica_id, status, time.time())
-            if self._swaps.live != decided:
-                self._wake_replicas()
-            self._settle_swap()
-            if command is not None or time.time() >= deadline:
-                return command
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), deadline - time.time())
+        return await self._replicas.poll(replica_id, status, metrics)
 
     def _settle_swap(self) -> None:
         state = self._state
         swap = next((i for i in state.outstanding if isinstance(i, Swap)), None)
         now = time.time()
-        outcome = self._swaps.outcome(now)
+        outcome = self._replicas.outcome()
         if swap is None or outcome is None or outcome.swap_id != swap.run_id:
             return
         if swap.run_id == self._settled:
@@ -147,10 +132,6 @@ class ControllerActor:
             return
         self._settled = swap.run_id
         self._spawn(self._deliver(event))
-
-    def _wake_replicas(self) -> None:
-        self._wake.set()
-        self._wake = asyncio.Event()
 
     # ------------------------------------------------------------------ the one mutating door
 
@@ -175,8 +156,7 @@ class ControllerActor:
         elif isinstance(instruction, Cancel):
             self._spawn(self._quietly(self._trainer.cancel.remote(instruction.run_id)))
         elif isinstance(instruction, Swap):
-            self._swaps.begin(instruction.run_id, self._target(instruction.version), time.time())
-            self._wake_replicas()
+            self._replicas.begin(instruction.run_id, self._target(instruction.version))
         elif isinstance(instruction, Rearm):
             self._spawn(self._rearm(instruction))
 
@@ -248,83 +228,55 @@ class ControllerActor:
         self._settle_swap()
         await self._deliver(Tick(at=time.time()))
 
-    async def _hear(self, report: dict[str, Any]) -> None:
-        state, now = self._state, time.time()
-        evidence = Codec.evidence(report["evidence"])
-        baseline = state.baseline
-        if baseline and (evidence.version, report["run_id"]) != (baseline.version, baseline.run_id):
-            await self._rearm(baseline)
+    async def _hear(self, report: MonitorReport) -> None:
+        order = missed(self._state, report.evidence, report.run_id)
+        if order is not None:
+            await self._rearm(order)
             return
-        if state.phase == Phase.PROMOTED and state.run is not None:
-            probation = report["probation"]
-            if probation["status"] == "passed":
-                detail, run_id = probation["detail"], state.run.run_id
-                await self._deliver(ProbationPassed(at=now, run_id=run_id, detail=detail))
-            elif probation["status"] == "failed":
-                detail, run_id = probation["detail"], state.run.run_id
-                await self._deliver(ProbationFailed(at=now, run_id=run_id, detail=detail))
-        await self._deliver(Scored(at=now, evidence=evidence))
+        for event in heard(self._state, report.evidence, report.probation, time.time()):
+            await self._deliver(event)
 
     # ------------------------------------------------------------------ operators and views
 
-    async def request(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def request(self, verb: str, body: dict[str, Any]) -> StatusView:
         """Execute an operator's verb and return the new status.
 
         Raises:
             RequestError: The verb is unknown, ill-formed, or not possible now (status 409).
         """
         known = [m.version for m in self._store.versions()]
-        rows = self._report["evidence"]["rows"] if self._report else None
+        rows = self._report.evidence.rows if self._report else None
         try:
             await self._deliver(event_of(verb, body, known, time.time(), rows))
         except IllegalTransitionError as error:
             raise RequestError(str(error), 409) from error
         return self.status()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> StatusView:
         """Return phase, versions, run, recent events and counts."""
-        state = self._state
-        return {
-            "model": self._model,
-            "mode": state.settings.mode,
-            "phase": state.phase,
-            "live_version": state.live,
-            "previous_version": state.previous,
-            "run": {**asdict(state.run), "training": self._progress} if state.run else None,
-            "attempts": state.attempts,
-            "not_before": state.not_before,
-            "replicas": self._swaps.versions(time.time()),
-            "counts": self._story.counts,
-            "events": self._story.entries[-50:],
-            "failures": {
+        return views.status(
+            self._model,
+            self._state,
+            self._story,
+            replicas=self._replicas.versions(),
+            training=self._progress,
+            failures={
                 "controller": self._failure,
-                "monitor": self._report.get("failure", "no report yet"),
+                "monitor": self._report.failure if self._report else "no report yet",
             },
-        }
+        )
 
-    def drift(self) -> dict[str, Any]:
+    def drift(self) -> DriftView:
         """Return the evidence, the probation and the label summary."""
-        if not self._report:
+        if self._report is None:
             raise RequestError(NO_REPORT, 503)
-        evidence = self._report["evidence"]
-        return {
-            **evidence,
-            "level": Codec.evidence(evidence).level.name.lower(),
-            "signals": [
-                {**s, "level": Codec.evidence(evidence).signals[i].level.name.lower()}
-                for i, s in enumerate(evidence["signals"])
-            ],
-            "probation": self._report["probation"],
-            "summary": self._report["summary"],
-            "lost_rows": self._report["lost_rows"],
-        }
+        return views.drift(self._report)
 
-    def versions(self) -> list[dict[str, Any]]:
+    def versions(self) -> list[VersionView]:
         """Return every stored version, oldest first."""
-        live = self._state.live
-        return [{**asdict(m), "live": m.version == live} for m in self._store.versions()]
+        return views.versions(self._store.versions(), self._state.live)
 
-    def audit(self, version: str) -> dict[str, Any]:
+    def audit(self, version: str) -> AuditView:
         """Return how a version was made: what was chosen, what it cost, what it forgot.
 
         Raises:
@@ -338,36 +290,11 @@ class ControllerActor:
         manifest = known[version]
         return report(manifest.to_dict(), self._store.choices(manifest.version) or columns(()))
 
-    def events(self) -> list[dict[str, Any]]:
-        """Return the notable events since the state directory was made."""
-        return self._story.entries
+    def events(self, after: int, limit: int) -> EventsPage:
+        """Return notable events after number ``after``, at most ``limit``."""
+        return self._story.page(after, limit)
 
     def metrics(self) -> bytes:
         """Return the Prometheus page of the whole platform."""
-        present = self._swaps.versions(time.time())
-        for replica in [r for r in self._metrics if r not in present]:
-            self._gone = total([self._gone, self._metrics.pop(replica)])
-        return exposition([*self._metrics.values(), self._gone, self._facts().snapshot()])
-
-    def _facts(self) -> ControlFacts:
-        facts = ControlFacts(
-            model=self._model,
-            live_version=self._state.live,
-            phase=self._state.phase,
-            phases=[p.value for p in Phase],
-            swaps=self._story.swaps,
-            swap_seconds=self._story.swap_seconds,
-            rollbacks=self._story.counts.get("rolled_back", 0),
-            retrainings=self._story.retrainings,
-            retraining_seconds=self._story.retraining_seconds,
-            training=self._progress or {} if self._state.phase == Phase.RETRAINING else {},
-        )
-        if not self._report:
-            return facts
-        summary = self._report["summary"]
-        return replace(
-            facts,
-            evidence=Codec.evidence(self._report["evidence"]),
-            labels=summary["labels"],
-            accuracy=summary["accuracy"],
-        )
+        own = facts(self._model, self._state, self._story, self._report, self._progress)
+        return exposition([*self._replicas.snapshots(), own.snapshot()])

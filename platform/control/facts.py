@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from undrift.control.state import Phase, State
+from undrift.control.story import Story
 from undrift.evidence import Evidence
 from undrift.serve.metrics import Family, Snapshot
+from undrift.views import MonitorReport
 
 _Values = Mapping[Any, float]  # by a tuple of the labels' values
 
@@ -155,3 +158,37 @@ class ControlFacts:
 
 def _by(values: Mapping[str, float]) -> _Values:
     return {(key,): value for key, value in values.items()}
+
+
+def facts(
+    model: str,
+    state: State,
+    story: Story,
+    report: MonitorReport | None,
+    training: Mapping[str, Any] | None,
+) -> ControlFacts:
+    """Return what the control plane knows, for the metrics page.
+
+    Args:
+        model: Name of the model.
+        state: What the lifecycle remembers.
+        story: What has happened.
+        report: What the monitor told last; None before its first report.
+        training: How far the training of the present run is.
+    """
+    summary = report.summary if report else None
+    return ControlFacts(
+        model=model,
+        live_version=state.live,
+        phase=state.phase,
+        phases=[phase.value for phase in Phase],
+        swaps=story.swaps,
+        swap_seconds=story.swap_seconds,
+        rollbacks=story.counts.get("rolled_back", 0),
+        retrainings=story.retrainings,
+        retraining_seconds=story.retraining_seconds,
+        training=training or {} if state.phase == Phase.RETRAINING else {},
+        evidence=report.evidence if report else None,
+        labels=asdict(summary.labels) if summary else {},
+        accuracy=asdict(summary.accuracy) if summary else {},
+    )

@@ -92,14 +92,14 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
         Swapped: rules.swapped,
         SwapFailed: rules.run_failed,
     },
-    Phase.PROMOTED: {
+    Phase.PROBATION: {
         **_QUIET,
         Scored: Ignored("probation: the new version is being proven on late labels"),
         Tick: rules.probation_over,
         ProbationPassed: rules.proven,
         ProbationFailed: rules.unproven,
     },
-    Phase.ROLLED_BACK: {**_QUIET, Scored: Ignored("cooldown after a rollback"), Tick: rules.cooled},
+    Phase.COOLDOWN: {**_QUIET, Scored: Ignored("cooldown after a rollback"), Tick: rules.cooled},
     Phase.PAUSED: {
         **_QUIET,
         Scored: Ignored("paused"),

@@ -17,16 +17,10 @@ from undrift.events import (
 from undrift.serve.body import check_keys, show
 from undrift.train.budget import Budget
 from undrift.train.settings import MethodName
+from undrift.views import VERBS
 
 NO_REPORT = "the monitor has not reported yet; ask again in a second"
 METHODS: tuple[str, ...] = get_args(MethodName)
-ARGUMENTS: dict[str, set[str]] = {
-    "retrain": {"method", "steps", "budget"},
-    "promote": {"version"},
-    "rollback": {"version"},
-    "pause": set(),
-    "resume": set(),
-}
 
 
 def event_of(
@@ -35,7 +29,7 @@ def event_of(
     """Return the event that a request asks for.
 
     Args:
-        verb: A key of `ARGUMENTS`.
+        verb: A key of `views.VERBS`.
         body: Its arguments.
         versions: Stored versions.
         at: Now, Unix seconds.
@@ -48,9 +42,9 @@ def event_of(
         >>> event_of("rollback", {"version": 2}, versions=[1, 2], at=0.0).version
         2
     """
-    if verb not in ARGUMENTS:
+    if verb not in VERBS:
         raise RequestError(f"unknown verb {verb!r}", 404)
-    check_keys(body, ARGUMENTS[verb], "the request")
+    check_keys(body, set(VERBS[verb]), "the request")
     if verb == "retrain":
         return _retrain(body, at, rows)
     if verb == "promote":

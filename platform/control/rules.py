@@ -267,8 +267,8 @@ def swapped(state: State, event: Event) -> Step:
     if run.resume == Phase.PAUSED:
         return _to(state, Phase.PAUSED, rearm, tell, run=None)
     if back:
-        return _to(state, Phase.ROLLED_BACK, rearm, tell, run=None)
-    return _to(state, Phase.PROMOTED, rearm, tell)
+        return _to(state, Phase.COOLDOWN, rearm, tell, run=None)
+    return _to(state, Phase.PROBATION, rearm, tell)
 
 
 def proven(state: State, event: Event, *before: Instruction) -> Step:

@@ -20,8 +20,8 @@ class Phase(StrEnum):
     RETRAINING = "retraining"
     CANDIDATE = "candidate"
     SWAPPING = "swapping"
-    PROMOTED = "promoted"
-    ROLLED_BACK = "rolled_back"
+    PROBATION = "probation"
+    COOLDOWN = "cooldown"
     PAUSED = "paused"
 
 

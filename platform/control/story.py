@@ -23,6 +23,7 @@ from undrift.events import (
     Trained,
     TrainFailed,
 )
+from undrift.views import EventsPage, EventView
 
 FIRST_VERSION = 1
 TRIGGERS = ("drift", "refine", "amount", "operator")
@@ -50,7 +51,7 @@ class Story:
     """Notable events in order, and counts of them.
 
     Attributes:
-        entries: Dicts with ``at`` (Unix seconds), ``kind``, ``text``, ``run_id`` and details.
+        entries: The events, numbered from 1.
         counts: Entries by kind.
         swaps: Swaps by outcome, ``done`` or ``failed``.
         swap_seconds: Time from the order to the last replica, for each swap done.
@@ -59,7 +60,7 @@ class Story:
     """
 
     def __init__(self) -> None:
-        self.entries: list[dict[str, Any]] = []
+        self.entries: list[EventView] = []
         self.counts: dict[str, int] = {}
         self.swaps = {"done": 0, "failed": 0}  # from zero: the first one is an increase, too
         self.swap_seconds: list[float] = []
@@ -86,7 +87,7 @@ class Story:
             outcome = "failed" if isinstance(event, TrainFailed) else "rejected"
             self.retrainings[before.run.trigger, "accepted" if accepted else outcome] += 1
             self.retraining_seconds.append(event.at - before.run.started)
-        row = {"row": event.evidence.rows} if isinstance(event, Scored) else {}
+        row = event.evidence.rows if isinstance(event, Scored) else None
         for instruction in instructions:
             if isinstance(instruction, Swap):
                 self._ordered = event.at
@@ -99,10 +100,25 @@ class Story:
                 )
                 self._tell(event.at, "retraining", instruction, text, row)
 
+    def page(self, after: int, limit: int) -> EventsPage:
+        """Return at most ``limit`` events after number ``after``."""
+        found = tuple(self.entries[after : after + limit])
+        end = after + len(found)
+        return EventsPage(events=found, next=end, more=end < len(self.entries))
+
     def _tell(
-        self, at: float, kind: str, instruction: Instruction, text: str, detail: dict[str, Any]
+        self, at: float, kind: str, instruction: Instruction, text: str, row: int | None
     ) -> None:
-        extra = instruction.detail if isinstance(instruction, Notify) else {}
-        entry = {"at": at, "kind": kind, "text": text, "run_id": instruction.run_id}
-        self.entries.append({**entry, **detail, **extra})
+        detail = instruction.detail if isinstance(instruction, Notify) else {}
+        self.entries.append(
+            EventView(
+                seq=len(self.entries) + 1,
+                at=at,
+                kind=kind,
+                text=text,
+                run_id=instruction.run_id,
+                row=row,
+                detail=dict(detail),
+            )
+        )
         self.counts[kind] = self.counts.get(kind, 0) + 1

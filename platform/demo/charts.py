@@ -253,14 +253,15 @@ def _drift_start(frame: Frame, row: int | None) -> list[str]:
 def _marks(frame: Frame, result: DemoResult, y: float) -> list[str]:
     parts = []
     for event in result.events:
-        kind = str(event["kind"])
+        kind = event.kind
         if kind not in _MARKS:
             continue
         css, shape = _MARKS[kind]
-        title = escape(f"row {event['row']:,}: {kind.replace('_', ' ')}: {event.get('text', '')}")
+        row, named = event.row or 0, kind.replace("_", " ")
+        title = escape(f"row {row:,}: {named}: {event.text}")
         parts.append(
             f'<path class="mark {css}" d="{shape}" '
-            f'transform="translate({frame.x(event["row"]):.1f},{y})"><title>{title}</title></path>'
+            f'transform="translate({frame.x(row):.1f},{y})"><title>{title}</title></path>'
         )
     return parts
 

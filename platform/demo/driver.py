@@ -16,9 +16,11 @@ from pydantic import Field
 from torch import nn
 
 from undrift.demo.recording import Recording, snapshot
+from undrift.errors import PlatformError
 from undrift.settings import Section
 from undrift.streams.project import predict
 from undrift.streams.stream import Stream
+from undrift.views import DriftView, StatusView, VersionView, read
 
 _CLOSED_BY_PEER = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
@@ -249,25 +251,20 @@ class Driver:
     async def _look(self, client: httpx.AsyncClient) -> None:
         record, asked_at = self.recording, time.time()
         try:
-            status = _json(await client.get(f"{self._path}/status"))
-            drift = _json(await client.get(f"{self._path}/drift"))
-            if not isinstance(status, dict) or not isinstance(drift, dict):
-                raise TypeError("not a JSON object")
+            status = read(StatusView, _json(await client.get(f"{self._path}/status")))
+            drift = read(DriftView, _json(await client.get(f"{self._path}/drift")))
             seen = snapshot(status, drift, asked_at, time.time(), record.sent)
-            record.tell(status.get("events") or [])
-        except (httpx.HTTPError, TypeError, ValueError):
+            record.tell(status.events)
+        except (httpx.HTTPError, PlatformError):
             record.polls_failed += 1
             return
         record.snapshots.append(seen)
 
     async def _look_at_versions(self, client: httpx.AsyncClient) -> None:
         try:
-            versions = _json(await client.get(f"{self._path}/versions"))
-        except httpx.HTTPError:
-            versions = None
-        if isinstance(versions, list):
-            self.recording.versions = versions
-        else:
+            found = _json(await client.get(f"{self._path}/versions"))
+            self.recording.versions = read(list[VersionView], found)
+        except (httpx.HTTPError, PlatformError):
             self.recording.polls_failed += 1
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from undrift.records import IntArray, TimeArray
 from undrift.streams.stream import Stream
+from undrift.views import DriftView, EventView, StatusView, VersionView
 
-LEVELS = ("none", "warning", "drift")
 MAX_FAILURES = 100
 
 
@@ -99,8 +98,8 @@ class Recording:
     polls_failed: int = 0
     hashes: dict[int, set[str]] = field(default_factory=dict)
     snapshots: list[Snapshot] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    versions: list[dict[str, Any]] = field(default_factory=list)
+    events: list[EventView] = field(default_factory=list)
+    versions: list[VersionView] = field(default_factory=list)
 
     @staticmethod
     def of(stream: Stream, frozen: IntArray) -> Recording:
@@ -123,52 +122,28 @@ class Recording:
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(text)
 
-    def tell(self, events: list[dict[str, Any]]) -> None:
+    def tell(self, events: Sequence[EventView]) -> None:
         """Add the events that are new; the platform repeats its recent ones at every poll."""
-        known = {_key(e) for e in self.events[-500:]}
-        fresh = [e for e in events if isinstance(e, Mapping) and "kind" in e and "at" in e]
-        self.events += [dict(e) for e in fresh if _key(e) not in known]
+        last = self.events[-1].seq if self.events else 0
+        self.events += [event for event in events if event.seq > last]
 
 
 def snapshot(
-    status: Mapping[str, Any], drift: Mapping[str, Any], asked_at: float, at: float, row: int
+    status: StatusView, drift: DriftView, asked_at: float, at: float, row: int
 ) -> Snapshot:
-    """Read what the platform answered; keys that are missing keep their defaults."""
+    """Return what the platform said at one poll."""
     return Snapshot(
         asked_at=asked_at,
         at=at,
         row=row,
-        phase=str(status.get("phase", "")),
-        live_version=int(status.get("live_version") or 0),
-        level=_level(drift.get("level", "none")),
-        kind=str(drift.get("kind", "none")),
-        reason=str(drift.get("reason", "")),
-        labelled=int(drift.get("labelled") or 0),
-        signals=tuple(_signal(s) for s in drift.get("signals") or ()),
+        phase=status.phase,
+        live_version=status.live_version,
+        level=drift.level,
+        kind=drift.kind,
+        reason=drift.reason,
+        labelled=drift.labelled,
+        signals=tuple(
+            SignalPoint(s.name, s.level, s.statistic, s.warning_at, s.drift_at, s.change_row)
+            for s in drift.signals
+        ),
     )
-
-
-def _signal(data: Mapping[str, Any]) -> SignalPoint:
-    change_row = data.get("change_row")
-    return SignalPoint(
-        name=str(data.get("name", "")),
-        level=_level(data.get("level", "none")),
-        statistic=_number(data.get("statistic")),
-        warning_at=_number(data.get("warning_at")),
-        drift_at=_number(data.get("drift_at")),
-        change_row=None if change_row is None else int(change_row),
-    )
-
-
-def _level(value: Any) -> str:
-    if isinstance(value, int):
-        return LEVELS[min(max(value, 0), 2)]
-    return str(value).lower()
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
-
-
-def _key(event: Mapping[str, Any]) -> tuple[Any, ...]:
-    return event["at"], event["kind"], event.get("text")

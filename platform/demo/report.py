@@ -118,7 +118,7 @@ def _phase_legend() -> str:
         ("warning", "warning"),
         ("drift", "drift"),
         ("retraining", "retraining and swapping"),
-        ("promoted", "new version on probation"),
+        ("probation", "new version on probation"),
     ]
     spans = "".join(f'<span><i class="swatch {css}"></i>{text}</span>' for css, text in items)
     return f'<p class="legend">{spans}</p>'
@@ -161,16 +161,15 @@ def _versions(result: DemoResult) -> str:
         served[version] = served.get(version, 0) + stop - start
     rows = []
     for v in result.versions:
-        number = int(v.get("version", 0))
-        plan = v.get("plan") or {}
+        number, plan = v.version, v.plan or {}
         rows.append(
             (
                 str(number),
                 f"{served.get(number, 0):,}",
-                "" if v.get("parent") is None else str(v["parent"]),
-                escape(str(plan.get("method", "")) if isinstance(plan, Mapping) else ""),
-                f"<code>{escape(str(v.get('hash', ''))[:12])}</code>",
-                _figures(v.get("metrics") or {}) + _audit(plan),
+                "" if v.parent is None else str(v.parent),
+                escape(str(plan.get("method", ""))),
+                f"<code>{escape(v.hash[:12])}</code>",
+                _figures(v.metrics) + _audit(plan),
             )
         )
     heads = ("Version", "n:Rows answered", "Made from", "Method", "Weights", "Gate and plan")
@@ -206,14 +205,14 @@ def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
 def _events(result: DemoResult) -> str:
     if not result.events:
         return ""
-    start = min(float(e["at"]) for e in result.events)
+    start = min(e.at for e in result.events)
     start = min([start, *(s.at for s in result.timeline[:1])])
     rows = [
         (
-            f"{e['row']:,}",
-            f"{float(e['at']) - start:.1f} s",
-            f"kind:{e['kind']}",
-            escape(str(e.get("text", ""))),
+            f"{e.row or 0:,}",
+            f"{e.at - start:.1f} s",
+            f"kind:{e.kind}",
+            escape(e.text),
         )
         for e in result.events
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from undrift.demo.recording import Recording, Snapshot
 from undrift.streams.stream import NEVER, UNKNOWN, Stream
+from undrift.views import EventView, VersionView
 
 CURVE_POINTS = 120
 TIMELINE_POINTS = 800
@@ -143,8 +144,8 @@ class DemoResult:
     latency_ms: dict[str, float]
     spans: tuple[tuple[int, int, int], ...]
     timeline: tuple[Snapshot, ...]
-    events: tuple[dict[str, Any], ...]
-    versions: tuple[dict[str, Any], ...]
+    events: tuple[EventView, ...]
+    versions: tuple[VersionView, ...]
 
     def closed(self, goal: Goal | None = None) -> tuple[bool, list[str]]:
         """Return whether the loop closed, and what is missing if it did not."""
@@ -187,7 +188,7 @@ def summarise(
     """
     n, sent = len(stream), recording.sent
     fifths = stretches(recording, 5)
-    events = tuple({**e, "row": _row_at(recording, e["at"])} for e in recording.events)
+    events = tuple(replace(e, row=_row_at(recording, e.at)) for e in recording.events)
     seconds = _seconds(recording)
     return DemoResult(
         name=stream.name,
@@ -210,7 +211,7 @@ def summarise(
         labels_sent=recording.labels_sent,
         labels_rejected=recording.labels_rejected,
         polls_failed=recording.polls_failed,
-        counts={kind: sum(e["kind"] == kind for e in events) for kind in COUNTED},
+        counts={kind: sum(e.kind == kind for e in events) for kind in COUNTED},
         adaptations=_adaptations(events),
         pace_asked=rows_per_s,
         pace=sent / seconds if seconds else math.nan,
@@ -287,14 +288,15 @@ def _seconds(recording: Recording) -> float:
     return float(sent_at[-1] - sent_at[0]) if len(sent_at) else 0.0
 
 
-def _adaptations(events: tuple[dict[str, Any], ...]) -> tuple[Adaptation, ...]:
+def _adaptations(events: tuple[EventView, ...]) -> tuple[Adaptation, ...]:
     """Pair each drift with the next promotion."""
-    found, drift = [], None
+    found: list[Adaptation] = []
+    drift: EventView | None = None
     for event in events:
-        if event["kind"] == "drift" and drift is None:
+        if event.kind == "drift" and drift is None:
             drift = event
-        elif event["kind"] == "promoted" and drift is not None:
-            found.append(Adaptation(drift["row"], event["row"], event["at"] - drift["at"]))
+        elif event.kind == "promoted" and drift is not None:
+            found.append(Adaptation(drift.row or 0, event.row or 0, event.at - drift.at))
             drift = None
     return tuple(found)
 

@@ -82,9 +82,9 @@ svg text.ends.frozen { fill: var(--frozen); }
 svg text.onspan { fill: var(--card); text-anchor: middle; font-weight: 650; }
 .phase { fill: var(--calm); }
 .phase.warning { fill: var(--warn); }
-.phase.drift, .phase.rolled_back { fill: var(--drift); }
+.phase.drift, .phase.cooldown { fill: var(--drift); }
 .phase.retraining, .phase.candidate, .phase.swapping { fill: var(--changing); }
-.phase.promoted { fill: var(--ours); opacity: 0.55; }
+.phase.probation { fill: var(--ours); opacity: 0.55; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 14px; color: var(--soft);
   max-width: none; margin: 4px 0 0; }
 .legend span { display: inline-flex; align-items: center; gap: 6px; }
@@ -95,7 +95,7 @@ svg text.onspan { fill: var(--card); text-anchor: middle; font-weight: 650; }
 .swatch.shade { background: var(--changing); opacity: 0.25; }
 .swatch.warning { background: var(--warn); }
 .swatch.drift { background: var(--drift); }
-.swatch.promoted { background: var(--ours); opacity: 0.55; }
+.swatch.probation { background: var(--ours); opacity: 0.55; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; margin-top: 8px; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: 14px; }

@@ -29,8 +29,8 @@ _PHASE_STYLE = {
     "retraining": "magenta",
     "candidate": "magenta",
     "swapping": "cyan",
-    "promoted": "cyan",
-    "rolled_back": "red",
+    "probation": "cyan",
+    "cooldown": "red",
 }
 _EVENT_STYLE = {
     "warning": "yellow",
@@ -89,7 +89,7 @@ def _lines(driver: Driver, player: threading.Thread, console: Console) -> None:
     while player.is_alive():
         player.join(0.25)
         for event in driver.recording.events[told:]:
-            console.print(f"  {event['kind']}: {event.get('text', '')}", soft_wrap=True)
+            console.print(f"  {event.kind}: {event.text}", soft_wrap=True)
             told += 1
         if time.monotonic() - said_at >= LINE_EVERY_S:
             said_at = time.monotonic()
@@ -255,11 +255,11 @@ def _events(record: Recording) -> RenderableType:
     table.add_column(min_width=11)
     table.add_column(no_wrap=True, overflow="ellipsis")
     for event in record.events[-EVENT_LINES:]:
-        kind = str(event["kind"])
+        kind = event.kind
         table.add_row(
-            time.strftime("%H:%M:%S", time.localtime(float(event["at"]))),
+            time.strftime("%H:%M:%S", time.localtime(event.at)),
             Text(kind.replace("_", " "), style=_EVENT_STYLE.get(kind, "white")),
-            Text(str(event.get("text", ""))),
+            Text(event.text),
         )
     shown = table if record.events else Text("nothing yet", style="bright_black")
     return Panel(shown, title="events", title_align="left", height=EVENT_LINES + 2)

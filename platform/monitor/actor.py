@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from undrift.records import Labels, Predictions
 from undrift.store.blobs import Blobs
 from undrift.store.journal import ORDERS, Journal
 from undrift.store.store import Store
+from undrift.views import MonitorReport
 
 CHECKPOINT = "monitor"
 CHECKPOINT_TICKS = 100
@@ -139,17 +140,17 @@ class MonitorActor:
 
     def _publish(self) -> None:
         """Keep what is known after a whole step: the fold goes on in a thread of its own."""
-        self._report = {
-            "evidence": Codec.encode(self._monitor.evidence()),
-            "run_id": self._monitor.run_id,
-            "probation": asdict(self._monitor.probation),
-            "summary": self._monitor.summary(),
-            "tick": self._tick,
-        }
+        self._report = MonitorReport(
+            evidence=self._monitor.evidence(),
+            run_id=self._monitor.run_id,
+            probation=self._monitor.probation,
+            summary=self._monitor.summary(),
+            commit=self._tick,
+        )
 
-    def report(self) -> dict[str, Any]:
-        """Return evidence, probation and summary after the newest step, as plain data."""
-        return {**self._report, "lost_rows": self._lost_rows, "failure": self._failure}
+    def report(self) -> MonitorReport:
+        """Return evidence, probation and summary after the newest step."""
+        return replace(self._report, lost_rows=self._lost_rows, failure=self._failure)
 
     async def drain(self) -> None:
         """Return when everything taken so far is durable and folded."""

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.errors import StoreError
-from undrift.evidence import Change, Evidence, Level, SignalReport
+from undrift.evidence import Change, Evidence, Level, ProbationReport, SignalReport
 from undrift.monitor.base import Calibration, State, collect, restore
 from undrift.monitor.ensemble import decide
 from undrift.monitor.join import Joined, LabelCounts, LabelJoin
 from undrift.monitor.label_record import LabelRecord
-from undrift.monitor.probation import Probation, ProbationReport
+from undrift.monitor.probation import Probation
 from undrift.monitor.settings import MonitorSettings
 from undrift.monitor.signals.class_recall import ClassRecall
 from undrift.monitor.signals.input import InputSignal
@@ -23,6 +23,7 @@ from undrift.monitor.signals.output import OutputSignal
 from undrift.monitor.signals.performance import performance_signal_for
 from undrift.monitor.signals.segments import SegmentReport, Segments
 from undrift.records import Labels, Predictions, Reference
+from undrift.views import AccuracyView, CalibrationView, LabelsView, SegmentView, SummaryView
 
 _FORMAT = 4
 _SAVED = ("_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row")
@@ -174,32 +175,28 @@ class Monitor:
         else:
             self._probation.stop()
 
-    def summary(self) -> dict[str, Any]:
-        """Return what HTTP shows, as plain JSON values."""
+    def summary(self) -> SummaryView:
+        """Return what is known beside the evidence: labels, accuracy, segments, calibration."""
         estimate = self._output.estimate()
         due = self._newest_row - self._settings.label_lag_rows + 1
-        return {
-            "version": self._version,
-            "rows": self._rows,
-            "regime_start": self._regime_start,
-            "signals": {r.name: _plain(r) for r in self._reports()},
-            "segments": [_plain(s) for s in self._segments.report()],
-            "calibration": {name: asdict(c) for name, c in self._calibration.items()},
-            "labels": {
-                "outcomes": self._labels.outcomes(),
-                "waiting": self._join.waiting,
-                "missing": self._labels_missing(),
-                "coverage": self._join.coverage(self._newest_row + 1),
-                "coverage_beyond_lag": self._join.coverage(due),
-                "lag": self._labels.lags(),
-            },
-            "accuracy": {
+        return SummaryView(
+            regime_start=self._regime_start,
+            labels=LabelsView(
+                outcomes=self._labels.outcomes(),
+                waiting=self._join.waiting,
+                missing=self._labels_missing(),
+                coverage=self._join.coverage(self._newest_row + 1),
+                coverage_beyond_lag=self._join.coverage(due),
+                lag=self._labels.lags(),
+            ),
+            accuracy=AccuracyView(
                 **self._labels.accuracy(),
-                "estimated": estimate.accuracy,
-                "estimated_error": estimate.error,
-            },
-            "probation": asdict(self.probation),
-        }
+                estimated=estimate.accuracy,
+                estimated_error=estimate.error,
+            ),
+            segments=tuple(map(_segment, self._segments.report())),
+            calibration={n: CalibrationView(**asdict(c)) for n, c in self._calibration.items()},
+        )
 
     def state(self) -> tuple[State, dict[str, Any]]:
         """Return everything that later decisions depend on: arrays by name, and what they are."""
@@ -295,5 +292,5 @@ def _moved_most(reports: tuple[SignalReport, ...]) -> str:
     return f"; moved most: {', '.join(named)}" if most else ""
 
 
-def _plain(report: SignalReport | SegmentReport) -> dict[str, Any]:
-    return asdict(report) | {"level": report.level.name.lower()}
+def _segment(report: SegmentReport) -> SegmentView:
+    return SegmentView(**{**asdict(report), "level": report.level.name.lower()})

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
+from undrift.evidence import ProbationReport, Status
 from undrift.monitor.base import Stateful
 from undrift.monitor.settings import MonitorSettings
 from undrift.monitor.statistics.bets import error_alternatives, likelihood_ratio
 
-Status = Literal["none", "running", "passed", "failed"]
 _STATUSES: tuple[Status, ...] = ("none", "running", "passed", "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class ProbationReport:
-    """How the promoted version is doing.
-
-    Attributes:
-        status: ``none`` if no probation was asked for since the last re-arming.
-        detail: One sentence for a person.
-        labels: Labels of the new version seen so far.
-        error: Its error rate on them.
-        baseline: Error rate of the version that it replaced, as last seen.
-    """
-
-    status: Status
-    detail: str
-    labels: int = 0
-    error: float = 0.0
-    baseline: float = 0.0
 
 
 class Probation(Stateful):

@@ -7,18 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from undrift.control.hearing import heard
 from undrift.control.lifecycle import initial, step
 from undrift.control.settings import LifecycleSettings
-from undrift.control.state import Phase
 from undrift.errors import ConfigError, TrainingError
 from undrift.events import (
     Event,
     Instruction,
     Notify,
-    ProbationFailed,
-    ProbationPassed,
     Rearm,
-    Scored,
     Swap,
     Swapped,
     Tick,
@@ -26,6 +23,8 @@ from undrift.events import (
     Trained,
     TrainFailed,
 )
+from undrift.evidence import ProbationReport
+from undrift.monitor.history import Moment, take
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import IntArray, Labels, Predictions
@@ -150,9 +149,8 @@ class _Loop:
         self.pending = [entry for entry in self.pending if entry[0] > self.now]
         for _, event in sorted(due, key=lambda entry: entry[0]):
             self._deliver(replace(event, at=self.now))
-        self._judge_probation()
-        if evidence.version == self.state.live:
-            self._deliver(Scored(at=self.now, evidence=evidence))
+        for event in heard(self.state, evidence, self._probation(), self.now):
+            self._deliver(event)
         self._deliver(Tick(at=self.now))
 
     def result(self) -> Simulation:
@@ -190,14 +188,11 @@ class _Loop:
         at = self.label_at[start:stop] / self.pace.rows_per_s
         return Labels(tuple(self.ids[i] for i in rows), self.stream.live.y[rows], at)
 
-    def _judge_probation(self) -> None:
-        if self.state.phase is not Phase.PROMOTED or self.state.run is None:
-            return
-        report, run_id = self.monitor.probation, self.state.run.run_id
-        if report.status == "passed" or (report.status == "failed" and not self.trainer.trains):
-            self._deliver(ProbationPassed(at=self.now, run_id=run_id, detail=report.detail))
-        elif report.status == "failed":
-            self._deliver(ProbationFailed(at=self.now, run_id=run_id, detail=report.detail))
+    def _probation(self) -> ProbationReport:
+        """Return the probation; the same weights with another reference cannot fail one."""
+        report = self.monitor.probation
+        unproven = report.status == "failed" and not self.trainer.trains
+        return replace(report, status="passed") if unproven else report
 
     def _deliver(self, event: Event) -> None:
         outcome = step(self.state, event)
@@ -212,19 +207,9 @@ class _Loop:
             event = Swapped(at=0.0, run_id=instruction.run_id, version=instruction.version)
             self.pending.append((self.now + SWAP_S, event))
         elif isinstance(instruction, Rearm):
-            self._rearm(instruction)
+            take(self.monitor, Moment(0, order=instruction), self.shelf.reference)
         elif isinstance(instruction, Notify):
             self._tell(instruction)
-
-    def _rearm(self, order: Rearm) -> None:
-        reference = self.shelf.reference(order.version)
-        self.monitor.rearm(
-            order.version,
-            reference,
-            regime_start=order.regime_start,
-            against=order.against is not None,
-            run_id=order.run_id,
-        )
 
     def _tell(self, news: Notify) -> None:
         """Enter what the scribe does not see by itself."""

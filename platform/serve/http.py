@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from pydantic_core import to_json
@@ -21,11 +22,11 @@ from starlette.types import Receive, Scope, Send
 
 from undrift.errors import RequestError
 from undrift.records import Labels
-from undrift.serve.body import parse_json
+from undrift.serve.body import check_keys, parse_json, show
 from undrift.serve.feedback import parse_feedback
 from undrift.serve.intake import Headers, Intake
 from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics
-from undrift.serve.openapi import OPERATOR_VERBS, VIEWS, document
+from undrift.serve.openapi import document
 from undrift.serve.protocol import (
     BINARY,
     JSON,
@@ -40,6 +41,7 @@ from undrift.serve.protocol import (
 )
 from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer
+from undrift.views import MAX_EVENTS, VERBS, VIEWS
 
 _LENGTH = LENGTH_HEADER.lower().encode()
 
@@ -63,11 +65,14 @@ class Backend(Protocol):
     async def view(self, name: str) -> Any:
         """Return one of ``VIEWS``."""
 
+    async def events(self, after: int, limit: int) -> Any:
+        """Return a page of events."""
+
     async def audit(self, version: str) -> Any:
         """Return how a stored version was made."""
 
     async def order(self, verb: str, body: dict[str, Any]) -> Any:
-        """Carry out one of ``OPERATOR_VERBS`` and return the status."""
+        """Carry out one of ``VERBS`` and return the status."""
 
     async def metrics(self) -> bytes:
         """Return the Prometheus page."""
@@ -105,7 +110,7 @@ class HttpApi:
             HTTPException: self._no_route,
             Exception: self._fail,
         }
-        self._other = Starlette(
+        self.other = Starlette(
             routes=[
                 Route("/v2", self._server),
                 Route("/v2/health/live", self._alive),
@@ -122,29 +127,17 @@ class HttpApi:
                 Route(f"{model}/ready", self._model_ready),
                 Route(f"{numbered}/ready", self._model_ready),
                 Route(f"{numbered}/audit", self._audit),
+                Route(f"{model}/events", self._events),
                 *(Route(f"{model}/{view}", self._view) for view in VIEWS),
-                *(
-                    Route(f"{model}/{verb}", self._operate, methods=["POST"])
-                    for verb in OPERATOR_VERBS
-                ),
+                *(Route(f"{model}/{verb}", self._operate, methods=["POST"]) for verb in VERBS),
             ],
             exception_handlers=handlers,
         )
 
-    @property
-    def routes(self) -> list[tuple[str, str]]:
-        """Method and path of everything that is answered."""
-        return [
-            (method, route.path)
-            for route in self._other.routes
-            if isinstance(route, Route)
-            for method in sorted(route.methods or ())
-        ]
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI wants it."""
         if scope.get("path") != self._infer_path or scope.get("method") != "POST":
-            await self._other(scope, receive, send)
+            await self.other(scope, receive, send)
             return
         try:
             headers, content = await self._infer(None, dict(scope["headers"]), receive)
@@ -236,6 +229,14 @@ class HttpApi:
         await self._check_model(request.path_params["name"])
         return _json(await self._backend.view(_last_part(request)))
 
+    async def _events(self, request: Request) -> Response:
+        await self._check_model(request.path_params["name"])
+        asked = dict(request.query_params)
+        check_keys(asked, {"after", "limit"}, "the query")
+        after = _number(asked, "after", 0, 0, 2**53)
+        limit = _number(asked, "limit", MAX_EVENTS, 1, MAX_EVENTS)
+        return _json(await self._backend.events(after, limit))
+
     async def _audit(self, request: Request) -> Response:
         await self._check_model(request.path_params["name"])
         return _json(await self._backend.audit(request.path_params["version"]))
@@ -320,8 +321,21 @@ class HttpApi:
         return Response(encode_error(f"undrift failed: {error!r}"), 500, media_type=JSON)
 
 
+def routes(api: HttpApi) -> list[tuple[str, str]]:
+    """Return method and path of everything that is answered."""
+    found = [route for route in api.other.routes if isinstance(route, Route)]
+    return [(method, route.path) for route in found for method in sorted(route.methods or ())]
+
+
 def _last_part(request: Request) -> str:
     return str(request.scope["path"]).rpartition("/")[2]
+
+
+def _number(asked: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = asked.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and low <= int(text[:20]) <= high):
+        raise RequestError(f"{name}: got {show(text)}, expected a number from {low} to {high}")
+    return int(text)
 
 
 def _json(value: Any) -> Response:

@@ -8,25 +8,19 @@ from undrift.ids import MAX_ID_LENGTH
 from undrift.serve.protocol import BINARY, JSON, LENGTH_HEADER, ModelSpec
 from undrift.serve.settings import ServeSettings
 from undrift.serve.tensors import DATATYPES
+from undrift.views import (
+    MAX_EVENTS,
+    VERBS,
+    VIEWS,
+    AuditView,
+    DriftView,
+    EventsPage,
+    StatusView,
+    VersionView,
+    schemas,
+)
 
 Schema = dict[str, Any]
-
-OPERATOR_VERBS: dict[str, Schema] = {
-    "retrain": {"method": {"type": "string"}, "steps": {"type": "integer", "minimum": 0}},
-    "promote": {"version": {"type": "integer"}},
-    "rollback": {"version": {"type": ["integer", "null"]}},
-    "pause": {},
-    "resume": {},
-}
-"""What an operator may ask for, and the arguments that it takes."""
-
-VIEWS = {
-    "status": ("Phase, live version, replicas and recent events", "object"),
-    "drift": ("Signals, label coverage and probation", "object"),
-    "versions": ("Every stored version, oldest first", "array"),
-    "events": ("What happened since the state was made", "array"),
-}
-"""What can be read of the lifecycle, and of which type it is."""
 
 _TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
 _VERSION = {"name": "version", "in": "path", "required": True, "schema": _TEXT}
@@ -35,6 +29,12 @@ _JSON_LENGTH = {
     "in": "header",
     "description": "Bytes of JSON at the start of the body; tensors follow as bytes.",
     "schema": {"type": "integer", "minimum": 0},
+}
+_VIEW_TYPES = {"StatusView": StatusView, "DriftView": DriftView, "VersionView": VersionView}
+_TYPES: dict[str, str | Schema] = {
+    "status": "StatusView",
+    "drift": "DriftView",
+    "versions": {"type": "array", "items": {"$ref": "#/components/schemas/VersionView"}},
 }
 _READ = (404, 409)
 _BODY = (400, 404, 408, 413, 415, 503)
@@ -70,10 +70,11 @@ def document(spec: ModelSpec, settings: ServeSettings, version: str) -> dict[str
         paths[base] = {"get": _read("Model metadata", "ModelMetadata", *_READ)}
         paths[f"{base}/ready"] = {"get": _read("Does it answer?", "ModelReady", *_READ, 503)}
         paths[f"{base}/infer"] = {"post": _infer()}
-    paths[f"{numbered}/audit"] = {"get": _read("How it was made", {"type": "object"}, 404, 503)}
-    for view, (summary, kind) in VIEWS.items():
-        paths[f"{model}/{view}"] = {"get": _read(summary, {"type": kind}, 404, 503)}
-    for verb, arguments in OPERATOR_VERBS.items():
+    paths[f"{numbered}/audit"] = {"get": _read("How it was made", "AuditView", 404, 503)}
+    for view, (summary, _) in VIEWS.items():
+        paths[f"{model}/{view}"] = {"get": _read(summary, _TYPES[view], 404, 503)}
+    paths[f"{model}/events"] = {"get": _events()}
+    for verb, arguments in VERBS.items():
         paths[f"{model}/{verb}"] = {"post": _operator(verb, arguments)}
     for path, item in paths.items():
         variables = [name] * ("{name}" in path) + [_VERSION] * ("{version}" in path)
@@ -124,9 +125,18 @@ def _feedback() -> dict[str, Any]:
     return {**operation, "requestBody": {"required": True, "content": {JSON: {"schema": body}}}}
 
 
+def _events() -> dict[str, Any]:
+    after = {"name": "after", "in": "query", "schema": _COUNT}
+    limit = {"type": "integer", "minimum": 1, "maximum": MAX_EVENTS}
+    return {
+        **_read("What happened since the state was made", "EventsPage", 400, 404, 503),
+        "parameters": [after, {"name": "limit", "in": "query", "schema": limit}],
+    }
+
+
 def _operator(verb: str, arguments: Schema) -> dict[str, Any]:
     body = {"type": "object", "properties": arguments, "additionalProperties": False}
-    operation = _read(f"Operator: {verb}", {"type": "object"}, 401, 409, *_BODY)
+    operation = _read(f"Operator: {verb}", "StatusView", 401, 409, *_BODY)
     required = {"promote": {"required": ["version"]}}.get(verb, {})
     return {
         **operation,
@@ -189,6 +199,7 @@ def _schemas(spec: ModelSpec, settings: ServeSettings) -> dict[str, Schema]:
         datatype={"enum": list(DATATYPES)},
     )
     return {
+        **schemas({"AuditView": AuditView, "EventsPage": EventsPage, **_VIEW_TYPES}),
         "Error": _object(error=_TEXT),
         "ServerMetadata": _object(name=_TEXT, version=_TEXT, extensions=_list(_TEXT)),
         "ModelMetadata": _object(

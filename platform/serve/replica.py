@@ -200,8 +200,12 @@ class ModelReplica:
         return [m.version for m in await asyncio.to_thread(self._store.versions)]
 
     async def view(self, name: str) -> Any:
-        """Return the controller's status, drift, versions or events."""
+        """Return the controller's status, drift or versions."""
         return await self._ask(getattr(self._controller, name).remote())
+
+    async def events(self, after: int, limit: int) -> Any:
+        """Return a page of events."""
+        return await self._ask(self._controller.events.remote(after, limit))
 
     async def audit(self, version: str) -> Any:
         """Return how a stored version was made."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.bandits import Log, doubly_robust, inverse_propensity, self_normalized
+from undrift.views import AuditView
 
 Columns = Mapping[str, NDArray[Any]]
 """Choices by column: step, bandit, arm, probability, reward; each (n,)."""
@@ -94,34 +95,31 @@ def _mean_of_the_others(log: Log, n_arms: int) -> NDArray[np.float64]:
     return mean
 
 
-def report(manifest: Mapping[str, Any], log: Columns) -> dict[str, Any]:
-    """Return what is known of how a version was made, as plain JSON values.
+def report(manifest: Mapping[str, Any], log: Columns) -> AuditView:
+    """Return what is known of how a version was made.
 
     Args:
         manifest: Its manifest as plain JSON values.
         log: Every choice of a bandit.
-
-    Returns:
-        ``version, parent, run_id, plan``; ``compute`` (flops, seconds); ``recent`` and ``older``
-        (what the gate measured on recent rows and, as forgetting, on older regimes, before and
-        after); ``bandits``: for each its ``arms`` as in `summary`, and `uniform_instead`.
     """
     metrics, plan = manifest["metrics"], manifest["plan"] or {}
     gate, training = metrics.get("gate", {}), metrics.get("training", {})
-    return {
-        **{key: manifest[key] for key in ("version", "parent", "run_id")},
-        "plan": {key: plan.get(key) for key in ("method", "steps", "budget", "kind")},
-        "accepted": metrics.get("accepted"),
-        "reason": metrics.get("reason", ""),
-        "training": training,
-        "compute": {"flops": metrics.get("flops"), "seconds": metrics.get("seconds", {})},
-        "recent": _part(gate, "validation_"),
-        "older": _part(gate, "retention_"),
-        "bandits": {
+    return AuditView(
+        version=manifest["version"],
+        parent=manifest["parent"],
+        run_id=manifest["run_id"],
+        plan={key: plan.get(key) for key in ("method", "steps", "budget", "kind")},
+        accepted=metrics.get("accepted"),
+        reason=metrics.get("reason", ""),
+        training=training,
+        compute={"flops": metrics.get("flops"), "seconds": metrics.get("seconds", {})},
+        recent=_part(gate, "validation_"),
+        older=_part(gate, "retention_"),
+        bandits={
             bandit: {"arms": arms, "uniform_instead": uniform_instead(log, bandit, len(arms))}
             for bandit, arms in metrics.get("audit", {}).items()
         },
-    }
+    )
 
 
 def _part(figures: Mapping[str, float], prefix: str) -> dict[str, float]:

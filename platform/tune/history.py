@@ -16,6 +16,7 @@ from undrift.config import Config, load_config
 from undrift.errors import ConfigError
 from undrift.model.network import load_factory
 from undrift.monitor.history import Moment
+from undrift.monitor.join import Joined, LabelJoin
 from undrift.records import IntArray
 from undrift.replay.loop import Pace
 from undrift.replay.sources import configured_model, recorded
@@ -173,22 +174,19 @@ def recorded_stream(config: Config, state: Path) -> tuple[Stream, Pace, int]:
 
 
 def _joined(moments: Iterable[Moment], n: int, classes: int) -> tuple[IntArray, IntArray]:
-    """Return (n,) labels, the first that each row got, and (n,) the rows sent when it came."""
+    """Return (n,) labels as the monitor joined them, and (n,) the rows sent when each came."""
     y, label_at = np.full(n, UNKNOWN, dtype=np.int64), np.full(n, NEVER, dtype=np.int64)
-    row_of: dict[str, int] = {}
-    early: dict[str, int] = {}
-    sent = 0
+    join, first, sent = LabelJoin(window=n), -1, 0
     for moment in moments:
-        fresh = moment.predictions.ids if moment.predictions else ()
-        row_of |= {name: sent + i for i, name in enumerate(fresh)}
-        sent += len(fresh)
-        told = [(name, early.pop(name)) for name in fresh if name in early]
-        if moment.labels:
-            told += zip(moment.labels.ids, moment.labels.label.tolist(), strict=True)
-        for name, label in told:
-            row = row_of.get(name)
-            if row is None:
-                early.setdefault(name, label)
-            elif y[row] == UNKNOWN and 0 <= label < classes:
-                y[row], label_at[row] = label, sent
+        told: list[Joined] = []
+        if moment.predictions is not None:
+            first = int(moment.predictions.row[0]) if first < 0 else first
+            sent += len(moment.predictions)
+            told.append(join.add(moment.predictions)[0])
+        if moment.labels is not None:
+            told.append(join.label(moment.labels)[0])
+        for joined in told:
+            known = (joined.label >= 0) & (joined.label < classes)
+            rows = joined.row[known] - first
+            y[rows], label_at[rows] = joined.label[known], sent
     return y, label_at

@@ -62,7 +62,8 @@ def feeding(
             actor.ingest(rows)
             await actor.feedback(labels)
             await actor.drain()
-            seen[actor.report()["tick"]] = json.dumps(actor.report()["evidence"])
+            report = actor.report()
+            seen[report.commit] = json.dumps(Codec.encode(report.evidence))
 
     return body
 

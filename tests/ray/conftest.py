@@ -94,10 +94,10 @@ def http(platform: Running) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def same_replicas(platform: Running) -> Iterator[None]:
     """No request of a module may cost a replica its life."""
-    before = sorted(platform.client.status()["replicas"]), sorted(platform.processes("ray::Serve"))
+    before = sorted(platform.client.status().replicas), sorted(platform.processes("ray::Serve"))
     assert len(before[0]) == 2
     yield
     assert (
-        sorted(platform.client.status()["replicas"]),
+        sorted(platform.client.status().replicas),
         sorted(platform.processes("ray::Serve")),
     ) == before

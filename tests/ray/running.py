@@ -22,6 +22,7 @@ from tests.helpers.support import eventually
 from undrift.client import Client
 from undrift.config import Config, load_config
 from undrift.store.store import Store
+from undrift.views import StatusView, read
 
 MODEL = "spirals"
 PATIENCE_S = 180.0
@@ -217,16 +218,16 @@ def _listeners() -> Iterator[tuple[str, str, int]]:
                 yield fields[9], socket.inet_ntop(family, raw), int(port, 16)
 
 
-def settled(running: Running, version: int) -> Callable[[], dict[str, Any] | None]:
+def settled(running: Running, version: int) -> Callable[[], StatusView | None]:
     """Return a predicate for `eventually`: every replica serves ``version`` and no run goes on."""
 
-    def predicate() -> dict[str, Any] | None:
+    def predicate() -> StatusView | None:
         answer = httpx.get(f"{running.url}/v2/models/{MODEL}/status", trust_env=False)
         if answer.status_code == 503:  # the controller is restarting
             return None
-        status: dict[str, Any] = answer.json()
-        right = status["live_version"] == version and status["phase"] != "swapping"
-        replicas = status["replicas"].values()
+        status = read(StatusView, answer.json())
+        right = status.live_version == version and status.phase != "swapping"
+        replicas = status.replicas.values()
         loaded = len(replicas) == running.config.serve.replicas and set(replicas) == {version}
         return status if right and loaded else None
 

@@ -78,7 +78,7 @@ def load(platform: Running, request: pytest.FixtureRequest) -> Iterator[tuple[Tr
 
 
 def joined(platform: Running) -> int:
-    count: int = platform.client.drift()["summary"]["labels"]["outcomes"]["joined"]
+    count: int = platform.client.drift().summary.labels.outcomes["joined"]
     return count
 
 
@@ -111,7 +111,7 @@ def test_killed_monitor_loses_no_acknowledged_label(
     assert rows.row.tolist() == list(range(len(rows)))
     assert len(rows) > before
     eventually(
-        lambda: platform.client.drift()["rows"],
+        lambda: platform.client.drift().rows,
         until=lambda seen: seen == len(platform.store.predictions()),
     )
 
@@ -134,7 +134,7 @@ def test_killed_controller_comes_back_where_it_was(
     after = platform.client.status()
     same = ("live_version", "previous_version", "phase", "run", "attempts", "counts", "events")
     assert {key: after[key] for key in same} == {key: before[key] for key in same}
-    assert set(after["replicas"]) == set(before["replicas"])
+    assert set(after.replicas) == set(before.replicas)
     eventually(lambda: len(traffic.since(killed)), until=lambda seen: seen >= 40)
     platform.client.resume()
     labeller.__exit__()
@@ -142,7 +142,7 @@ def test_killed_controller_comes_back_where_it_was(
 
     assert traffic.failures == []
     assert traffic.reconnects == 0
-    assert {a.version for a in traffic.answers} == {before["live_version"]}
+    assert {a.version for a in traffic.answers} == {before.live_version}
     assert labeller.wrong == labeller.refused == []
 
 

@@ -32,7 +32,7 @@ def test_single_row_is_answered_with_id_version_and_hash(
     http: httpx.Client, platform: Running
 ) -> None:
     answer = http.post(INFER, json=infer_body(ROW, id="one")).json()
-    live = platform.client.status()["live_version"]
+    live = platform.client.status().live_version
     assert answer["id"] == "one"
     assert answer["model_name"] == MODEL
     assert answer["model_version"] == str(live)
@@ -67,7 +67,7 @@ def test_outputs_that_are_asked_for_are_the_only_ones(http: httpx.Client) -> Non
 
 
 def test_live_version_can_be_asked_by_number(http: httpx.Client, platform: Running) -> None:
-    live = platform.client.status()["live_version"]
+    live = platform.client.status().live_version
     answer = http.post(f"/v2/models/{MODEL}/versions/{live}/infer", json=infer_body(ROW))
     assert answer.json()["model_version"] == str(live)
 
@@ -78,7 +78,7 @@ def test_live_version_can_be_asked_by_number(http: httpx.Client, platform: Runni
 def test_metadata_describes_server_and_model(http: httpx.Client, platform: Running) -> None:
     assert http.get("/v2").json()["name"] == "undrift"
     model = http.get(f"/v2/models/{MODEL}").json()
-    live = str(platform.client.status()["live_version"])
+    live = str(platform.client.status().live_version)
     assert model["versions"] == [live]
     assert model["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 2]}]
     assert http.get(f"/v2/models/{MODEL}/versions/{live}").json() == model
@@ -102,7 +102,7 @@ def test_views_are_json(http: httpx.Client, view: str) -> None:
 def test_metrics_of_both_replicas_are_summed_on_every_page(
     http: httpx.Client, platform: Running
 ) -> None:
-    live = str(platform.client.status()["live_version"])
+    live = str(platform.client.status().live_version)
 
     def count() -> float:  # of a status that only this test brings about
         return counters(http, "undrift_requests_total").get(("422", live), 0.0)
@@ -118,9 +118,9 @@ def test_metrics_of_both_replicas_are_summed_on_every_page(
 
 def test_metrics_tell_version_phase_and_levels(http: httpx.Client, platform: Running) -> None:
     status = platform.client.status()
-    assert counters(http, "undrift_live_version") == {(): status["live_version"]}
+    assert counters(http, "undrift_live_version") == {(): status.live_version}
     phases = counters(http, "undrift_lifecycle_phase")
-    assert [p for p, v in phases.items() if v == 1] == [(status["phase"],)]
+    assert [p for p, v in phases.items() if v == 1] == [(status.phase,)]
     assert ("ensemble",) in counters(http, "undrift_drift_level")
 
 

@@ -45,7 +45,7 @@ def test_second_up_on_the_same_state_is_refused_and_the_first_runs_on(platform: 
     done = undrift("up", "-d", cwd=platform.path.parent)
     assert done.returncode == 1
     one_error(done.stderr, f"process {platform.pid} already runs on", "undrift down")
-    assert platform.client.infer(ROW).version == platform.client.status()["live_version"]
+    assert platform.client.infer(ROW).version == platform.client.status().live_version
 
 
 def test_second_up_on_the_same_port_is_refused_and_the_first_runs_on(
@@ -57,7 +57,7 @@ def test_second_up_on_the_same_port_is_refused_and_the_first_runs_on(
     assert done.returncode == 1
     one_error(done.stderr, f"port {port} on 127.0.0.1 is in use; set serve.port to a free one")
     assert not (path.parent / "state" / "run.json").exists()
-    assert platform.client.infer(ROW).version == platform.client.status()["live_version"]
+    assert platform.client.infer(ROW).version == platform.client.status().live_version
 
 
 def test_start_after_a_kill_ends_the_orphans_and_serves_the_live_version(
@@ -77,7 +77,7 @@ def test_start_after_a_kill_ends_the_orphans_and_serves_the_live_version(
 
     second = start(path).await_ready()
     assert alive(first.pid) == {}
-    assert second.client.status()["live_version"] == 2
+    assert second.client.status().live_version == 2
     assert second.client.infer(ROW).version == 2
 
     assert second.end(signal.SIGINT) == 130

@@ -42,7 +42,7 @@ def refused(client: triton.InferenceServerClient, status: int, **request: object
 
 
 def test_health_and_metadata(client: triton.InferenceServerClient, platform: Running) -> None:
-    live = str(platform.client.status()["live_version"])
+    live = str(platform.client.status().live_version)
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready(MODEL)
@@ -84,7 +84,7 @@ def test_other_datatypes_are_converted(client: triton.InferenceServerClient, dat
 def test_id_version_and_hash_come_back(
     client: triton.InferenceServerClient, platform: Running
 ) -> None:
-    live = platform.client.status()["live_version"]
+    live = platform.client.status().live_version
     answer = client.infer(MODEL, given(X), str(live), request_id="triton-1").get_response()
     assert answer["id"] == "triton-1"
     assert answer["model_version"] == str(live)

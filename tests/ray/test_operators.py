@@ -59,9 +59,9 @@ def test_rollback_without_a_previous_version_is_refused(
     operator: httpx.Client, platform: Running
 ) -> None:
     status = platform.client.status()
-    if status["previous_version"] is not None:  # another test was here before
+    if status.previous_version is not None:  # another test was here before
         platform.client.rollback()
-        eventually(settled(platform, status["previous_version"]))
+        eventually(settled(platform, status.previous_version))
     answer = operator.post(f"/v2/models/{MODEL}/rollback")
     refused(answer, 409, "there is no previous version to go back to")
 
@@ -69,7 +69,7 @@ def test_rollback_without_a_previous_version_is_refused(
 def test_promotion_of_the_live_version_is_refused(
     operator: httpx.Client, platform: Running
 ) -> None:
-    live = platform.client.status()["live_version"]
+    live = platform.client.status().live_version
     answer = operator.post(f"/v2/models/{MODEL}/promote", json={"version": live})
     refused(answer, 409, f"version {live} is already live")
 

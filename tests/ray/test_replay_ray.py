@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from undrift.evidence import Evidence
 from undrift.monitor.history import Moment
 from undrift.replay.sources import recorded
 from undrift.replay.timeline import replay
+from undrift.views import DriftView, plain
 
 pytestmark = pytest.mark.ray
 
@@ -49,7 +49,7 @@ class Seen:
         self.sent = 0
         self.evidence: set[str] = set()
 
-    def ask(self, times: int, turn: int = 0) -> dict[str, Any]:
+    def ask(self, times: int, turn: int = 0) -> DriftView:
         """Ask and label 50 rows, some times; ``turn`` makes wrong labels. Returns the last view."""
         client = self.running.client
         for _ in range(times):
@@ -58,14 +58,14 @@ class Seen:
             client.feedback(answer.ids, ((self.y[index] + turn) % 3).tolist())
             self.sent += 50
             view = client.drift()
-            if view["rows"]:  # the controller may not have looked since the first tick
+            if view.rows:  # the controller may not have looked since the first tick
                 self.evidence.add(shown(view))
         return view
 
 
-def shown(view: dict[str, Any]) -> str:
+def shown(view: DriftView) -> str:
     """Return the evidence in what `GET drift` answers."""
-    return json.dumps({key: view[key] for key in Evidence.__dataclass_fields__})
+    return json.dumps({key: plain(view)[key] for key in Evidence.__dataclass_fields__})
 
 
 def as_shown(evidence: Evidence) -> str:
@@ -83,7 +83,7 @@ def test_replay_makes_the_live_decisions_again_byte_for_byte(watched: Running) -
     (victim,) = watched.processes("ray::MonitorActor")
     os.kill(victim, signal.SIGKILL)
     eventually(lambda: set(watched.processes("ray::MonitorActor")) - {victim}, 60)
-    eventually(lambda: seen.ask(1, turn=1)["level"], 60, until=lambda seen: seen == "drift")
+    eventually(lambda: seen.ask(1, turn=1).level, 60, until=lambda seen: seen == "drift")
 
     store = watched.store
     version = store.add_version(
@@ -91,7 +91,7 @@ def test_replay_makes_the_live_decisions_again_byte_for_byte(watched: Running) -
     ).version
     watched.client.promote(version)
     eventually(settled(watched, version))
-    eventually(lambda: seen.ask(1)["version"], 60, until=lambda seen: seen == version)
+    eventually(lambda: seen.ask(1).version, 60, until=lambda seen: seen == version)
     seen.ask(6)
 
     done = undrift("replay", "--json", cwd=watched.path.parent)  # the platform runs on

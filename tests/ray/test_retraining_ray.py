@@ -32,24 +32,25 @@ PATIENCE_S = 120.0
 def label(running: Running, name: str, rows: int, turned: int = 0) -> None:
     """Ask and label reference rows, with every class taken for the next ``turned`` ones."""
     data = np.load(running.config.reference)
-    before = running.client.drift()["labelled"]
+    before = running.client.drift().labelled
     for start in range(0, rows, 100):
         part = slice(start, min(start + 100, rows))
         answer = running.client.infer(data["x"][part], f"{name}-{start}")
         told = running.client.feedback(answer.ids, ((data["y"][part] + turned) % 3).tolist())
         assert told["rejected"] == []
-    eventually(lambda: running.client.drift()["labelled"], until=lambda seen: seen >= before + rows)
+    eventually(lambda: running.client.drift().labelled, until=lambda seen: seen >= before + rows)
 
 
 def begin(running: Running, **order: Any) -> str:
-    run_id: str = running.client.retrain(**order)["run"]["run_id"]
-    return run_id
+    run = running.client.retrain(**order).run
+    assert run is not None
+    return run.run_id
 
 
 def told(running: Running, run_id: str) -> dict[str, Any]:
     """Return how far a run is; {} before it trains, and while the controller restarts."""
-    run = running.client.status()["run"] or {}
-    return (run.get("training") or {}) if run.get("run_id") == run_id else {}
+    run = running.client.status().run
+    return (run.training or {}) if run is not None and run.run_id == run_id else {}
 
 
 def kept(running: Running, run_id: str) -> int:
@@ -91,7 +92,7 @@ def refusal(running: Running, run_id: str) -> str:
 
     def reasons() -> list[str]:
         events = running.client.events()
-        return [e["text"] for e in events if e["kind"] == "failed" and e["run_id"] == run_id]
+        return [e.text for e in events if e.kind == "failed" and e.run_id == run_id]
 
     return eventually(reasons)[0]
 
@@ -136,7 +137,7 @@ def test_killed_worker_and_killed_trainer_cost_nothing_but_time(platform: Runnin
     assert all(torch.equal(tensor, state[name]) for name, tensor in whole.state_dict.items())
     assert whole.flops == made.metrics["flops"]
     eventually(lambda: not (platform.config.state / "training" / run_id).exists())
-    eventually(lambda: platform.client.status()["phase"], until=lambda seen: seen != "retraining")
+    eventually(lambda: platform.client.status().phase, until=lambda seen: seen != "retraining")
     platform.client.pause()
     platform.client.resume()
 
@@ -174,9 +175,9 @@ def test_two_workers_refuse_resume_and_decide_as_one(pair: Running) -> None:
     for part in ("validation_accuracy_new", "retention_accuracy_new"):
         figure = alone.verdict.metrics[part]
         assert made.metrics["gate"][part] == pytest.approx(figure, abs=0.1)
-    assert client.audit(made.version)["bandits"].keys() == {"sample", "block"}
+    assert client.audit(made.version).bandits.keys() == {"sample", "block"}
 
-    eventually(lambda: client.status()["phase"], until=lambda seen: seen != "retraining")
+    eventually(lambda: client.status().phase, until=lambda seen: seen != "retraining")
     done = undrift("retrain", "--method", "full", "--budget", "2s", "--json", cwd=pair.path.parent)
     outcome = json.loads(done.stdout)
     assert outcome["outcome"] in ("candidate", "failed"), done.stderr

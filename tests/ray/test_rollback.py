@@ -60,17 +60,17 @@ def test_worse_version_is_rolled_back_and_an_operator_retrains_the_old_one(
     ).version
     client.promote(bad)
     eventually(settled(automatic, bad))
-    assert client.status()["phase"] == "promoted"
+    assert client.status().phase == "probation"
 
     def taken_back() -> bool:
         ask(20)
-        return client.status()["live_version"] == 1
+        return client.status().live_version == 1
 
     eventually(taken_back, 60)
     eventually(settled(automatic, 1))
     status = client.status()
-    assert status["phase"] == "rolled_back"
-    assert status["counts"]["rolled_back"] == 1
+    assert status.phase == "cooldown"
+    assert status.counts["rolled_back"] == 1
     assert ask(20) == 1
 
     client.retrain(method="finetune", steps=50)
@@ -82,7 +82,7 @@ def test_worse_version_is_rolled_back_and_an_operator_retrains_the_old_one(
         50,
     )
     eventually(
-        lambda: client.status()["phase"],
+        lambda: client.status().phase,
         60,
         until=lambda seen: seen not in ("retraining", "swapping"),
     )

@@ -179,7 +179,7 @@ def test_serve_deploy_starts_the_whole_platform(
         first = ray_head.actors()
         assert len(first) == 3
         give_labelled_rows(client, 2000)
-        eventually(lambda: client.drift()["labelled"], until=lambda seen: seen == 2001)
+        eventually(lambda: client.drift().labelled, until=lambda seen: seen == 2001)
         client.retrain(method="finetune", steps=50)
         eventually(lambda: trained(client))
         client.promote(2)  # a swap is none of Serve's business
@@ -206,8 +206,8 @@ def test_serve_deploy_starts_the_whole_platform(
             until=lambda seen: seen == "RUNNING",
         )
         assert client.infer([[0.3, -1.2]]).version == 2
-        assert client.status()["mode"] == "suggest"
-        assert [v["version"] for v in client.versions()] == [1, 2]
+        assert client.status().mode == "suggest"
+        assert [v.version for v in client.versions()] == [1, 2]
 
 
 def give_labelled_rows(client: Client, rows: int) -> None:
@@ -217,12 +217,12 @@ def give_labelled_rows(client: Client, rows: int) -> None:
 
 def trained(client: Client) -> bool:
     """The candidate is there, and so is its verdict; one that forgets is rejected."""
-    return len(client.versions()) == 2 and client.status()["phase"] != "retraining"
+    return len(client.versions()) == 2 and client.status().phase != "retraining"
 
 
 def loaded(client: Client, version: int) -> bool:
     with suppress(PlatformError):
-        replicas = client.status()["replicas"].values()
+        replicas = client.status().replicas.values()
         return bool(replicas) and set(replicas) == {version}
     return False
 

@@ -167,16 +167,16 @@ def test_platform_by_job_serves_retrains_swaps_and_leaves_others_alone(
     assert cluster.foreign() == "still here"
     assert len(cluster.actors()) == 3
     with Client(cluster.url, "spirals", (state / "token").read_text().strip()) as client:
-        assert client.status()["mode"] == "off"
+        assert client.status().mode == "off"
         x = np.random.default_rng(0).normal(size=(2000, 2))
         client.feedback(client.infer(x).ids, ["red" if a > b else "blue" for a, b in x])
-        eventually(lambda: client.drift()["labelled"], until=lambda seen: seen == 2000)
+        eventually(lambda: client.drift().labelled, until=lambda seen: seen == 2000)
         asked = ("--submit", "--method", "finetune", "--steps", "50", "--no-wait")
         done = cluster.undrift("retrain", *here, *asked, cwd=folder)
         assert done.returncode == 0, done.stderr
         eventually(lambda: len(client.versions()), until=lambda seen: seen == 2)
         eventually(
-            lambda: client.status()["phase"], PATIENCE_S, until=lambda seen: seen != "retraining"
+            lambda: client.status().phase, PATIENCE_S, until=lambda seen: seen != "retraining"
         )
         client.promote(2)
         eventually(lambda: loaded(client, 2))
@@ -208,7 +208,7 @@ def kill_in_the_middle(cluster: Cluster, folder: Path, *arguments: str) -> None:
 
 def loaded(client: Client, version: int) -> bool:
     with suppress(PlatformError):
-        return set(client.status()["replicas"].values()) == {version}
+        return set(client.status().replicas.values()) == {version}
     return False
 
 

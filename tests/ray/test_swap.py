@@ -59,7 +59,7 @@ def on_first(platform: Running) -> Iterator[Running]:
 
 
 def go_to(platform: Running, version: int) -> None:
-    if platform.client.status()["live_version"] != version:
+    if platform.client.status().live_version != version:
         platform.client.promote(version)
     eventually(settled(platform, version), 60)
 
@@ -80,9 +80,7 @@ def change(platform: Running, traffic: Traffic, verb: str, version: int) -> None
         platform.client.promote(version)
     else:
         platform.client.rollback()
-    eventually(
-        lambda: (s := platform.client.status())["live_version"] == version and s["phase"] in QUIET
-    )
+    eventually(lambda: (s := platform.client.status()).live_version == version and s.phase in QUIET)
     acknowledged = time.monotonic()
     eventually(lambda: len(traffic.since(acknowledged)), until=lambda seen: seen >= 40)
     assert {a.version for a in traffic.since(acknowledged)} == {version}
@@ -119,19 +117,19 @@ def test_bad_version_is_given_up_and_the_old_one_serves_on(on_first: Running, da
     if damage == "truncated":
         path = on_first.store.weights_path(bad)
         path.write_bytes(path.read_bytes()[:-100])
-    failed = on_first.client.status()["counts"].get("failed", 0)
+    failed = on_first.client.status().counts.get("failed", 0)
     with Traffic(on_first.url, f"bad-{bad}") as traffic:
         on_first.client.promote(bad)
         eventually(
-            lambda: on_first.client.status()["counts"].get("failed", 0),
+            lambda: on_first.client.status().counts.get("failed", 0),
             until=lambda seen: seen > failed,
         )
         aborted = time.monotonic()
         eventually(lambda: len(traffic.since(aborted)), until=lambda seen: seen >= 40)
     status = on_first.client.status()
-    assert status["live_version"] == 1
-    assert status["phase"] in QUIET
-    told = [e["text"] for e in status["events"] if e["kind"] == "failed"][-1]
+    assert status.live_version == 1
+    assert status.phase in QUIET
+    told = [e.text for e in status.events if e.kind == "failed"][-1]
     assert "swap aborted: replica" in told
     assert ("is damaged" if damage == "truncated" else "answers that are not finite") in told
     assert traffic.failures == []
@@ -144,13 +142,13 @@ def test_killed_replica_comes_back_on_the_live_version(
 ) -> None:
     live = versions[0]
     go_to(on_first, live)
-    before = set(on_first.client.status()["replicas"])
+    before = set(on_first.client.status().replicas)
     victim = on_first.processes(REPLICA)[0]
     with Traffic(on_first.url, "kill") as traffic:
         eventually(lambda: len(traffic.answers), until=lambda seen: seen >= 40)
         os.kill(victim, signal.SIGKILL)
         eventually(
-            lambda: (s := settled(on_first, live)()) and set(s["replicas"]),
+            lambda: (s := settled(on_first, live)()) and set(s.replicas),
             120,
             until=lambda seen: seen and seen != before,
         )

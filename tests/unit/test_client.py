@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import inspect
+import json
 import socket
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+from tests.helpers import views
 from tests.helpers.support import ModelServer
+from undrift.cli.verbs import app
 from undrift.client import Client
 from undrift.errors import PlatformError
+from undrift.train.audit import columns, report
+from undrift.views import VERBS, plain
+
+NO_LOG = columns(())
 
 
 @pytest.fixture
@@ -56,6 +64,8 @@ def test_feedback_of_unequal_lengths_is_refused_before_it_is_sent(
 
 
 def test_verbs_send_only_what_was_given_and_the_token(client: Client, server: ModelServer) -> None:
+    answer = (200, json.dumps(views.status()).encode())
+    server.replies = dict.fromkeys(VERBS, answer)
     client.retrain()
     client.retrain("full", 10)
     client.retrain(budget="30s")
@@ -74,18 +84,44 @@ def test_verbs_send_only_what_was_given_and_the_token(client: Client, server: Mo
 
 
 def test_views_are_read_from_their_paths(client: Client, server: ModelServer) -> None:
-    client.status()
-    client.drift()
-    client.versions()
-    client.events()
-    client.audit(3)
+    audit = report({"version": 3, "parent": 1, "run_id": "r", "plan": None, "metrics": {}}, NO_LOG)
+    answers = {"status": views.status(phase="drift"), "drift": views.drift(rows=7)}
+    answers |= {"versions": [], "audit": plain(audit)}
+    server.replies = {path: (200, json.dumps(told).encode()) for path, told in answers.items()}
+    assert client.status().phase == "drift"
+    assert client.drift().rows == 7
+    assert client.versions() == []
+    assert client.audit(3) == audit
     assert [(method, path.removeprefix("/v2/models/m/")) for method, path, _, _ in server.seen] == [
         ("GET", "status"),
         ("GET", "drift"),
         ("GET", "versions"),
-        ("GET", "events"),
         ("GET", "versions/3/audit"),
     ]
+
+
+def test_events_are_read_page_by_page(client: Client, server: ModelServer) -> None:
+    pages = [
+        {"events": [views.event(1, "warning"), views.event(2, "drift")], "next": 2, "more": True},
+        {"events": [views.event(3, "retraining")], "next": 3, "more": False},
+    ]
+    for after, page in zip((0, 2), pages, strict=True):
+        server.replies[f"events?after={after}"] = (200, json.dumps(page).encode())
+    assert [e.kind for e in client.events()] == ["warning", "drift", "retraining"]
+
+
+def test_answer_that_is_no_such_view_says_where(client: Client, server: ModelServer) -> None:
+    server.replies["status"] = (200, json.dumps({**views.status(), "live_version": "x"}).encode())
+    with pytest.raises(PlatformError, match="not what this release reads: live_version"):
+        client.status()
+
+
+def test_client_and_command_line_know_every_verb_and_argument() -> None:
+    commands = {c.name or c.callback.__name__: c.callback for c in app.registered_commands}
+    for verb, arguments in VERBS.items():
+        method = inspect.signature(getattr(Client, verb)).parameters
+        assert set(method) - {"self"} == set(arguments)
+        assert set(arguments) <= set(inspect.signature(commands[verb]).parameters)
 
 
 @pytest.mark.parametrize(

@@ -14,67 +14,52 @@ import yaml
 from typer.testing import CliRunner, Result
 
 import undrift.cli.verbs
+from tests.helpers import views
 from tests.helpers.support import ModelServer, eventually
 from undrift.cli.verbs import app
 from undrift.config import load_config
 from undrift.errors import PlatformError
-from undrift.evidence import DriftKind
 from undrift.host.process import RunFile
 from undrift.model.artifacts import load_inputs
 
-STATUS = {
-    "model": "m",
-    "mode": "auto",
-    "phase": "healthy",
-    "live_version": 2,
-    "previous_version": 1,
-    "replicas": {"r1": 2},
-    "counts": {"drift": 1},
-    "events": [{"at": 1.7e9, "kind": "drift", "text": "labels say [so]", "run_id": "r-1"}],
-    "failures": {"controller": "", "monitor": "disk full"},
-}
-SIGNAL = {"name": "input", "level": "warning", "statistic": 4.2, "warning_at": 3.0}
+STATUS = views.status(
+    live_version=2,
+    previous_version=1,
+    replicas={"r1": 2},
+    counts={"drift": 1},
+    events=[views.event(1, "drift", "labels say [so]", run_id="r-1")],
+    failures={"controller": "", "monitor": "disk full"},
+)
 CHANGE = {"what": "feature", "name": "price", "measure": "hellinger", "effect": 0.31}
 NOTE = "600 rows are few"
-DRIFT = {
+MOVED = views.signal(
+    level="warning",
+    statistic=4.2,
+    change_row=812,
+    since_row=845,
+    changes=[{**CHANGE, "before": 0.1, "now": 0.7}],
+)
+NORTH = {
+    "name": "site=north",
     "level": "warning",
-    "kind": DriftKind.COVARIATE,
-    "reason": "inputs moved",
-    "version": 2,
-    "rows": 1000,
-    "labelled": 900,
-    "lost_rows": 0,
-    "probation": {"status": "none", "detail": ""},
-    "signals": [
-        {
-            **SIGNAL,
-            "drift_at": 9.0,
-            "change_row": 812,
-            "since_row": 845,
-            "changes": [{**CHANGE, "before": 0.1, "now": 0.7}],
-        }
-    ],
-    "summary": {
-        "labels": {
-            "missing": False,
-            "coverage": 0.9,
-            "lag": {"rows": None},
-            "outcomes": {"joined": 900},
-        },
-        "accuracy": {"window": 0.97, "reference": 0.98},
-        "segments": [
-            {
-                "name": "site=north",
-                "level": "warning",
-                "rows": 400,
-                "labelled": 390,
-                "accuracy_before": 0.91,
-                "accuracy_now": 0.73,
-                "change_row": None,
-            }
-        ],
-        "calibration": {"input": {"rows": 600, "correlation_time": 1.0, "notes": [NOTE]}},
-    },
+    "rows": 400,
+    "labelled": 390,
+    "accuracy_before": 0.91,
+    "accuracy_now": 0.73,
+    "change_row": None,
+}
+DRIFT = views.drift(
+    level="warning",
+    kind="covariate",
+    reason="inputs moved",
+    version=2,
+    rows=1000,
+    labelled=900,
+    signals=[MOVED],
+)
+DRIFT["summary"] |= {
+    "segments": [NORTH],
+    "calibration": {"input": {"rows": 600, "correlation_time": 1.0, "notes": [NOTE]}},
 }
 ARM = {"arm": "rows 200-699, class 1", "draws": 4, "probability": 0.2, "reward": 0.6}
 ESTIMATE = {"value": 0.41, "standard_error": 0.02, "effective": 80.0, "warning": "few choices"}
@@ -102,7 +87,8 @@ AUDIT = {
     },
 }
 VERSION = {"version": 1, "parent": None, "created_at": 1.7e9, "run_id": "", "hash": "0123456789abc"}
-VERSIONS = [{**VERSION, "metrics": {"accuracy": 0.5, "gate": {}}, "live": True}]
+METRICS = {"accuracy": 0.5, "gate": {}}
+VERSIONS = [{**VERSION, "metrics": METRICS, "live": True, "plan": None}]
 
 
 @pytest.fixture(scope="module")
@@ -269,11 +255,17 @@ def test_audit_shows_what_a_version_cost_and_what_was_drawn(folder: Path) -> Non
 
 
 TRAINING = {"step": 30, "share": 0.25, "loss": 0.5, "flops": 2e9, "seconds": 1.5, "eta_s": 4.5}
-RUNNING = {"run_id": "run-1", "training": None}
+RUNNING = {
+    "run_id": "run-1",
+    "trigger": "operator",
+    "started": 1.7e9,
+    "version": None,
+    "training": None,
+}
 
 
 def ended(kind: str, phase: str = "healthy") -> dict[str, Any]:
-    told = {"at": 1.7e9, "kind": kind, "text": "version 3: why", "run_id": "run-1"}
+    told = views.event(2, kind, "version 3: why", run_id="run-1")
     return {**STATUS, "phase": phase, "run": None, "events": [*STATUS["events"], told]}
 
 
@@ -288,7 +280,7 @@ def follow_states(server: ModelServer, *states: dict[str, Any]) -> None:
     ("states", "outcome", "code"),
     [
         ([ended("failed")], "failed", 1),
-        ([{**ended("promoted"), "phase": "promoted", "run": RUNNING}], "promoted", 0),
+        ([{**ended("promoted"), "phase": "probation", "run": RUNNING}], "promoted", 0),
         ([{**STATUS, "phase": "paused", "run": None}], "cancelled", 1),
     ],
 )

@@ -148,7 +148,7 @@ def test_drift_trains_from_the_change_point_and_swaps_in_auto_mode() -> None:
     assert state.phase == Phase.SWAPPING
     assert Swap(run_id="run-1", version=2) in done
     state, done = run(state, Swapped(at=104, run_id="run-1", version=2))
-    assert (state.phase, state.live, state.previous) == (Phase.PROMOTED, 2, 1)
+    assert (state.phase, state.live, state.previous) == (Phase.PROBATION, 2, 1)
     assert Rearm(run_id="run-1", version=2, regime_start=700, against=1) in done
     state, _ = run(state, ProbationPassed(at=120, run_id="run-1"))
     assert (state.phase, state.run, state.attempts) == (Phase.HEALTHY, None, 0)
@@ -256,10 +256,10 @@ def test_failed_probation_rolls_back_and_cools_down() -> None:
     state, done = run(promoted(), ProbationFailed(at=110, run_id="run-1", detail="worse"))
     assert Swap(run_id="run-2", version=1) in done
     state, done = run(state, Swapped(at=111, run_id="run-2", version=1))
-    assert (state.phase, state.live, state.attempts) == (Phase.ROLLED_BACK, 1, 1)
+    assert (state.phase, state.live, state.attempts) == (Phase.COOLDOWN, 1, 1)
     assert Rearm(run_id="run-2", version=1) in done
     state, _ = run(state, Tick(at=120))
-    assert state.phase == Phase.ROLLED_BACK
+    assert state.phase == Phase.COOLDOWN
     state, _ = run(state, Tick(at=121))
     assert state.phase == Phase.HEALTHY
 
@@ -276,7 +276,7 @@ def test_failed_probation_without_automatic_rollback_is_told_and_over() -> None:
 def test_probation_without_labels_ends_unproven_at_its_timeout() -> None:
     settings = SETTINGS.model_copy(update={"probation_timeout_s": 50.0})
     state, _ = run(promoted(settings), Tick(at=149))
-    assert state.phase == Phase.PROMOTED
+    assert state.phase == Phase.PROBATION
     state, _ = run(state, Tick(at=151))
     assert state.phase == Phase.HEALTHY
 

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from tests.helpers import views
 from undrift.demo.driver import Driver, DriverSettings
 from undrift.demo.view import watch
 from undrift.errors import RequestError
@@ -24,10 +25,14 @@ from undrift.serve.feedback import parse_feedback
 from undrift.serve.protocol import ModelSpec, encode_error, encode_infer, parse_infer
 from undrift.serve.settings import ServeSettings
 from undrift.streams.stream import UNKNOWN, Rows, Stream, fixed_lag
+from undrift.views import EventView, VersionView, read
 
 ROWS = 100
 SPEC = ModelSpec("toy", (2,), n_classes=2)
 FAST = DriverSettings(rows_per_s=1e6, labels_per_request=16, poll_s=0.01, label_wait_s=0.0)
+
+
+VERSION = {"version": 3, "live": True, "hash": "abc", "parent": None, "created_at": 1.0}
 
 
 class Model(nn.Module):
@@ -46,9 +51,9 @@ class Server:
         self.labels: list[Labels] = []
         self.feedback_fails = 0
         self.views: dict[str, Any] = {
-            "status": {"phase": "healthy", "live_version": 3, "events": []},
-            "drift": {"level": "none", "labelled": 0, "signals": []},
-            "versions": [{"version": 3}],
+            "status": views.status(live_version=3),
+            "drift": views.drift(),
+            "versions": [VERSION],
         }
         self.inferred = threading.Event()
         owner = self
@@ -166,7 +171,7 @@ def test_every_row_is_answered_and_recorded(server: Server) -> None:
     assert (record.answered_at >= record.sent_at).all()
     assert (record.failed, record.reconnects, record.sent) == (0, 0, ROWS)
     assert record.hashes == {3: {"abc"}}
-    assert record.versions == [{"version": 3}]
+    assert record.versions == [read(VersionView, VERSION)]
 
 
 def test_labels_carry_the_ids_of_their_rows_and_only_due_ones_are_sent(server: Server) -> None:
@@ -241,13 +246,13 @@ def test_stopped_driver_ends_after_the_answers_under_way(server: Server) -> None
 
 
 def test_what_the_platform_says_is_recorded_once(server: Server) -> None:
-    event = {"at": 1.0, "kind": "drift", "text": "labels"}
-    server.views["status"] = {"phase": "drift", "live_version": 3, "events": [event]}
-    signal = {"name": "input", "level": "warning", "statistic": 4.0, "warning_at": 3, "drift_at": 5}
-    server.views["drift"] = {"level": 2, "kind": "both", "labelled": 7, "signals": [signal]}
+    event = views.event(1, "drift", "labels")
+    server.views["status"] = views.status(phase="drift", live_version=3, events=[event])
+    signal = views.signal(level="warning", statistic=4.0)
+    server.views["drift"] = views.drift(level="drift", kind="both", labelled=7, signals=[signal])
     record = Driver(stream_of(), Model(), server.url, FAST).run()
     assert len(record.snapshots) >= 2
-    assert record.events == [event]
+    assert record.events == [read(EventView, event)]
     last = record.snapshots[-1]
     assert (last.phase, last.level, last.kind, last.labelled, last.row) == (
         "drift",
@@ -277,7 +282,7 @@ def test_platform_that_is_not_there_fails_every_request_without_reconnect() -> N
 
 
 def test_without_a_terminal_events_and_progress_are_printed_as_lines(server: Server) -> None:
-    server.views["status"]["events"] = [{"at": 1.0, "kind": "drift", "text": "labels say so"}]
+    server.views["status"]["events"] = [views.event(1, "drift", "labels say so")]
     out = io.StringIO()
     record = watch(Driver(stream_of(), Model(), server.url, FAST), Console(file=out))
     assert record.sent == ROWS

@@ -20,6 +20,7 @@ from undrift.demo.report import render_report, write_report
 from undrift.demo.result import DemoResult, summarise
 from undrift.demo.view import bars, line, render
 from undrift.streams.stream import Rows, Stream, fixed_lag
+from undrift.views import EventView, VersionView
 
 N = 600
 
@@ -59,18 +60,20 @@ def driver_of() -> Driver:
             Snapshot(at, at, row, phase, 1 if row < 300 else 2, signals=(signal,))
         )
     record.events = [
-        {"at": 1001.0, "kind": "drift", "text": "<script>alert(1)</script>"},
-        {"at": 1003.0, "kind": "promoted", "text": "version 2"},
+        EventView(seq=1, at=1001.0, kind="drift", text="<script>alert(1)</script>"),
+        EventView(seq=2, at=1003.0, kind="promoted", text="version 2"),
     ]
     record.versions = [
-        {"version": 1, "parent": None, "hash": "aa", "metrics": {}, "plan": None},
-        {
-            "version": 2,
-            "parent": 1,
-            "hash": "b" * 64,
-            "metrics": {"recent": {"new": 0.9, "old": 0.5}, "passed": True},
-            "plan": {"method": "bandit", "arms": [1, 2]},
-        },
+        VersionView(version=1, live=False, parent=None, hash="aa", created_at=1.0),
+        VersionView(
+            version=2,
+            live=True,
+            parent=1,
+            hash="b" * 64,
+            created_at=2.0,
+            metrics={"recent": {"new": 0.9, "old": 0.5}, "passed": True},
+            plan={"method": "bandit", "arms": [1, 2]},
+        ),
     ]
     return driver
 

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from undrift.demo.recording import Recording, Snapshot, snapshot
+from undrift.demo.recording import Recording, Snapshot
 from undrift.demo.result import DemoResult, Goal, accuracy, mixed_answers, summarise
 from undrift.streams.stream import UNKNOWN, Rows, Stream, fixed_lag
+from undrift.views import EventView
 
 N = 1000
 
@@ -40,11 +41,9 @@ def played(swap_row: int = 500) -> tuple[Stream, Recording]:
     record.sent = N
     record.hashes = {1: {"a"}, 2: {"b"}}
     swap_at = 1000.0 + swap_row / 100
+    told = ((1004.2, "warning"), (1004.5, "drift"), (1004.5, "retraining"), (swap_at, "promoted"))
     record.events = [
-        {"at": 1004.2, "kind": "warning", "text": ""},
-        {"at": 1004.5, "kind": "drift", "text": ""},
-        {"at": 1004.5, "kind": "retraining", "text": ""},
-        {"at": swap_at, "kind": "promoted", "text": ""},
+        EventView(seq=i, at=at, kind=kind, text="") for i, (at, kind) in enumerate(told, start=1)
     ]
     for k in range(21):
         at = 1000.0 + k / 2
@@ -115,7 +114,7 @@ def test_gap_that_cannot_be_measured_is_missing() -> None:
 
 def test_drift_is_paired_with_the_promotion_that_answers_it() -> None:
     stream, record = played()
-    record.events.append({"at": 1009.0, "kind": "promoted", "text": "a refinement"})
+    record.events.append(EventView(seq=5, at=1009.0, kind="promoted", text="a refinement"))
     (found,) = summarise(stream, record, 100.0).adaptations
     assert (found.drift_row, found.promoted_row, found.rows) == (451, 501, 50)
     assert found.seconds == pytest.approx(0.5)
@@ -175,13 +174,7 @@ def test_run_without_a_single_answer_still_has_a_result() -> None:
 def test_repeated_events_are_kept_once_and_in_order() -> None:
     _, record = played()
     record.events = []
-    first, second = {"at": 1, "kind": "drift"}, {"at": 2, "kind": "promoted"}
+    first, second = (EventView(seq=i, at=i, kind="drift", text="") for i in (1, 2))
     record.tell([first])
     record.tell([first, second])
     assert record.events == [first, second]
-
-
-def test_snapshot_of_answers_without_the_expected_keys_is_empty() -> None:
-    seen = snapshot({}, {"signals": [{"name": "input", "statistic": None}]}, 1.0, 2.0, 3)
-    assert (seen.phase, seen.live_version, seen.level) == ("", 0, "none")
-    assert math.isnan(seen.signals[0].statistic)

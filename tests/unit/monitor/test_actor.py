@@ -70,11 +70,11 @@ def test_message_sent_again_is_ignored(root: Path) -> None:
 
 def test_order_recorded_before_a_kill_takes_effect_at_its_tick(root: Path) -> None:
     source, seen = Stream(5), {}
-    tick = acting(root, feeding(source, seen))["tick"]
+    tick = acting(root, feeding(source, seen)).commit
     record = {**Codec.encode(ORDER), "tick": tick}
     Journal(root, ORDERS).append(record, at=0.0)  # and then the process was killed
     after = acting(root, nothing)
-    assert (after["evidence"]["version"], after["run_id"], after["tick"]) == (2, "run-1", tick)
+    assert (after.evidence.version, after.run_id, after.commit) == (2, "run-1", tick)
     acting(root, rearm)  # the controller asks again
     assert Journal(root, ORDERS).read() == [record]
     acting(root, feeding(source, seen, version=2))
@@ -98,7 +98,7 @@ def test_order_that_cannot_be_carried_out_is_not_recorded(root: Path) -> None:
     async def body(actor: MonitorActor) -> None:
         with pytest.raises(ConfigError):
             await actor.rearm(Codec.encode(Rearm(version=3, run_id="run-9")))
-        assert actor.report()["evidence"]["version"] == 1
+        assert actor.report().evidence.version == 1
 
     acting(root, body)
     assert Journal(root, ORDERS).read() == []

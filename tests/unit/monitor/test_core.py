@@ -12,6 +12,7 @@ from undrift.monitor.join import LabelCounts
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions
+from undrift.views import SummaryView, plain, read
 
 SETTINGS = MonitorSettings(label_lag_rows=1_000, join_window_rows=20_000, probation_labels=200)
 LAG = 300
@@ -176,7 +177,7 @@ def test_late_labels_of_the_replaced_version_do_not_count_against_the_new_one() 
     assert evidence[-1].signals[2].statistic == 0.0
     assert evidence[-1].version == 2
     assert source.ticks(10)[-1].level is Level.NONE
-    assert source.monitor.summary()["accuracy"]["window"] > 0.7
+    assert source.monitor.summary().accuracy.window > 0.7
 
 
 def test_probation_is_held_against_the_error_just_before() -> None:
@@ -219,7 +220,7 @@ def test_labels_from_an_earlier_stint_of_a_version_do_not_count_in_a_later_one()
     source.monitor.rearm(1, source.stream.reference(), 0)
     source.ticks(3)
     assert source.monitor.evidence().signals[2].statistic == 0.0
-    assert source.monitor.summary()["accuracy"]["window"] is None
+    assert source.monitor.summary().accuracy.window is None
 
 
 def test_tick_of_two_versions_counts_only_the_watched_one() -> None:
@@ -253,24 +254,24 @@ def test_rearm_on_an_unusable_reference_changes_nothing() -> None:
 def test_summary_is_json_and_counts_every_label() -> None:
     source = feed(12)
     empty = source.monitor.summary()
-    assert empty["labels"]["coverage"] is None
-    assert empty["accuracy"]["window"] is None
+    assert empty.labels.coverage is None
+    assert empty.accuracy.window is None
     source.ticks(20)
     odd = Labels(("id-0", "id-0", "nobody"), np.array([0, 1, 1]), np.zeros(3))
     source.monitor.fold(None, odd)
-    summary = json.loads(json.dumps(source.monitor.summary()))
-    outcomes = summary["labels"]["outcomes"]
-    assert outcomes["joined"] == 1_700
-    assert (outcomes["duplicate"], outcomes["conflict"], outcomes["unknown"]) == (1, 1, 1)
-    assert summary["labels"]["waiting"] == 1
-    assert summary["labels"]["coverage"] == pytest.approx(0.85)
-    assert summary["labels"]["coverage_beyond_lag"] == 1.0
-    assert LAG <= summary["labels"]["lag"]["rows"]["p50"] <= LAG + TICK
-    assert summary["labels"]["lag"]["seconds"]["p99"] == pytest.approx(50.0)
-    assert summary["signals"]["input"]["level"] == "none"
-    assert summary["accuracy"]["window"] == pytest.approx(0.83, abs=0.06)
-    assert summary["accuracy"]["estimated"] == pytest.approx(0.83, abs=0.06)
-    assert summary["accuracy"]["window_labels"] == 500
+    summary = source.monitor.summary()
+    assert read(SummaryView, json.loads(json.dumps(plain(summary)))) == summary
+    labels, accuracy = summary.labels, summary.accuracy
+    assert labels.outcomes["joined"] == 1_700
+    assert [labels.outcomes[k] for k in ("duplicate", "conflict", "unknown")] == [1, 1, 1]
+    assert labels.waiting == 1
+    assert labels.coverage == pytest.approx(0.85)
+    assert labels.coverage_beyond_lag == 1.0
+    assert LAG <= (labels.lag["rows"] or {})["p50"] <= LAG + TICK
+    assert (labels.lag["seconds"] or {})["p99"] == pytest.approx(50.0)
+    assert accuracy.window == pytest.approx(0.83, abs=0.06)
+    assert accuracy.estimated == pytest.approx(0.83, abs=0.06)
+    assert accuracy.window_labels == 500
 
 
 def test_empty_tick_changes_nothing() -> None:
@@ -305,7 +306,7 @@ def test_errors_in_one_segment_are_a_warning_that_names_it() -> None:
     assert "errors have risen in night=1" in evidence.reason
     named = [c.name for c in evidence.signals[2].changes if c.what == "segment"]
     assert named == ["night=1"]
-    levels = {s["name"]: s["level"] for s in source.monitor.summary()["segments"]}
+    levels = {s.name: s.level for s in source.monitor.summary().segments}
     assert levels["night=0"] == "none"
     assert levels["night=1"] != "none"
 
@@ -327,5 +328,5 @@ def test_detector_of_river_takes_the_place_of_the_performance_signal() -> None:
     source = feed(8, settings)
     assert {e.level for e in source.ticks(20)} == {Level.NONE}
     assert source.ticks(12, flipped=0.5)[-1].level is Level.DRIFT
-    notes = source.monitor.summary()["calibration"]["performance"]["notes"]
+    notes = source.monitor.summary().calibration["performance"].notes
     assert "sets its own false-alarm rate" in notes[0]

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 from torch import nn
 
+from tests.helpers import views as told
 from undrift.errors import RequestError
 from undrift.records import Labels
 from undrift.serve.batcher import Batcher
-from undrift.serve.http import HttpApi
+from undrift.serve.http import HttpApi, routes
 from undrift.serve.metrics import ReplicaMetrics, exposition
-from undrift.serve.openapi import OPERATOR_VERBS, VIEWS
 from undrift.serve.protocol import InferRequest, ModelSpec
 from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer, DoubleBuffer
+from undrift.train.audit import columns, report
+from undrift.views import VERBS, VIEWS
 
 SPEC = ModelSpec("m", (2,), n_classes=3, classes=("a", "b", "c"))
 SETTINGS = ServeSettings(max_queued_requests=2, max_body_bytes=10_000, request_timeout_s=0.2)
@@ -69,16 +71,21 @@ class Backend:
 
     async def view(self, name: str) -> Any:
         self.asked.append(name)
-        return [] if VIEWS[name][1] == "array" else {}
+        return {"status": told.status(), "drift": told.drift(), "versions": []}[name]
+
+    async def events(self, after: int, limit: int) -> Any:
+        self.asked.append((after, limit))
+        return {"events": [told.event(1, "drift")], "next": 1, "more": False}
 
     async def audit(self, version: str) -> Any:
-        return {"version": version}
+        first = {"version": int(version), "parent": None, "run_id": "", "plan": None}
+        return report({**first, "metrics": {}}, columns(()))
 
     async def order(self, verb: str, body: dict[str, Any]) -> Any:
         if verb == "resume":
             raise RequestError("not paused", 409)
         self.asked.append((verb, body))
-        return {}
+        return told.status()
 
     async def metrics(self) -> bytes:
         return exposition([self.counts.snapshot()])
@@ -237,7 +244,7 @@ def test_nothing_is_ready_before_a_version_is_loaded() -> None:
 
 def test_operators_need_the_token_and_readers_do_not() -> None:
     async def story(backend: Backend, http: httpx.AsyncClient) -> None:
-        for verb in OPERATOR_VERBS:
+        for verb in VERBS:
             path = f"/v2/models/m/{verb}"
             assert "Bearer" in said(await http.post(path), 401)
             wrong = {"Authorization": b"Bearer \xff"}
@@ -276,7 +283,21 @@ def test_document_describes_exactly_the_routes_that_there_are() -> None:
             for method in item
             if method != "parameters"
         }
-        assert described == {(m, path) for m, path in backend.api.routes if m != "HEAD"}
+        assert described == {(m, path) for m, path in routes(backend.api) if m != "HEAD"}
+
+    run(story)
+
+
+def test_events_are_read_by_a_cursor_within_bounds() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        path = "/v2/models/m/events"
+        assert (await http.get(path)).json()["next"] == 1
+        assert (await http.get(f"{path}?after=7&limit=2")).status_code == 200
+        assert backend.asked == [(0, 1000), (7, 2)]
+        assert "after: got" in said(await http.get(f"{path}?after=-1"), 400)
+        assert "limit: got" in said(await http.get(f"{path}?limit=1001"), 400)
+        assert "limit: got" in said(await http.get(f"{path}?limit=0"), 400)
+        assert "unknown key 'page'" in said(await http.get(f"{path}?page=2"), 400)
 
     run(story)
 

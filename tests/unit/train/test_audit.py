@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from undrift.train.audit import Choice, columns, report, summary, uniform_instead
+from undrift.views import AuditView, plain, read
 
 CHOICES = (
     Choice(0, "sample", 0, 0.8, 0.5),
@@ -72,14 +73,14 @@ def test_report_tells_compute_forgetting_and_bandits_as_plain_json() -> None:
         },
     }
     found = report(manifest, columns(CHOICES))
-    assert json.loads(json.dumps(found)) == found
-    assert found["compute"] == {"flops": 2e9, "seconds": {"train": 5.0}}
-    assert found["older"] == {"accuracy_old": 0.8}
-    assert found["bandits"]["sample"]["uniform_instead"]["choices"] == 3
-    assert found["bandits"]["block"]["uniform_instead"] is None
+    assert read(AuditView, json.loads(json.dumps(plain(found)))) == found
+    assert found.compute == {"flops": 2e9, "seconds": {"train": 5.0}}
+    assert found.older == {"accuracy_old": 0.8}
+    assert found.bandits["sample"]["uniform_instead"]["choices"] == 3
+    assert found.bandits["block"]["uniform_instead"] is None
 
 
 def test_first_version_has_a_report_that_is_empty() -> None:
     first = {"version": 1, "parent": None, "run_id": "", "plan": None, "metrics": {}}
     found = report(first, columns(()))
-    assert (found["accepted"], found["bandits"], found["plan"]["method"]) == (None, {}, None)
+    assert (found.accepted, found.bandits, found.plan["method"]) == (None, {}, None)

@@ -1,0 +1,73 @@
+"""The replicas as the controller knows them: long polls, the swap they take part in, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+from undrift.serve.metrics import Snapshot, total
+from undrift.serve.swap import Command, Outcome, ReplicaStatus, SwapCoordinator, Target
+
+POLL_S = 1.0
+
+
+class Replicas:
+    """Answers long polls with what the swap coordinator decides.
+
+    Args:
+        swaps: The coordinator.
+        settle: Called after each poll, for its outcome may be there.
+    """
+
+    def __init__(self, swaps: SwapCoordinator, settle: Callable[[], None]) -> None:
+        self._swaps, self._settle = swaps, settle
+        self._metrics: dict[str, Snapshot] = {}
+        self._gone: Snapshot = {}
+        self._wake = asyncio.Event()
+
+    def register(self, replica_id: str) -> None:
+        """Admit a starting replica: swaps wait for it from now on."""
+        self._swaps.register(replica_id, time.time())
+
+    async def poll(
+        self, replica_id: str, status: ReplicaStatus, metrics: Snapshot
+    ) -> Command | None:
+        """Long poll of one replica: its status in, a command or nothing out."""
+        self._metrics[replica_id] = metrics
+        deadline = time.time() + POLL_S
+        while True:
+            decided = self._swaps.live
+            command = self._swaps.poll(replica_id, status, time.time())
+            if self._swaps.live != decided:
+                self._wake_all()
+            self._settle()
+            if command is not None or time.time() >= deadline:
+                return command
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), deadline - time.time())
+
+    def begin(self, run_id: str, target: Target) -> None:
+        """Begin a swap, or go on with it, and tell all who poll."""
+        self._swaps.begin(run_id, target, time.time())
+        self._wake_all()
+
+    def outcome(self) -> Outcome | None:
+        """Return what has become of the last swap."""
+        return self._swaps.outcome(time.time())
+
+    def versions(self) -> dict[str, int | None]:
+        """Return the version that each replica has loaded."""
+        return self._swaps.versions(time.time())
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return the metrics of every replica, and of those that have gone as one."""
+        present = self.versions()
+        for replica in [r for r in self._metrics if r not in present]:
+            self._gone = total([self._gone, self._metrics.pop(replica)])
+        return [*self._metrics.values(), self._gone]
+
+    def _wake_all(self) -> None:
+        self._wake.set()
+        self._wake = asyncio.Event()

@@ -1,0 +1,93 @@
+"""What the control plane tells, made of what it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from undrift.control.state import State
+from undrift.control.story import Story
+from undrift.store.versions import Manifest
+from undrift.views import DriftView, MonitorReport, RunView, SignalView, StatusView, VersionView
+
+RECENT = 50  # events in the status
+
+
+def status(
+    model: str,
+    state: State,
+    story: Story,
+    *,
+    replicas: Mapping[str, int | None],
+    training: Mapping[str, Any] | None,
+    failures: Mapping[str, str],
+) -> StatusView:
+    """Return where the model is in its life.
+
+    Args:
+        model: Name of the model.
+        state: What the lifecycle remembers.
+        story: What has happened.
+        replicas: Version that each replica has loaded.
+        training: How far the training of the present run is.
+        failures: What fails at present, by part.
+    """
+    run = state.run
+    return StatusView(
+        model=model,
+        mode=state.settings.mode,
+        phase=state.phase,
+        live_version=state.live,
+        previous_version=state.previous,
+        run=None
+        if run is None
+        else RunView(
+            run_id=run.run_id,
+            trigger=run.trigger,
+            started=run.started,
+            version=run.version,
+            training=None if training is None else dict(training),
+        ),
+        attempts=state.attempts,
+        not_before=state.not_before,
+        replicas=dict(replicas),
+        counts=dict(story.counts),
+        events=tuple(story.entries[-RECENT:]),
+        failures=dict(failures),
+    )
+
+
+def drift(report: MonitorReport) -> DriftView:
+    """Return what the monitor knows."""
+    evidence = report.evidence
+    return DriftView(
+        level=evidence.level.name.lower(),
+        kind=evidence.kind,
+        reason=evidence.reason,
+        version=evidence.version,
+        rows=evidence.rows,
+        labelled=evidence.labelled,
+        regime_rows=evidence.regime_rows,
+        labels_missing=evidence.labels_missing,
+        signals=tuple(map(SignalView.of, evidence.signals)),
+        probation=report.probation,
+        summary=report.summary,
+        lost_rows=report.lost_rows,
+    )
+
+
+def versions(stored: Sequence[Manifest], live: int) -> list[VersionView]:
+    """Return stored versions, oldest first; ``live`` is the one that answers."""
+    return [
+        VersionView(
+            version=m.version,
+            live=m.version == live,
+            hash=m.hash,
+            parent=m.parent,
+            created_at=m.created_at,
+            run_id=m.run_id,
+            metrics=m.metrics,
+            plan=m.plan,
+        )
+        for m in stored
+    ]
