@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 
 MAX_ID_LENGTH = 128
 
@@ -66,3 +67,25 @@ def uuid7_time(name: str) -> float:
         return int(name[:8] + name[9:13], 16) / 1000.0
     except ValueError:
         return float("inf")
+
+
+def join(ids: Sequence[str], labelled: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return which predictions have a label, in order, and which label each of them has.
+
+    The rule of the monitor's `LabelJoin`, for a record that is there as a whole: an id names the
+    newest prediction that has it, and the first label of an id stands.
+
+    Args:
+        ids: Ids of predictions, oldest first.
+        labelled: Ids of labels, in order of arrival.
+
+    Example:
+        >>> join(["a", "b", "c", "a"], ["a", "nobody", "b", "a"])
+        ([1, 3], [2, 0])
+    """
+    first: dict[str, int] = {}
+    for i, name in enumerate(labelled):
+        first.setdefault(name, i)
+    newest = {name: i for i, name in enumerate(ids)}
+    rows = sorted(row for name, row in newest.items() if name in first)
+    return rows, [first[ids[row]] for row in rows]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from undrift.errors import TrainingError
 from undrift.evidence import DriftKind
+from undrift.ids import join
 from undrift.records import (
     FloatArray,
     IntArray,
@@ -69,7 +70,7 @@ class Pool:
 
         Args:
             predictions: Stored rows in order of row number.
-            labels: Labels in order of arrival; the first for an id wins, unknown ids are skipped.
+            labels: Labels in order of arrival; `ids.join` has the rule.
             reference: Reference of the base version.
             max_rows: Labelled rows to keep, the newest; the reference comes on top.
 
@@ -85,12 +86,9 @@ class Pool:
         Raises:
             TrainingError: Labels and reference have targets of different kinds.
         """
-        first: dict[str, int] = {}
-        for i, name in enumerate(labels.ids):
-            first.setdefault(name, i)
-        found = [i for i, name in enumerate(predictions.ids) if name in first][-max_rows:]
-        index = np.array(found, dtype=np.intp)
-        told = np.array([first[predictions.ids[i]] for i in found], dtype=np.intp)
+        rows, of = join(predictions.ids, labels.ids)
+        index = np.array(rows[-max_rows:], dtype=np.intp)
+        told = np.array(of[-max_rows:], dtype=np.intp)
         n_reference = len(reference)
         return Pool(
             x=np.concatenate([reference.x, predictions.x[index]]),

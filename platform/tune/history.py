@@ -151,7 +151,7 @@ def recorded_stream(config: Config, state: Path) -> tuple[Stream, Pace, int]:
     at = np.concatenate([part.at for part in rows])
     if x.shape[1:] != config.model.input_shape:
         raise ConfigError(f"{state} recorded rows of shape {x.shape[1:]}, not of this model")
-    y, label_at = _joined(moments, len(x), config.model.class_count)
+    y, label_at = joined_labels(moments, len(x), config.model.class_count)
     if (label_at == NEVER).all():
         raise ConfigError(f"{state} has no labels; without them nothing can be compared")
     nothing = Rows(x[:0], y[:0])
@@ -173,7 +173,7 @@ def recorded_stream(config: Config, state: Path) -> tuple[Stream, Pace, int]:
     return stream, pace, int(rows[0].version[0])
 
 
-def _joined(moments: Iterable[Moment], n: int, classes: int) -> tuple[IntArray, IntArray]:
+def joined_labels(moments: Iterable[Moment], n: int, classes: int) -> tuple[IntArray, IntArray]:
     """Return (n,) labels as the monitor joined them, and (n,) the rows sent when each came."""
     y, label_at = np.full(n, UNKNOWN, dtype=np.int64), np.full(n, NEVER, dtype=np.int64)
     join, first, sent = LabelJoin(window=n), -1, 0
