@@ -34,12 +34,17 @@ SECTIONS = {
 }
 
 
+SPOILT = pytest.StashKey[bool]()
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
-    """Add to a failure what the platforms that still run say of themselves."""
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Add to a failure what the platforms that still run say; the next test gets a fresh one."""
     report = yield
-    if report.failed and (told := account()):
-        report.sections.append(("the platforms", told))
+    if report.failed:
+        item.session.stash[SPOILT] = True
+        if told := account():
+            report.sections.append(("the platforms", told))
     return report
 
 
@@ -52,23 +57,62 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Shared:
+    """Two replicas behind the load balancer, for one test after the other until one fails."""
+
+    def __init__(self, starter: Path, folders: pytest.TempPathFactory) -> None:
+        self._starter, self._folders = starter, folders
+        self._running: Running | None = None
+
+    def get(self) -> Running:
+        """Return the platform that runs, or start one."""
+        if self._running is None:
+            folder = self._folders.mktemp("shared") / "spirals"
+            limits = {"max_body_bytes": 200_000, "max_queued_requests": 60, "request_timeout_s": 8}
+            serve = {"port": free_port(), "replicas": 2, **limits}
+            path = project(self._starter, folder, serve=serve, **SECTIONS)
+            (folder / "model.py").write_text(MODEL_CODE, encoding="utf-8")
+            self._running = Running(path)
+            self._running.await_ready()
+        return self._running
+
+    def end(self) -> None:
+        """`undrift down` ends it, and must leave nothing."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        try:
+            done = undrift("down", "--json", cwd=running.path.parent)
+            assert done.returncode == 0, done.stderr
+            assert running.is_gone()
+            assert running.end(signal.SIGTERM) == 130
+        finally:
+            running.kill_all()
+
+    def kill(self) -> None:
+        """End what a failed test has left, however it is."""
+        if self._running is not None:
+            self._running.kill_all()
+            self._running = None
+
+
 @pytest.fixture(scope="session")
-def platform(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Two replicas behind the load balancer; `undrift down` ends them, and must leave nothing."""
-    folder = tmp_path_factory.mktemp("shared") / "spirals"
-    limits = {"max_body_bytes": 200_000, "max_queued_requests": 60, "request_timeout_s": 8}
-    serve = {"port": free_port(), "replicas": 2, **limits}
-    path = project(starter, folder, serve=serve, **SECTIONS)
-    (folder / "model.py").write_text(MODEL_CODE, encoding="utf-8")
-    running = Running(path)
+def shared(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    shared = Shared(starter, tmp_path_factory)
     try:
-        yield running.await_ready()
-        done = undrift("down", "--json", cwd=folder)
-        assert done.returncode == 0, done.stderr
-        assert running.is_gone()
-        assert running.end(signal.SIGTERM) == 130
+        yield shared
+        shared.end()
     finally:
-        running.kill_all()
+        shared.kill()
+
+
+@pytest.fixture
+def platform(shared: Shared, request: pytest.FixtureRequest) -> Running:
+    """The shared platform; a fresh one if a test has failed since it was started."""
+    if request.session.stash.get(SPOILT, False):
+        request.session.stash[SPOILT] = False
+        shared.kill()
+    return shared.get()
 
 
 @pytest.fixture
@@ -91,9 +135,9 @@ def http(platform: Running) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def same_replicas(platform: Running) -> Iterator[None]:
-    """No request of a module may cost a replica its life."""
+    """No request may cost a replica its life."""
     before = sorted(platform.client.status().replicas), sorted(platform.processes("ray::Serve"))
     assert len(before[0]) == 2
     yield
