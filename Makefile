@@ -10,19 +10,33 @@ CHECKED := platform bandits tests $(wildcard benchmarks)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test check lint types lock clean
+.PHONY: help demo test test-all check unit format docs lint types lock clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: $(STAMP) ## run the digits stream to the end and write its report
 	$(BIN)/undrift demo
 
 test: lint types ## all that continuous integration runs
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint types ## the same, and the suites that take minutes each
 	$(BIN)/python -m pytest
 
 check: lint types ## the inner loop, under a minute: no Ray, no demo
-	$(BIN)/python -m pytest -m "not ray and not demo"
+	$(BIN)/python -m pytest -m "not ray and not demo and not slow"
+
+unit: $(STAMP) ## the unit tests alone
+	$(BIN)/python -m pytest -m "not slow" tests/unit
+
+format: $(STAMP) ## format the code, and mend what ruff can mend
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+docs: $(STAMP) ## write docs/settings.md from the configuration's schema
+	@mkdir -p build
+	$(BIN)/undrift config reference > build/settings.md && mv build/settings.md docs/settings.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CHECKED)

@@ -356,6 +356,14 @@ def schema() -> None:
     typer.echo(json.dumps(config_schema(), indent=2))
 
 
+@config_app.command(hidden=True)
+def reference() -> None:
+    """Print the page of all settings, docs/settings.md."""
+    from undrift.cli.reference import markdown
+
+    typer.echo(markdown(config_schema()), nl=False)
+
+
 @app.command()
 def demo(
     stream: Annotated[str, typer.Argument(help="digits or flights; or see --data.")] = "digits",
