@@ -112,6 +112,7 @@ def test_digits_close_the_loop_though_the_controller_is_killed_while_retraining(
     assert "http://" not in report.replace("http://www.w3.org", "").replace("http://127", "")
 
 
+@pytest.mark.slow
 def test_csv_of_ones_own_with_two_training_workers_and_a_killed_monitor(
     start: Start, tmp_path: Path
 ) -> None:

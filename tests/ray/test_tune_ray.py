@@ -66,6 +66,7 @@ def test_settings_that_prove_better_are_written(folder: Path) -> None:
     assert plays(folder) == before  # everything was remembered
 
 
+@pytest.mark.slow
 def test_settings_that_are_no_better_are_not_written_unless_forced(folder: Path) -> None:
     useless = ("--set", "monitor.label_lag_rows=choice(9000)")
     found = tuned(folder, *useless)
@@ -75,6 +76,7 @@ def test_settings_that_are_no_better_are_not_written_unless_forced(folder: Path)
     assert tuned(folder, *useless, "--force")["written"]
 
 
+@pytest.mark.slow
 def test_interrupted_search_leaves_no_process_and_goes_on_where_it_was(folder: Path) -> None:
     command = [*UNDRIFT, "tune", *SEARCH, *SMALL, *MODE, "--json"]
     with (folder / "out").open("w") as log:
