@@ -44,6 +44,13 @@ def trained(small_world: World, method: str) -> Trained:
     return Trained(run(small_world, method, progress=seen.append), seen, base)
 
 
+@pytest.fixture(scope="module")
+def short(small_world: World, method: str, trained: Trained) -> tuple[str, TrainResult]:
+    """A fifth of the same run: what is said of every step shows in it as well."""
+    budget = f"{trained.result.flops / 5}FLOP"
+    return budget, run(small_world, method, budget=budget)
+
+
 def run(w: World, method: str, seed: int = 5, budget: str = "", **how: object) -> TrainResult:
     what = replace(plan(method, seed=seed), budget=budget)
     return retrain(Trainee(w.model), w.state, w.pool, w.reference, what, settings=SETTINGS, **how)
@@ -57,9 +64,10 @@ def test_the_new_regime_is_learnt(small_world: World, method: str, trained: Trai
 
 
 def test_same_plan_and_seed_give_the_same_weights(
-    small_world: World, method: str, trained: Trained
+    small_world: World, method: str, short: tuple[str, TrainResult]
 ) -> None:
-    one, two, other = trained.result, run(small_world, method), run(small_world, method, seed=6)
+    budget, one = short
+    two, other = (run(small_world, method, seed=seed, budget=budget) for seed in (5, 6))
     assert all(torch.equal(t, two.state_dict[n]) for n, t in one.state_dict.items())
     assert not all(torch.equal(t, other.state_dict[n]) for n, t in one.state_dict.items())
     assert one.choices == two.choices
@@ -102,13 +110,12 @@ class Kept:
 
 
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
-    small_world: World, method: str, trained: Trained
+    small_world: World, method: str, short: tuple[str, TrainResult]
 ) -> None:
-    kept = Kept(rounds=9)
+    kept, (budget, whole) = Kept(rounds=2), short
     with pytest.raises(KilledError):
-        run(small_world, method, checkpoints=kept)
-    resumed = run(small_world, method, checkpoints=kept)
-    whole = trained.result
+        run(small_world, method, budget=budget, checkpoints=kept)
+    resumed = run(small_world, method, budget=budget, checkpoints=kept)
     assert all(torch.equal(t, resumed.state_dict[n]) for n, t in whole.state_dict.items())
     assert resumed.choices == whole.choices
     assert (resumed.steps, resumed.flops) == (whole.steps, whole.flops)
