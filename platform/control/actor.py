@@ -44,6 +44,7 @@ from undrift.events import (
     Trained,
     TrainFailed,
 )
+from undrift.records import Assignment
 from undrift.serve.body import show
 from undrift.serve.metrics import Snapshot, exposition, total
 from undrift.serve.settings import ServeSettings
@@ -93,7 +94,7 @@ class ControllerActor:
         self._wake = asyncio.Event()
         self._state, self._story = replay(self._journal.read(), policy)
         self._swaps = SwapCoordinator(
-            self._target(self._state.live),
+            self._target(self._state.assignment),
             serve.swap,
             expected=serve.replicas,
             patience=time.time() + serve.swap.lease_s,
@@ -103,9 +104,9 @@ class ControllerActor:
                 self._execute(instruction)
         self._loop = asyncio.get_running_loop().create_task(self._run())
 
-    def _target(self, version: int) -> Target:
-        path = str(self._store.weights_path(version))
-        return Target(version, self._store.manifest(version).hash, path)
+    def _target(self, assignment: Assignment) -> Target:
+        hashes = tuple(self._store.manifest(version).hash for version in assignment.versions)
+        return Target(assignment, hashes)
 
     # ------------------------------------------------------------------ replicas
 
@@ -120,9 +121,9 @@ class ControllerActor:
         self._metrics[replica_id] = metrics
         deadline = time.time() + POLL_S
         while True:
-            decided = self._swaps.live
+            decided = self._swaps.target
             command = self._swaps.poll(replica_id, status, time.time())
-            if self._swaps.live != decided:
+            if self._swaps.target != decided:
                 self._wake_replicas()
             self._settle_swap()
             if command is not None or time.time() >= deadline:
@@ -140,7 +141,7 @@ class ControllerActor:
         if swap.run_id == self._settled:
             return
         if isinstance(outcome, Done):
-            event: Event = Swapped(at=now, run_id=swap.run_id, version=swap.version)
+            event: Event = Swapped(at=now, run_id=swap.run_id, version=swap.assignment.live)
         elif isinstance(outcome, Failed):
             event = SwapFailed(at=now, run_id=swap.run_id, reason=outcome.reason)
         else:
@@ -175,7 +176,7 @@ class ControllerActor:
         elif isinstance(instruction, Cancel):
             self._spawn(self._quietly(self._trainer.cancel.remote(instruction.run_id)))
         elif isinstance(instruction, Swap):
-            self._swaps.begin(instruction.run_id, self._target(instruction.version), time.time())
+            self._swaps.begin(instruction.run_id, self._target(instruction.assignment), time.time())
             self._wake_replicas()
         elif isinstance(instruction, Rearm):
             self._spawn(self._rearm(instruction))
