@@ -61,7 +61,7 @@ class ControllerActor:
     """Shell round `lifecycle.step`, the journal and the swap coordinator.
 
     Args:
-        state: State directory.
+        state: The model's folder of the state.
         model: Name of the model.
         policy: The lifecycle section of the configuration.
         serve: The serve section of the configuration.
