@@ -25,7 +25,7 @@ from torch import nn
 from undrift.monitor.actor import MonitorActor
 from undrift.monitor.join import LabelJoin
 from undrift.monitor.settings import MonitorSettings
-from undrift.records import Labels, Predictions, Reference
+from undrift.records import Assignment, Labels, Predictions, Reference
 from undrift.serve.metrics import ReplicaMetrics, exposition
 from undrift.serve.settings import SwapSettings
 from undrift.serve.swap import Commit, Prepare, ReplicaStatus, SwapCoordinator, Target
@@ -108,11 +108,11 @@ def join_seconds(volume: int) -> float:
 def swap_seconds(replicas: int) -> float:
     """Return what the coordinator spends on one swap over all replicas."""
     names = [f"replica-{i}" for i in range(replicas)]
-    swaps = SwapCoordinator(Target(1, "a", "a"), SwapSettings())
+    swaps = SwapCoordinator(Target(Assignment(1), ("a",)), SwapSettings())
     for name in names:
         swaps.poll(name, ReplicaStatus(1), 0.0)
     began = time.process_time()
-    swaps.begin("s", Target(2, "b", "b"), 0.0)
+    swaps.begin("s", Target(Assignment(2), ("b",)), 0.0)
     for name in names:
         assert isinstance(swaps.poll(name, ReplicaStatus(1), 0.0), Prepare)
     prepared = ReplicaStatus(1, "s", 2)
@@ -121,7 +121,7 @@ def swap_seconds(replicas: int) -> float:
     for name in names:
         swaps.poll(name, ReplicaStatus(2), 0.0)
     taken = time.process_time() - began
-    assert swaps.live.version == 2
+    assert swaps.target.live == 2
     return taken
 
 

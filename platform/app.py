@@ -113,15 +113,17 @@ def prepare_state(config: Config) -> None:
     from undrift.control.story import replay
     from undrift.model.artifacts import load_inputs
     from undrift.model.network import check_state_dict, load_weights
+    from undrift.store.files import check_layout
     from undrift.store.journal import Journal
     from undrift.store.store import Store
     from undrift.train.scoring import score
 
     inputs = load_inputs(*config.artifacts)
     model = inputs.factory()
-    store = Store(config.state)
+    check_layout(config.state, config.model_state)
+    store = Store(config.model_state)
     if store.versions():
-        live = replay(Journal(config.state).read(), config.lifecycle)[0].live
+        live = replay(Journal(config.model_state).read(), config.lifecycle)[0].live
         check_state_dict(model, store.state_dict(live))
         return
     load_weights(model, inputs.weights)
@@ -216,7 +218,7 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
             .remote(*args)
         )
 
-    state, names = config.state, config.model.class_names
+    state, names = config.model_state, config.model.class_names
     monitor = actor("monitor", MonitorActor, state, config.monitor, 1, names)
     rows = config.monitor.min_reference_rows
     trainer = actor("trainer", TrainerActor, state, config.train, config.model, config.folder, rows)
@@ -247,7 +249,7 @@ def _bind(config: Config, actors: dict[str, Any], token: str, *, loopback_only: 
         graceful_shutdown_timeout_s=2,
     )
     given = ReplicaConfig(
-        config.model, config.serve, config.state, config.folder, token, loopback_only
+        config.model, config.serve, config.model_state, config.folder, token, loopback_only
     )
     return deployment.bind(given, actors["controller"], actors["monitor"])
 

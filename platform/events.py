@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, TypeVar
 
 from undrift.evidence import Change, DriftKind, Evidence, Level, SignalReport
+from undrift.records import Assignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,7 @@ class RollbackRequested(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swapped(Event):
-    """Every replica serves ``version``."""
+    """Every replica serves ``version``: the swap in progress is done."""
 
     version: int
 
@@ -166,9 +167,9 @@ class Cancel(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swap(Instruction):
-    """Bring every replica to ``version`` in two phases."""
+    """Bring every replica to ``assignment`` in two phases."""
 
-    version: int
+    assignment: Assignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +199,12 @@ _TYPES: dict[str, type] = {
 EVENTS: tuple[type[Event], ...] = tuple(
     cls for cls in _TYPES.values() if issubclass(cls, Event) and cls is not Event
 )
-_NESTED: dict[str, Any] = {"evidence": Evidence, "signals": SignalReport, "changes": Change}
+_NESTED: dict[str, Any] = {
+    "assignment": Assignment,
+    "evidence": Evidence,
+    "signals": SignalReport,
+    "changes": Change,
+}
 _ENUMS: dict[str, type] = {"level": Level, "kind": DriftKind}
 
 

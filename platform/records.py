@@ -1,15 +1,15 @@
-"""Columnar records that travel between serving, monitoring, storage and training.
+"""Records that travel between serving, monitoring, storage and training; rows in columns.
 
-They are plain NumPy so that they cross Ray's object store without a copy. Rows are numbered by
+Columns are plain NumPy so that they cross Ray's object store without a copy. Rows are numbered by
 the monitor in the order in which it made them durable; that number, not the clock, is the time
 axis of every signal, change point and training pool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,65 @@ FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 TimeArray = NDArray[np.float64]
 TargetArray = NDArray[Any]  # int64 class indices, or float32 numbers to be met
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Which versions a model's replicas hold, and which of them answers.
+
+    One value from the decision to the replica, so that a second version in service is another
+    field and not another message. So far only ``live`` is ever set.
+
+    Attributes:
+        live: Version that answers.
+        shadow: Version that is asked too, and whose answers nobody gets.
+        canary: Version that answers a part of the requests.
+        share: Part of the requests that the canary answers, 0 to 1.
+
+    Raises:
+        ValueError: One version has two parts, or the share does not fit.
+
+    Example:
+        >>> Assignment(3, canary=4, share=0.1).versions
+        (3, 4)
+        >>> Assignment.from_dict(Assignment(3).to_dict())
+        Assignment(live=3, shadow=None, canary=None, share=0.0)
+    """
+
+    live: int
+    shadow: int | None = None
+    canary: int | None = None
+    share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(set(self.versions)) < len(self.versions):
+            raise ValueError(f"{self}: a version has one part, not two")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"{self}: share must be between 0 and 1")
+        if self.share > 0 and self.canary is None:
+            raise ValueError(f"{self}: a share needs a canary that answers it")
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Every version that takes part, the live one first."""
+        others = (v for v in (self.shadow, self.canary) if v is not None)
+        return (self.live, *others)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the assignment that `to_dict` has described.
+
+        Raises:
+            ValueError: It is not one.
+        """
+        try:
+            return cls(**data)
+        except TypeError:
+            raise ValueError(f"{dict(data)} is no assignment of versions") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from undrift.cli.views import (
 )
 from undrift.cli.views import answer as _answer
 from undrift.client import Client
-from undrift.config import Config, config_schema, find_config, load_config
+from undrift.config import Config, config_schema, find_config, load_config, load_platform
 from undrift.errors import PlatformError, UndriftError
 from undrift.host.daemon import last_line, start_detached
 from undrift.host.process import RunFile
@@ -341,13 +341,16 @@ app.command()(submit)
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check the configuration, and that the model, its weights and its reference fit together."""
     path = find_config(config)
-    settings = load_config(path)
+    platform = load_platform(path)
     from undrift.model.artifacts import load_inputs
 
-    rows = len(load_inputs(*settings.artifacts).y)
-    text = f"{path.name} is fine: model {settings.model.name!r}, {rows:,} reference rows"
-    data = {"config": str(path), "model": settings.model.name, "reference_rows": rows}
-    _answer(data, say(text), as_json)
+    rows = {name: len(load_inputs(*platform.view(name).artifacts).y) for name in platform.models}
+    told = "; ".join(f"model {name!r}, {n:,} reference rows" for name, n in rows.items())
+    lines = [f"{path.name} is fine: {told}"]
+    if len(rows) > 1:
+        lines.append("this release serves one model to a platform: `undrift up` will refuse it")
+    models = {name: {"reference_rows": n} for name, n in rows.items()}
+    _answer({"config": str(path), "models": models}, say(*lines), as_json)
 
 
 @config_app.command()

@@ -42,6 +42,7 @@ from undrift.events import (
     Trained,
     TrainFailed,
 )
+from undrift.records import Assignment
 from undrift.serve.body import show
 from undrift.serve.metrics import Snapshot, exposition
 from undrift.serve.settings import ServeSettings
@@ -58,7 +59,7 @@ class ControllerActor:
     """Shell round `lifecycle.step`, the journal and the swap coordinator.
 
     Args:
-        state: State directory.
+        state: The model's folder of the state.
         model: Name of the model.
         policy: The lifecycle section of the configuration.
         serve: The serve section of the configuration.
@@ -88,7 +89,7 @@ class ControllerActor:
         self._door = asyncio.Lock()
         self._state, self._story = replay(self._journal.read(), policy)
         coordinator = SwapCoordinator(
-            self._target(self._state.live),
+            self._target(self._state.assignment),
             serve.swap,
             expected=serve.replicas,
             patience=time.time() + serve.swap.lease_s,
@@ -99,9 +100,9 @@ class ControllerActor:
                 self._execute(instruction)
         self._loop = asyncio.get_running_loop().create_task(self._run())
 
-    def _target(self, version: int) -> Target:
-        path = str(self._store.weights_path(version))
-        return Target(version, self._store.manifest(version).hash, path)
+    def _target(self, assignment: Assignment) -> Target:
+        hashes = tuple(self._store.manifest(version).hash for version in assignment.versions)
+        return Target(assignment, hashes)
 
     # ------------------------------------------------------------------ replicas
 
@@ -125,7 +126,7 @@ class ControllerActor:
         if swap.run_id == self._settled:
             return
         if isinstance(outcome, Done):
-            event: Event = Swapped(at=now, run_id=swap.run_id, version=swap.version)
+            event: Event = Swapped(at=now, run_id=swap.run_id, version=swap.assignment.live)
         elif isinstance(outcome, Failed):
             event = SwapFailed(at=now, run_id=swap.run_id, reason=outcome.reason)
         else:
@@ -156,7 +157,7 @@ class ControllerActor:
         elif isinstance(instruction, Cancel):
             self._spawn(self._quietly(self._trainer.cancel.remote(instruction.run_id)))
         elif isinstance(instruction, Swap):
-            self._replicas.begin(instruction.run_id, self._target(instruction.version))
+            self._replicas.begin(instruction.run_id, self._target(instruction.assignment))
         elif isinstance(instruction, Rearm):
             self._spawn(self._rearm(instruction))
 

@@ -30,11 +30,12 @@ from undrift.events import (
     Trained,
     TrainFailed,
 )
+from undrift.records import Assignment
 
 
 def initial(settings: LifecycleSettings, live: int) -> State:
     """Return the state of a platform that has just been deployed with version ``live``."""
-    return State(Phase.HEALTHY, settings, live, baseline=Rearm(version=live))
+    return State(Phase.HEALTHY, settings, Assignment(live), baseline=Rearm(version=live))
 
 
 def step(state: State, event: Event) -> Step:

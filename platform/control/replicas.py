@@ -38,9 +38,9 @@ class Replicas:
         self._metrics[replica_id] = metrics
         deadline = time.time() + POLL_S
         while True:
-            decided = self._swaps.live
+            decided = self._swaps.target
             command = self._swaps.poll(replica_id, status, time.time())
-            if self._swaps.live != decided:
+            if self._swaps.target != decided:
                 self._wake_all()
             self._settle()
             if command is not None or time.time() >= deadline:

@@ -28,6 +28,7 @@ from undrift.events import (
     TrainFailed,
 )
 from undrift.evidence import DriftKind, Evidence, Level
+from undrift.records import Assignment
 
 
 def _to(state: State, phase: Phase, *instructions: Instruction, **changes: object) -> Step:
@@ -92,7 +93,7 @@ def _rest(state: State) -> Phase:
 
 def _swap(state: State, at: float, trigger: str, version: int) -> Step:
     run = Run(f"run-{state.runs + 1}", trigger, _rest(state), at, version)
-    swap = Swap(run_id=run.run_id, version=version)
+    swap = Swap(run_id=run.run_id, assignment=Assignment(version))
     changes = {"run": run, "runs": state.runs + 1, "outstanding": (swap,)}
     return _to(state, Phase.SWAPPING, *_cancel(state), swap, **changes)
 
@@ -203,7 +204,7 @@ def trained(state: State, event: Event) -> Step:
     )
     if state.settings.mode != "auto":
         return _to(state, Phase.CANDIDATE, tell)
-    swap = Swap(run_id=event.run_id, version=event.version)
+    swap = Swap(run_id=event.run_id, assignment=Assignment(event.version))
     return _to(state, Phase.SWAPPING, tell, swap, outstanding=(swap,))
 
 
@@ -239,23 +240,24 @@ def swapped(state: State, event: Event) -> Step:
     """Every replica answers with the new version: watch it, and prove it."""
     assert isinstance(event, Swapped)
     assert state.run is not None
-    run, left = state.run, state.live
+    order = next(i for i in state.outstanding if isinstance(i, Swap))
+    run, left, live = state.run, state.live, order.assignment.live
     back = run.trigger == "rollback"
     rearm = Rearm(
         run_id=run.run_id,
-        version=event.version,
+        version=live,
         regime_start=0 if back else state.regime_start,
         against=None if back or run.resume == Phase.PAUSED else left,
     )
     tell = Notify(
         run_id=run.run_id,
         kind="rolled_back" if back else "promoted",
-        text=f"version {event.version} is live instead of {left} ({run.trigger})",
-        detail={"version": event.version, "left": left, "seconds": event.at - run.started},
+        text=f"version {live} is live instead of {left} ({run.trigger})",
+        detail={"version": live, "left": left, "seconds": event.at - run.started},
     )
     state = replace(
         state,
-        live=event.version,
+        assignment=order.assignment,
         previous=None if back else left,
         outstanding=(),
         baseline=rearm,

@@ -9,6 +9,7 @@ from enum import StrEnum
 from undrift.control.settings import LifecycleSettings
 from undrift.events import Event, Instruction, Rearm
 from undrift.evidence import DriftKind, Evidence
+from undrift.records import Assignment
 
 
 class Phase(StrEnum):
@@ -51,7 +52,7 @@ class State:
     Attributes:
         phase: Present phase.
         settings: Policy in force.
-        live: Version that answers requests.
+        assignment: Versions that the replicas hold.
         previous: Version that `rollback` goes back to.
         run: The run in progress; None in phases without one.
         runs: Runs begun so far.
@@ -69,7 +70,7 @@ class State:
 
     phase: Phase
     settings: LifecycleSettings
-    live: int
+    assignment: Assignment
     previous: int | None = None
     run: Run | None = None
     runs: int = 0
@@ -83,6 +84,11 @@ class State:
     labelled: int = 0
     outstanding: tuple[Instruction, ...] = ()
     baseline: Rearm | None = None
+
+    @property
+    def live(self) -> int:
+        """Version that answers requests."""
+        return self.assignment.live
 
 
 @dataclass(frozen=True, slots=True)

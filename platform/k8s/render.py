@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from undrift.config import Config, changed, find_config, parse_config, read_config
+from undrift.config import Config, changed, find_config, parse_config, read_config, short_form
 from undrift.k8s import project
 from undrift.k8s.manifests import Manifest, compose, monitoring, one
 
@@ -38,7 +38,7 @@ def render(
     config = parse_config(data, path)
     objects = compose(overlay)
     cluster = one(objects, "RayService", SERVICE)["spec"]
-    cluster["serveConfigV2"] = _serve_config(cluster["serveConfigV2"], config, data)
+    cluster["serveConfigV2"] = _serve_config(cluster["serveConfigV2"], config, short_form(data))
     _fill_pods(cluster["rayClusterConfig"], config)
     claim = one(objects, "PersistentVolumeClaim", "undrift-state")["spec"]
     claim["resources"]["requests"]["storage"] = config.kubernetes.storage

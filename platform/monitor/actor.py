@@ -36,7 +36,7 @@ class MonitorActor:
     """Shell round `Monitor`: durability, batching and a mailbox.
 
     Args:
-        state: State directory.
+        state: The model's folder of the state.
         settings: The monitor's section of the configuration.
         live_version: Version to calibrate on when there is no checkpoint yet.
         class_names: Names of the classes in order, for reports.

@@ -204,7 +204,8 @@ class _Loop:
         if isinstance(instruction, Train):
             self._train(instruction)
         elif isinstance(instruction, Swap):
-            event = Swapped(at=0.0, run_id=instruction.run_id, version=instruction.version)
+            live = instruction.assignment.live
+            event = Swapped(at=0.0, run_id=instruction.run_id, version=live)
             self.pending.append((self.now + SWAP_S, event))
         elif isinstance(instruction, Rearm):
             take(self.monitor, Moment(0, order=instruction), self.shelf.reference)

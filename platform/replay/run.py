@@ -24,7 +24,13 @@ from undrift.monitor.history import Moment
 from undrift.records import IntArray
 from undrift.replay.loop import Pace, Simulation, simulate
 from undrift.replay.plot import check_plot, write_plot
-from undrift.replay.sources import configured_model, first_model, recorded, stream_for
+from undrift.replay.sources import (
+    configured_model,
+    first_model,
+    recorded,
+    recording_folder,
+    stream_for,
+)
 from undrift.replay.timeline import Timeline, replay
 from undrift.replay.training import Recalibrator, Shelf, Trainer
 from undrift.streams.stream import UNKNOWN, Stream
@@ -119,7 +125,7 @@ def _check(options: ReplayOptions) -> None:
 
 def _recorded(options: ReplayOptions, console: Console) -> Replayed:
     config = load_config(options.config, options.changes)
-    state = options.state or config.state
+    state = recording_folder(config, options.state)
     record = recorded(state)
     decisions: dict[int, list[str]] = {}
     for decision in record.decisions:

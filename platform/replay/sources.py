@@ -19,6 +19,7 @@ from undrift.model.artifacts import load_inputs
 from undrift.monitor.history import Moment, moments
 from undrift.records import FloatArray, IntArray
 from undrift.replay.training import Shelf
+from undrift.store.files import check_layout
 from undrift.store.journal import ORDERS, Journal
 from undrift.store.store import Manifest, Store
 from undrift.streams.csvfile import csv_stream, label_column, read_table
@@ -47,8 +48,24 @@ class Recording:
     retrained: list[Manifest]
 
 
+def recording_folder(config: Config, state: Path | None) -> Path:
+    """Return the folder of the configured model in a state folder.
+
+    Args:
+        config: The configuration.
+        state: The state folder; None: the configured one.
+
+    Raises:
+        StoreError: It is no state folder of this release.
+    """
+    if state is not None:
+        config = config.model_copy(update={"state": state.absolute()})
+    check_layout(config.state, config.model_state)
+    return config.model_state
+
+
 def recorded(state: Path) -> Recording:
-    """Open the recording in a state folder; the platform may run on.
+    """Open the recording in the folder of a model; the platform may run on.
 
     Raises:
         StoreError: There is none, or it is damaged.

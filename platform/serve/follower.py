@@ -105,8 +105,8 @@ class Follower:
         target = command.target
         act = self._models.prepare if isinstance(command, Prepare) else self._models.load
         try:
-            state = await asyncio.to_thread(self._store.state_dict, target.version)
-            await asyncio.to_thread(act, target.version, target.hash, state, self._probe)
+            state = await asyncio.to_thread(self._store.state_dict, target.live)
+            await asyncio.to_thread(act, target.live, target.live_hash, state, self._probe)
             self.failures = 0
         except UndriftError as error:
             self.error = str(error)

@@ -58,7 +58,7 @@ class ReplicaConfig:
 
     model: ModelSettings
     serve: ServeSettings
-    state: Path
+    state: Path  # of the model
     search_path: Path
     token: str
     loopback_only: bool

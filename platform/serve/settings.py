@@ -42,14 +42,23 @@ class SwapSettings(Section):
     rows, and more than 10 ms, is refused."""
 
 
-class ServeSettings(Section):
-    """The HTTP side: where it listens, how it batches, what it refuses."""
+class ListenSettings(Section):
+    """Where HTTP listens: one place to a platform."""
 
     host: str = "127.0.0.1"
     """Address to listen on; the default is reachable from this machine only."""
 
     port: int = Field(default=8000, ge=1, le=65_535)
     """TCP port to listen on."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this machine can reach the platform."""
+        return self.host in ("127.0.0.1", "localhost", "::1")
+
+
+class ReplicaSettings(Section):
+    """The replicas of one model: how many, how they batch, what they refuse."""
 
     replicas: int = Field(default=1, ge=1)
     """Processes that each hold the model; with `max_replicas` the fewest."""
@@ -94,11 +103,6 @@ class ServeSettings(Section):
             )
         return self
 
-    @property
-    def is_loopback(self) -> bool:
-        """Whether nobody but this machine can reach the platform."""
-        return self.host in ("127.0.0.1", "localhost", "::1")
-
     def scaling(self) -> dict[str, Any]:
         """Return the options of a Ray Serve deployment that set the number of replicas."""
         if self.max_replicas is None:
@@ -109,3 +113,7 @@ class ServeSettings(Section):
             "target_ongoing_requests": self.requests_per_replica,
         }
         return {"autoscaling_config": autoscaling}
+
+
+class ServeSettings(ReplicaSettings, ListenSettings):
+    """The HTTP side: where it listens, how it batches, what it refuses."""

@@ -15,22 +15,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from undrift.records import Assignment
 from undrift.serve.settings import SwapSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A version and where to find it.
+    """What a replica shall hold.
 
     Attributes:
-        version: Number of the version.
-        hash: Hash that its weights must have.
-        path: File that holds them.
+        assignment: Versions, and which of them answers.
+        hashes: Hashes that their weights must have, in the order of ``assignment.versions``.
     """
 
-    version: int
-    hash: str
-    path: str
+    assignment: Assignment
+    hashes: tuple[str, ...]
+
+    @property
+    def live(self) -> int:
+        """Version that answers."""
+        return self.assignment.live
+
+    @property
+    def live_hash(self) -> str:
+        """Hash that the weights of that version must have."""
+        return self.hashes[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +105,10 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Every replica answers with ``version``."""
+    """Every replica holds ``assignment``."""
 
     swap_id: str
-    version: int
+    assignment: Assignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +144,13 @@ class SwapCoordinator:
     replicas that had committed already then count as prepared and do not go back and forth.
 
     Attributes:
-        live: Version that replicas shall serve while no swap is under way.
+        target: What replicas shall hold while no swap is under way.
         settings: Lease and deadlines.
         expected: Replicas to hear of before anything is decided, until ``patience``.
         patience: Time from which those heard of are all; one lease after a restart.
     """
 
-    live: Target
+    target: Target
     settings: SwapSettings
     expected: int = 0
     patience: float = 0.0
@@ -196,7 +205,7 @@ class SwapCoordinator:
         if not swap.committing:
             self._decide(swap, now)
         if swap.committing and self._complete(now) and not self._waiting(swap):
-            self._last = Done(swap.id, swap.target.version)
+            self._last = Done(swap.id, swap.target.assignment)
             self._swap = None
 
     def _decide(self, swap: _Swap, now: float) -> None:
@@ -207,7 +216,7 @@ class SwapCoordinator:
         waiting = self._waiting(swap)
         if self._complete(now) and not waiting:
             swap.committing = True
-            self.live = swap.target
+            self.target = swap.target
         elif now >= swap.deadline:
             late = f"{', '.join(waiting)} not ready" if waiting else "no replica answered"
             self._fail(swap, f"{late} within {self.settings.prepare_timeout_s:g} s")
@@ -228,19 +237,19 @@ class SwapCoordinator:
         swap = self._swap
         if status.swap_id and (swap is None or status.swap_id != swap.id):
             return Abort(status.swap_id)
-        if swap is not None and status.live_version == swap.target.version:
+        if swap is not None and status.live_version == swap.target.live:
             return Abort(status.swap_id) if status.swap_id else None
         if swap is not None and status.swap_id:
             return self._next_step(swap, status)
-        if status.live_version != self.live.version:
-            return Load(self.live)
+        if status.live_version != self.target.live:
+            return Load(self.target)
         return Prepare(swap.id, swap.target) if swap is not None else None
 
     @staticmethod
     def _next_step(swap: _Swap, status: ReplicaStatus) -> Command | None:
         if not swap.committing:
             return None
-        if status.prepared_version == swap.target.version:
+        if status.prepared_version == swap.target.live:
             return Commit(swap.id)
         return Abort(swap.id) if status.error else None
 
@@ -248,10 +257,10 @@ class SwapCoordinator:
 def _ready(status: ReplicaStatus | None, swap: _Swap) -> bool:
     if status is None:
         return False
-    if status.live_version == swap.target.version:
+    if status.live_version == swap.target.live:
         return True
     return (
         not swap.committing
         and status.swap_id == swap.id
-        and status.prepared_version == swap.target.version
+        and status.prepared_version == swap.target.live
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from undrift.errors import StoreError
 
 FORMAT = 1
 FORMAT_FILE = "store.json"
+_DURABLE = (FORMAT_FILE, "tables", "versions", "blobs", "training", "training.json")
 
 
 @contextmanager
@@ -65,6 +67,30 @@ def open_root(root: str | Path, *, create: bool = True) -> Path:
             "upgrade undrift or use another state directory"
         )
     return path
+
+
+def check_layout(state: Path, model: Path) -> None:
+    """Check that a state folder keeps what is durable by model.
+
+    Args:
+        state: The state folder of a platform.
+        model: Folder of a model in it.
+
+    Raises:
+        StoreError: It is from before that, or is itself the folder of one model.
+    """
+    old = [name for name in _DURABLE if (state / name).exists()]
+    if not old:
+        return
+    if state.parent.name == model.parent.name:
+        raise StoreError(
+            f"{state} is the folder of one model; name the state folder, {state.parent.parent}"
+        )
+    here, there = shlex.quote(str(state)), shlex.quote(str(model.relative_to(state)))
+    raise StoreError(
+        f"{state} was made before each model had a folder of its own; with nothing running on it: "
+        f"cd {here} && mkdir -p {there} && mv {' '.join(old)} {there}/"
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:

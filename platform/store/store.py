@@ -1,4 +1,4 @@
-"""The state directory: predictions, labels, model versions and checkpoints of the monitor.
+"""The folder of one model in the state: predictions, labels, versions, the monitor's checkpoint.
 
 <root>/store.json                 format number
 <root>/tables/predictions|labels  Delta Lake, see `tables`; `journal` adds events
@@ -37,12 +37,12 @@ Batch = TypeVar("Batch", Predictions, Labels)
 
 
 class Store:
-    """Durable state of one platform.
+    """Durable state of one model.
 
     One process appends to the tables; any process may read, add versions, or compact.
 
     Args:
-        root: The state directory; created if missing.
+        root: The model's folder of the state; created if missing.
         read_only: Whether nothing may be written, and the directory has to be there.
 
     Raises:

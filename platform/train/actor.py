@@ -53,7 +53,7 @@ class TrainerActor:
     """Shell round one training session at a time, and the mailbox of its workers.
 
     Args:
-        state: State directory.
+        state: The model's folder of the state.
         settings: The train section of the configuration.
         model: The model section of the configuration.
         search_path: Folder that holds the user's model module.

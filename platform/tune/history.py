@@ -38,7 +38,8 @@ class History:
         config: The configuration that is tuned.
         split: First row of the held-out part.
         pace: How virtual time runs.
-        state: State folder of a recording, which has the first version; None: the configured one.
+        state: The model's folder of a recording, which has the first version; None: the
+            configured model's own files.
         version: That version's number.
     """
 

@@ -43,25 +43,52 @@ def rewritten(text: str, settings: Mapping[str, str], evidence: Sequence[str] = 
     for name, value in settings.items():
         section, _, key = name.partition(".")
         wanted.setdefault(section, {})[key] = value
-    there = {key.value: value for key, value in root.value}
-    for start, stop, new in sorted(_edits(text, there, wanted), reverse=True):
+    model = _only_model(root)
+    there = {key.value: value for key, value in model.value}
+    inner = " " * model.start_mark.column + "  "
+    edits = [*_edits(text, there, wanted, inner)]
+    missing = [
+        f"{section}:\n" + "".join(f"{inner}{key}: {value}\n" for key, value in values.items())
+        for section, values in sorted(wanted.items())
+        if section not in there
+    ]
+    if (
+        model is not root
+    ):  # before its first key; after its last one another part of the file goes on
+        first = model.start_mark.index
+        edits += [(first, first, "".join(part + inner[:-2] for part in missing))]
+    for start, stop, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[stop:]
-    for section in sorted(wanted.keys() - there.keys()):
-        lines = [f"  {key}: {value}\n" for key, value in wanted[section].items()]
-        text = f"{text.rstrip()}\n\n{section}:\n{''.join(lines)}"
+    if model is root:
+        text = "\n\n".join([text.rstrip(), *missing]) if missing else text
     head = [HEAD, *(f"# {line}".rstrip() for line in evidence)]
     return "\n".join(head) + "\n\n" + text if evidence else text
 
 
+def _only_model(root: yaml.MappingNode) -> yaml.MappingNode:
+    """Return the mapping that has the model's sections: that of the one model, else the whole."""
+    models = next((value for key, value in root.value if key.value == "models"), None)
+    if models is None:
+        return root
+    model = models.value[0][1]
+    if models.flow_style or model.flow_style:
+        raise ConfigError("expected a model of lines such as `train:`")
+    found: yaml.MappingNode = model
+    return found
+
+
 def _edits(
-    text: str, there: Mapping[str, yaml.Node], wanted: Mapping[str, Mapping[str, str]]
+    text: str,
+    there: Mapping[str, yaml.Node],
+    wanted: Mapping[str, Mapping[str, str]],
+    inner: str,
 ) -> Iterable[_Edit]:
     for section, values in wanted.items():
         node = there.get(section)
         if isinstance(node, yaml.MappingNode):
             yield from _in_mapping(node, values)
         elif node is not None:  # nothing after the colon
-            lines = "".join(f"\n  {key}: {value}" for key, value in values.items())
+            lines = "".join(f"\n{inner}{key}: {value}" for key, value in values.items())
             colon = text.rindex(":", 0, node.start_mark.index + 1) + 1
             yield colon, node.end_mark.index, lines
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from undrift.config import CONFIG_NAME, CONFIG_VARIABLE, Config, find_config, load_config
 from undrift.errors import ConfigError
 from undrift.replay.loop import Pace
-from undrift.replay.sources import stream_for
+from undrift.replay.sources import recording_folder, stream_for
 from undrift.streams.stream import Stream
 from undrift.tune.history import History, recorded_stream, split_at, write_first
 from undrift.tune.play import Memory, Tally, frozen_tally
@@ -190,7 +190,7 @@ def _lag(options: TuneOptions) -> int:
 def _history(options: TuneOptions, path: Path, stream: Stream | None) -> History:
     config, pace, state, version = load_config(path), Pace(), None, 1
     if options.data is None:
-        state = (options.state or config.state).absolute()
+        state = recording_folder(config, options.state)
         stream, pace, version = recorded_stream(config, state)
     elif stream is None:
         stream = stream_for(config, options.data, options.label, _lag(options))

@@ -139,7 +139,7 @@ class Running:
             eventually(self._ready)
         self.client = self._closing.enter_context(watched(Client.of(self.config)))
         self._closing.callback(self.client.close)
-        self.store = Store(self.config.state)
+        self.store = Store(self.config.model_state)
         return self
 
     def _ready(self) -> bool:

@@ -105,7 +105,7 @@ def test_replay_makes_the_live_decisions_again_byte_for_byte(watched: Running) -
     def observe(_: Moment, evidence: Evidence) -> None:
         again.add(as_shown(evidence))
 
-    record = recorded(watched.config.state)
+    record = recorded(watched.config.model_state)
     names = watched.config.model.class_names
     replay(
         record.moments,

@@ -55,7 +55,7 @@ def told(running: Running, run_id: str) -> dict[str, Any]:
 
 def kept(running: Running, run_id: str) -> int:
     """Return the step that a restart would begin with; 0 if there is none."""
-    path = running.config.state / "training" / run_id / "0.pt"
+    path = running.config.model_state / "training" / run_id / "0.pt"
     return int(torch.load(path, weights_only=True)["state"]["step"]) if path.exists() else 0
 
 
@@ -136,7 +136,7 @@ def test_killed_worker_and_killed_trainer_cost_nothing_but_time(platform: Runnin
     state = platform.store.state_dict(made.version)
     assert all(torch.equal(tensor, state[name]) for name, tensor in whole.state_dict.items())
     assert whole.flops == made.metrics["flops"]
-    eventually(lambda: not (platform.config.state / "training" / run_id).exists())
+    eventually(lambda: not (platform.config.model_state / "training" / run_id).exists())
     eventually(lambda: platform.client.status().phase, until=lambda seen: seen != "retraining")
     platform.client.pause()
     platform.client.resume()

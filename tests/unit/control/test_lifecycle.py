@@ -34,6 +34,7 @@ from undrift.events import (
     TrainFailed,
 )
 from undrift.evidence import DriftKind, Evidence, Level, SignalReport
+from undrift.records import Assignment
 
 SETTINGS = LifecycleSettings(cooldown_s=10, backoff_s=4, backoff_max_s=20)
 
@@ -107,7 +108,8 @@ def test_table_is_total_over_phases_and_events() -> None:
 def test_every_cell_transitions_ignores_with_reason_or_raises(
     phase: Phase, kind: type[Event]
 ) -> None:
-    state = replace(promoted(), phase=phase)
+    order = Swap(run_id="run-1", assignment=Assignment(2))
+    state = replace(promoted(), phase=phase, outstanding=(order,))
     rule = TABLE[phase][kind]
     event = sample_events()[kind]
     if isinstance(rule, Illegal):
@@ -146,7 +148,7 @@ def test_drift_trains_from_the_change_point_and_swaps_in_auto_mode() -> None:
         Trained(at=103, run_id="run-1", version=2, accepted=True, reason="", regime_rows=500),
     )
     assert state.phase == Phase.SWAPPING
-    assert Swap(run_id="run-1", version=2) in done
+    assert Swap(run_id="run-1", assignment=Assignment(2)) in done
     state, done = run(state, Swapped(at=104, run_id="run-1", version=2))
     assert (state.phase, state.live, state.previous) == (Phase.PROBATION, 2, 1)
     assert Rearm(run_id="run-1", version=2, regime_start=700, against=1) in done
@@ -163,7 +165,7 @@ def test_suggest_mode_waits_for_the_operator_with_the_candidate() -> None:
     )
     assert state.phase == Phase.CANDIDATE
     state, done = run(state, PromoteRequested(at=2, version=2))
-    assert Swap(run_id="run-2", version=2) in done
+    assert Swap(run_id="run-2", assignment=Assignment(2)) in done
 
 
 def test_off_mode_only_reports() -> None:
@@ -254,7 +256,7 @@ def test_messages_of_a_superseded_run_are_stale_not_illegal() -> None:
 
 def test_failed_probation_rolls_back_and_cools_down() -> None:
     state, done = run(promoted(), ProbationFailed(at=110, run_id="run-1", detail="worse"))
-    assert Swap(run_id="run-2", version=1) in done
+    assert Swap(run_id="run-2", assignment=Assignment(1)) in done
     state, done = run(state, Swapped(at=111, run_id="run-2", version=1))
     assert (state.phase, state.live, state.attempts) == (Phase.COOLDOWN, 1, 1)
     assert Rearm(run_id="run-2", version=1) in done
@@ -349,7 +351,7 @@ def test_new_labels_alone_retrain_nothing_unless_asked_for(change: dict[str, obj
 def test_rollback_while_swapping_aims_at_the_version_still_live() -> None:
     state, _ = run(initial(SETTINGS, 1), PromoteRequested(at=1, version=2))
     state, done = run(state, RollbackRequested(at=2))
-    assert done == [Swap(run_id="run-2", version=1)]
+    assert done == [Swap(run_id="run-2", assignment=Assignment(1))]
 
 
 def test_rollback_without_a_previous_version_is_refused() -> None:

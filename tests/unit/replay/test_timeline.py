@@ -20,7 +20,7 @@ from undrift.store.store import Store
 def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """A state folder, and how many decisions its journal has."""
     root = tmp_path_factory.mktemp("recording") / "state"
-    return root, drifted(root)
+    return root, drifted(root / "models" / "m")
 
 
 @pytest.fixture
@@ -101,7 +101,8 @@ def test_replay_writes_nothing_into_the_state_folder(
     folder: Path, recording: tuple[Path, int]
 ) -> None:
     root = recording[0]
-    (root / "versions" / ".tmp-1").mkdir(exist_ok=True)  # a version that is just being written
+    # a version that is just being written
+    (root / "models" / "m" / "versions" / ".tmp-1").mkdir(exist_ok=True)
 
     def everything() -> dict[str, tuple[int, int]]:
         return {
@@ -130,8 +131,14 @@ def test_folder_without_a_recording_is_refused_and_not_made(folder: Path) -> Non
 
 
 def test_recording_without_rows_is_refused(folder: Path) -> None:
-    Store(folder / "state")
+    Store(folder / "state" / "models" / "m")
     assert "has no recorded rows" in refused()
+
+
+def test_state_of_before_is_refused(folder: Path) -> None:
+    Store(folder / "state")
+    assert refused().endswith("mkdir -p models/m && mv store.json versions models/m/")
+    assert not (folder / "state" / "models").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from undrift.records import Assignment
 from undrift.serve.settings import SwapSettings
 from undrift.serve.swap import (
     Abort,
@@ -21,7 +22,7 @@ from undrift.serve.swap import (
 )
 
 SETTINGS = SwapSettings(lease_s=5, start_grace_s=30, prepare_timeout_s=20)
-V1, V2, V3 = (Target(v, f"hash{v}", f"versions/{v}") for v in (1, 2, 3))
+V1, V2, V3 = (Target(Assignment(v), (f"hash{v}",)) for v in (1, 2, 3))
 
 
 @dataclass
@@ -46,11 +47,11 @@ class Replica:
                 self.status = ReplicaStatus(self.status.live_version)
             case Load(target):
                 self.target = None
-                self.status = ReplicaStatus(target.version)
+                self.status = ReplicaStatus(target.live)
 
     def finish(self, error: str = "") -> None:
         assert self.target is not None
-        version = None if error else self.target.version
+        version = None if error else self.target.live
         self.status = replace(self.status, prepared_version=version, error=error)
         self.target = None
 
@@ -80,8 +81,8 @@ def test_all_prepare_before_any_commits() -> None:
     assert poll(c, a, 3) == Commit("s")
     assert c.outcome(3) == Pending("s", ("a", "b"))
     assert (poll(c, a, 4), poll(c, b, 4)) == (None, None)
-    assert c.outcome(4) == Done("s", 2)
-    assert c.live == V2
+    assert c.outcome(4) == Done("s", Assignment(2))
+    assert c.target == V2
     assert c.versions(4) == {"a": 2, "b": 2}
 
 
@@ -127,7 +128,7 @@ def test_silent_replica_is_left_out_after_its_lease() -> None:
     assert poll(c, a, 4) is None
     assert poll(c, a, 5) == Commit("s")
     poll(c, a, 6)
-    assert c.outcome(6) == Done("s", 2)
+    assert c.outcome(6) == Done("s", Assignment(2))
     assert poll(c, b, 7) == Load(V2)
 
 
@@ -162,7 +163,7 @@ def test_replica_joining_after_the_decision_reaches_the_target_before_done() -> 
     poll(c, a, 2)
     assert c.outcome(2) == Pending("s", ("new",))
     poll(c, new, 2)
-    assert c.outcome(2) == Done("s", 2)
+    assert c.outcome(2) == Done("s", Assignment(2))
 
 
 def test_decided_swap_is_never_given_up() -> None:
@@ -190,7 +191,7 @@ def test_newer_swap_overtakes_the_older() -> None:
     a.finish()
     assert poll(c, a, 2) == Commit("t")
     poll(c, a, 2)
-    assert c.outcome(2) == Done("t", 3)
+    assert c.outcome(2) == Done("t", Assignment(3))
 
 
 def test_newer_swap_carries_on_from_a_decided_one() -> None:
@@ -224,7 +225,7 @@ def test_swap_to_the_live_version_is_done_at_once() -> None:
     c, a = coordinator(), Replica("a")
     poll(c, a, 0)
     c.begin("s", V1, 0)
-    assert c.outcome(0) == Done("s", 1)
+    assert c.outcome(0) == Done("s", Assignment(1))
 
 
 @pytest.mark.parametrize("live", [None, 2, 7])
@@ -250,7 +251,7 @@ def test_restarted_coordinator_finishes_the_swap_that_it_begins_again() -> None:
     assert poll(c, b, 0) is None
     assert poll(c, a, 0) == Commit("s")
     poll(c, a, 1)
-    assert c.outcome(1) == Done("s", 2)
+    assert c.outcome(1) == Done("s", Assignment(2))
 
 
 @pytest.mark.parametrize("all_polled", [True, False])
@@ -262,7 +263,7 @@ def test_restarted_coordinator_waits_for_all_replicas_or_one_lease(all_polled: b
     assert isinstance(c.outcome(4), Pending)
     last, now = (Replica("b", ReplicaStatus(2)), 4) if all_polled else (a, 5)
     poll(c, last, now)
-    assert c.outcome(now) == Done("s", 2)
+    assert c.outcome(now) == Done("s", Assignment(2))
 
 
 class World:
@@ -322,7 +323,7 @@ class World:
     def check(self) -> None:
         outcome = self.c.outcome(self.now)
         members = self.c.versions(self.now)
-        if self.c.live == V2 and not self.decided:
+        if self.c.target == V2 and not self.decided:
             self.decided = self.ever_decided = True
             ready = {
                 r.id
@@ -333,7 +334,7 @@ class World:
             assert members
             assert members.keys() - gone <= ready, "decided before all members were prepared"
         if isinstance(outcome, Done):
-            assert self.c.live == V2
+            assert self.c.target == V2
         if not self.ever_decided:
             assert all(r.status.live_version in (None, 1) for r in self.replicas)
 
@@ -359,7 +360,7 @@ def test_random_interleavings_end_with_all_replicas_on_one_version(first_seed: i
         world.settle()
         outcome = world.c.outcome(world.now)
         ended.add(type(outcome))
-        settled = ReplicaStatus(1 if isinstance(outcome, Failed) else world.c.live.version)
+        settled = ReplicaStatus(1 if isinstance(outcome, Failed) else world.c.target.live)
         assert all(r.status == settled for r in world.replicas), f"seed {seed}: {outcome}"
     assert ended >= {Done, Failed}
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from undrift.records import Assignment
 from undrift.serve.settings import SwapSettings
 from undrift.serve.swap import (
     Commit,
@@ -12,7 +13,7 @@ from undrift.serve.swap import (
     Target,
 )
 
-V1, V2, V3 = (Target(v, f"hash{v}", f"versions/{v}") for v in (1, 2, 3))
+V1, V2, V3 = (Target(Assignment(v), (f"hash{v}",)) for v in (1, 2, 3))
 OLD = ReplicaStatus(1)
 READY = ReplicaStatus(1, "s", 2)
 LEAVING = ReplicaStatus(1, leaving=True)
@@ -32,10 +33,10 @@ def test_replica_that_leaves_is_not_waited_for_while_preparing() -> None:
     assert c.poll("a", READY, 1) is None
     assert c.outcome(1) == Pending("s", ("b",))
     assert c.poll("b", LEAVING, 1) is None
-    assert c.live == V2
+    assert c.target == V2
     assert c.poll("a", READY, 1) == Commit("s")
     c.poll("a", ReplicaStatus(2), 1)
-    assert c.outcome(1) == Done("s", 2)
+    assert c.outcome(1) == Done("s", Assignment(2))
 
 
 def test_replica_that_leaves_is_not_waited_for_while_committing() -> None:
@@ -46,7 +47,7 @@ def test_replica_that_leaves_is_not_waited_for_while_committing() -> None:
     c.poll("a", ReplicaStatus(2), 1)
     assert c.outcome(1) == Pending("s", ("b",))
     c.poll("b", LEAVING, 1)
-    assert c.outcome(1) == Done("s", 2)
+    assert c.outcome(1) == Done("s", Assignment(2))
 
 
 def test_older_poll_of_a_replica_that_left_does_not_bring_it_back() -> None:
@@ -61,5 +62,5 @@ def test_last_replica_that_leaves_does_not_decide_a_swap() -> None:
     c.begin("s", V2, 0)
     c.poll("a", LEAVING, 1)
     c.poll("b", LEAVING, 1)
-    assert c.live == V1
+    assert c.target == V1
     assert isinstance(c.outcome(20), Failed)

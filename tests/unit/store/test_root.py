@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from undrift.errors import StoreError
 from undrift.store.blobs import Blobs
-from undrift.store.files import write_file
+from undrift.store.files import check_layout, write_file
 from undrift.store.store import Store
 
 
@@ -45,6 +46,30 @@ def test_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_read_only_directory_is_refused(read_only: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot create the state directory .* Permission denied"):
         Store(read_only)
+
+
+def test_state_of_before_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    state = tmp_path / "my state"
+    Store(state).compact()
+    for name in ("tables", "training"):
+        (state / name).mkdir(exist_ok=True)
+    (state / "token").write_text("secret")
+    model = state / "models" / "m"
+    with pytest.raises(StoreError, match="before each model had a folder of its own") as caught:
+        check_layout(state, model)
+    (line,) = str(caught.value).splitlines()
+    subprocess.run(line[line.index("cd ") :], shell=True, check=True)
+    check_layout(state, model)
+    Store(model, read_only=True)
+    assert sorted(p.name for p in state.iterdir()) == ["models", "token"]
+
+
+def test_folder_of_a_model_is_no_state_folder(tmp_path: Path) -> None:
+    model = tmp_path / "state" / "models" / "m"
+    Store(model)
+    check_layout(tmp_path / "state", model)
+    with pytest.raises(StoreError, match=r"is the folder of one model; name .*/state$"):
+        check_layout(model, model / "models" / "m")
 
 
 def test_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:

@@ -49,10 +49,10 @@ def path(tmp_path: Path) -> Path:
 def record(
     path: Path, ticks: Sequence[tuple[Predictions | None, Labels | None]], trained_s: float = 0.0
 ) -> Path:
-    """Write a state folder; the first version is the project's."""
-    state = path.parent / "state"
-    store = Store(state)
+    """Write the model's folder of the state; the first version is the project's."""
     config = load_config(path)
+    state = config.model_state
+    store = Store(state)
     with np.load(config.reference) as found:
         x, y = found["x"], found["y"]
     output = np.full((len(y), 2), 0.5, dtype=np.float32)

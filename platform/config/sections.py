@@ -1,0 +1,144 @@
+"""What the configuration is made of: what is a model's, what is the platform's, and both as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from undrift.control.settings import LifecycleSettings
+from undrift.errors import ConfigError
+from undrift.k8s.settings import KubernetesSettings
+from undrift.model.settings import ModelSettings
+from undrift.monitor.settings import MonitorSettings
+from undrift.serve.settings import ListenSettings, ReplicaSettings, ServeSettings
+from undrift.settings import Folder, InputFile, Section
+from undrift.train.settings import TrainSettings
+
+MODELS_FOLDER = "models"
+
+
+class ModelConfig(Section):
+    """Everything that is one model's own."""
+
+    model: ModelSettings
+    """The model to serve."""
+
+    reference: InputFile
+    """Held-out labelled rows: an `.npz` file with `x`, (n, *input_shape), and `y`, (n,) class
+    index, in order of time; `row`, (n,), where each stood in its stream, if they are not
+    consecutive."""
+
+    serve: ReplicaSettings = ReplicaSettings()
+    """Its replicas."""
+
+    monitor: MonitorSettings = MonitorSettings()
+    """What counts as drift."""
+
+    train: TrainSettings = TrainSettings()
+    """How to retrain."""
+
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    """When to act."""
+
+
+class Config(ModelConfig):
+    """One model and the platform that serves it: the short form of the YAML file."""
+
+    serve: ServeSettings = ServeSettings()
+    """HTTP and replicas."""
+
+    state: Folder = Field(default=Path("state"), validate_default=True)
+    """Folder for everything that outlives a restart; created if missing."""
+
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    """Where and how `undrift k8s` deploys."""
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @property
+    def artifacts(self) -> tuple[ModelSettings, Path, Path, int]:
+        """What `undrift.model.artifacts.load_inputs` reads."""
+        return self.model, self.reference, self.folder, self.monitor.min_reference_rows
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the YAML file; the model's module is imported from there."""
+        return self._folder
+
+    @property
+    def model_state(self) -> Path:
+        """Folder of all that is durable of the model; `state` also has what a process needs."""
+        return self.state / MODELS_FOLDER / self.model.name
+
+
+class PlatformConfig(Section):
+    """One platform and the models that it serves: the long form of the YAML file."""
+
+    models: dict[str, ModelConfig] = Field(min_length=1)
+    """The models by name, each with the sections that are its own."""
+
+    state: Folder = Field(default=Path("state"), validate_default=True)
+    """Folder for everything that outlives a restart; created if missing."""
+
+    serve: ListenSettings = ListenSettings()
+    """Where HTTP listens."""
+
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    """Where and how `undrift k8s` deploys."""
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _key_is_the_name(cls, models: Any) -> Any:
+        """Give each model its key as its name."""
+        if not isinstance(models, dict):
+            return models
+        named = {}
+        for key, entry in models.items():
+            model = entry.get("model") if isinstance(entry, dict) else None
+            if not isinstance(model, dict):
+                named[key] = entry
+                continue
+            if model.get("name", key) != key:
+                raise ValueError(f"{key} has model.name {model['name']!r}; leave the name out")
+            named[key] = {**entry, "model": {**model, "name": key}}
+        return named
+
+    @staticmethod
+    def of(config: Config) -> PlatformConfig:
+        """Return the long form of a configuration of one model."""
+        serve = dict(config.serve)
+        listen = {key: serve.pop(key) for key in ListenSettings.model_fields}
+        own = {key: getattr(config, key) for key in ModelConfig.model_fields}
+        shared = {key: getattr(config, key) for key in ("state", "kubernetes")}
+        model = ModelConfig(**own | {"serve": ReplicaSettings(**serve)})
+        platform = PlatformConfig(
+            models={config.model.name: model}, serve=ListenSettings(**listen), **shared
+        )
+        platform._folder = config.folder
+        return platform
+
+    def view(self, name: str) -> Config:
+        """Return one model with the platform that serves it."""
+        shared = {"state": self.state, "kubernetes": self.kubernetes}
+        serve = ServeSettings(**dict(self.models[name].serve), **dict(self.serve))
+        config = Config(**dict(self.models[name]) | shared | {"serve": serve})
+        config._folder = self._folder
+        return config
+
+    def only(self) -> Config:
+        """Return the one model with the platform that serves it.
+
+        Raises:
+            ConfigError: There are several.
+        """
+        if len(self.models) > 1:
+            raise ConfigError(
+                f"models: this release serves one model to a platform; got {len(self.models)}: "
+                f"{', '.join(self.models)}. Keep one of them, and give each of the others a file, "
+                "a state folder and a port of its own"
+            )
+        return self.view(next(iter(self.models)))
