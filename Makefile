@@ -10,7 +10,7 @@ CHECKED := platform bandits tests $(wildcard benchmarks)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test check lint types lock clean
+.PHONY: help demo test check docs lint types lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -23,6 +23,9 @@ test: lint types ## all that continuous integration runs
 
 check: lint types ## the inner loop, under a minute: no Ray, no demo
 	$(BIN)/python -m pytest -m "not ray and not demo"
+
+docs: $(STAMP) ## write the pages that are made from the code
+	$(BIN)/python -m undrift.control.diagram > docs/lifecycle.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CHECKED)

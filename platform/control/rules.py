@@ -207,11 +207,16 @@ def trained(state: State, event: Event) -> Step:
     return _to(state, Phase.SWAPPING, tell, swap, outstanding=(swap,))
 
 
-def run_failed(state: State, event: Event) -> Step:
-    """A retraining or a swap came to nothing."""
-    assert isinstance(event, TrainFailed | SwapFailed)
-    what = "swap aborted: " if isinstance(event, SwapFailed) else ""
-    return _failed(state, event.at, what + event.reason)
+def train_failed(state: State, event: Event) -> Step:
+    """A retraining came to nothing."""
+    assert isinstance(event, TrainFailed)
+    return _failed(state, event.at, event.reason)
+
+
+def swap_failed(state: State, event: Event) -> Step:
+    """A swap was aborted; the old version serves on."""
+    assert isinstance(event, SwapFailed)
+    return _failed(state, event.at, f"swap aborted: {event.reason}")
 
 
 def promote(state: State, event: Event) -> Step:
