@@ -245,7 +245,7 @@ def swapped(state: State, event: Event) -> Step:
     assert isinstance(event, Swapped)
     assert state.run is not None
     run, left = state.run, state.live
-    back = run.trigger == "rollback"
+    back = run.trigger == "rollback" or event.version == left  # a swap that was called off
     rearm = Rearm(
         run_id=run.run_id,
         version=event.version,

@@ -352,6 +352,15 @@ def test_rollback_while_swapping_aims_at_the_version_still_live() -> None:
     assert done == [Swap(run_id="run-2", version=1)]
 
 
+def test_swap_called_off_for_the_live_version_is_a_return_and_needs_no_probation() -> None:
+    state, _ = run(
+        initial(SETTINGS, 1), PromoteRequested(at=1, version=2), PromoteRequested(at=2, version=1)
+    )
+    state, done = run(state, Swapped(at=3, run_id="run-2", version=1))
+    assert (state.phase, state.live, state.previous) == (Phase.ROLLED_BACK, 1, None)
+    assert Rearm(run_id="run-2", version=1) in done
+
+
 def test_rollback_without_a_previous_version_is_refused() -> None:
     with pytest.raises(IllegalTransitionError, match="no previous version"):
         step(initial(SETTINGS, 1), RollbackRequested(at=1))
