@@ -10,7 +10,7 @@ CHECKED := platform bandits tests $(wildcard benchmarks)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test check docs lint types lock clean
+.PHONY: help demo test check docs golden lint types lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -26,6 +26,9 @@ check: lint types ## the inner loop, under a minute: no Ray, no demo
 
 docs: $(STAMP) ## write the pages that are made from the code
 	$(BIN)/python -m undrift.control.diagram > docs/lifecycle.md
+
+golden: $(STAMP) ## write the state folder that later releases must read
+	$(BIN)/python -m tests.helpers.golden
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CHECKED)
