@@ -12,7 +12,7 @@ CHECKED := platform bandits tests $(wildcard benchmarks)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test test-all check unit format docs lint types lock clean
+.PHONY: help demo test test-all check unit format docs golden lint types lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -38,9 +38,13 @@ format: $(STAMP) ## format the code, and mend what ruff can mend
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
-docs: $(STAMP) ## write docs/settings.md from the configuration's schema
+docs: $(STAMP) ## write the pages that are made from the code
 	@mkdir -p build
 	$(BIN)/undrift config reference > build/settings.md && mv build/settings.md docs/settings.md
+	$(BIN)/python -m undrift.control.diagram > build/lifecycle.md && mv build/lifecycle.md docs/lifecycle.md
+
+golden: $(STAMP) ## write the state folder that later releases must read
+	$(BIN)/python -m tests.helpers.golden
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CHECKED)

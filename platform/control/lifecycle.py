@@ -2,8 +2,9 @@
 
 `step(state, event)` returns the next state and the instructions to execute. It reads no clock
 (time is in the events), no disk and no network. `TABLE` is total: for every phase and every event
-it names a rule, or says why the event is ignored or illegal there. An illegal event raises and
-leaves the state as it was; an event of a superseded run is stale and is ignored.
+it names a rule, or says why the event is ignored or illegal there; `TARGETS` says where each rule
+may lead. An illegal event raises and leaves the state as it was; an event of a superseded run is
+stale and is ignored.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
         Scored: Ignored("a retraining is in progress"),
         RetrainRequested: _BUSY,
         Trained: rules.trained,
-        TrainFailed: rules.run_failed,
+        TrainFailed: rules.train_failed,
     },
     Phase.CANDIDATE: {**_QUIET, Scored: Ignored("a candidate waits for an operator")},
     Phase.SWAPPING: {
@@ -91,7 +92,7 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
         RetrainRequested: _BUSY,
         PauseRequested: _BUSY,
         Swapped: rules.swapped,
-        SwapFailed: rules.run_failed,
+        SwapFailed: rules.swap_failed,
     },
     Phase.PROBATION: {
         **_QUIET,
@@ -109,3 +110,35 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
         ResumeRequested: rules.resume,
     },
 }
+
+# Where a rule may lead. It may also leave the phase as it is; a phase that is the only target of
+# its rule is entered anew, by another run.
+TARGETS: dict[Rule, tuple[Phase, ...]] = {
+    rules.configured: (),
+    rules.watch: (Phase.HEALTHY, Phase.WARNING, Phase.DRIFT, Phase.RETRAINING),
+    rules.retry: (Phase.RETRAINING,),
+    rules.retrain: (Phase.RETRAINING,),
+    rules.trained: (Phase.CANDIDATE, Phase.SWAPPING, Phase.HEALTHY, Phase.DRIFT),
+    rules.train_failed: (Phase.HEALTHY, Phase.DRIFT),
+    rules.promote: (Phase.SWAPPING,),
+    rules.roll_back: (Phase.SWAPPING,),
+    rules.swapped: (Phase.PROBATION, Phase.COOLDOWN, Phase.PAUSED),
+    rules.swap_failed: (Phase.HEALTHY, Phase.DRIFT, Phase.PAUSED),
+    rules.probation_over: (Phase.HEALTHY,),
+    rules.proven: (Phase.HEALTHY,),
+    rules.unproven: (Phase.HEALTHY, Phase.SWAPPING),
+    rules.cooled: (Phase.HEALTHY,),
+    rules.pause: (Phase.PAUSED,),
+    rules.resume: (Phase.HEALTHY,),
+}
+
+
+def edges() -> list[tuple[Phase, type[Event], Phase]]:
+    """Return every transition that the table allows: from where, by which event, to where."""
+    return [
+        (phase, event, target)
+        for phase, row in TABLE.items()
+        for event, rule in row.items()
+        for target in TARGETS.get(rule, ())
+        if target != phase or len(TARGETS[rule]) == 1
+    ]

@@ -85,6 +85,8 @@ def _regime(state: State, trigger: str) -> tuple[DriftKind, int]:
 
 def _rest(state: State) -> Phase:
     """Return the phase that a failed run falls back to."""
+    if state.phase == Phase.SWAPPING and state.run is not None:
+        return state.run.resume  # a pause outlives the swap that another swap replaces
     if state.phase in (Phase.PAUSED, Phase.DRIFT):
         return state.phase
     drifted = state.evidence is not None and state.evidence.level == Level.DRIFT
@@ -208,11 +210,16 @@ def trained(state: State, event: Event) -> Step:
     return _to(state, Phase.SWAPPING, tell, swap, outstanding=(swap,))
 
 
-def run_failed(state: State, event: Event) -> Step:
-    """A retraining or a swap came to nothing."""
-    assert isinstance(event, TrainFailed | SwapFailed)
-    what = "swap aborted: " if isinstance(event, SwapFailed) else ""
-    return _failed(state, event.at, what + event.reason)
+def train_failed(state: State, event: Event) -> Step:
+    """A retraining came to nothing."""
+    assert isinstance(event, TrainFailed)
+    return _failed(state, event.at, event.reason)
+
+
+def swap_failed(state: State, event: Event) -> Step:
+    """A swap was aborted; the old version serves on."""
+    assert isinstance(event, SwapFailed)
+    return _failed(state, event.at, f"swap aborted: {event.reason}")
 
 
 def promote(state: State, event: Event) -> Step:
@@ -242,7 +249,7 @@ def swapped(state: State, event: Event) -> Step:
     assert state.run is not None
     order = next(i for i in state.outstanding if isinstance(i, Swap))
     run, left, live = state.run, state.live, order.assignment.live
-    back = run.trigger == "rollback"
+    back = run.trigger == "rollback" or live == left  # or a swap that was called off
     rearm = Rearm(
         run_id=run.run_id,
         version=live,

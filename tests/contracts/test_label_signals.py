@@ -7,19 +7,29 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.helpers.discovery import concrete, hold_all
 from tests.helpers.streams import Stream
 from undrift.errors import ConfigError
 from undrift.evidence import Level
+from undrift.monitor import signals
 from undrift.monitor.base import Measures
 from undrift.monitor.join import Joined, LabelJoin, LabelSignal
 from undrift.monitor.settings import MonitorSettings
 from undrift.monitor.signals.performance import performance_signal_for
 from undrift.records import Labels, Predictions, Reference
 
+STATISTICS = ("error", "loss", "score", "river.drift:ADWIN")
 
-@pytest.fixture(params=["error", "loss", "score", "river.drift:ADWIN"])
+
+@pytest.fixture(params=STATISTICS)
 def settings(request: pytest.FixtureRequest) -> MonitorSettings:
     return MonitorSettings(performance_statistic=request.param)
+
+
+def test_every_label_signal_is_held_to_this() -> None:
+    named = (MonitorSettings(performance_statistic=name) for name in STATISTICS)
+    held = (type(performance_signal_for(settings)) for settings in named)
+    hold_all(concrete(LabelSignal, signals), held, "STATISTICS")
 
 
 def fitted(settings: MonitorSettings, reference: Reference) -> LabelSignal:

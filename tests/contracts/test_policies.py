@@ -12,6 +12,8 @@ import pytest
 import torch
 from scipy import stats
 
+from tests.helpers.discovery import concrete, hold_all
+from undrift import bandits
 from undrift.bandits import (
     EXP3,
     EXP3S,
@@ -43,6 +45,10 @@ POLICIES: dict[str, Build] = {**STATIONARY, **FOLLOWING, **EXPLORING}
 @pytest.fixture(params=POLICIES.values(), ids=POLICIES)
 def build(request: pytest.FixtureRequest) -> Build:
     return request.param
+
+
+def test_every_policy_is_held_to_this() -> None:
+    hold_all(concrete(Policy, bandits), POLICIES.values(), "STATIONARY or FOLLOWING")
 
 
 def switching(rounds: int, arms: int) -> np.ndarray:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers.discovery import concrete, hold_all
 from tests.helpers.streams import Stream
 from undrift.errors import ConfigError
 from undrift.evidence import Level, SignalReport
+from undrift.monitor import signals
 from undrift.monitor.base import Measures, Signal
-from undrift.monitor.join import LabelJoin
+from undrift.monitor.join import LabelJoin, LabelSignal
 from undrift.monitor.settings import MonitorSettings
 from undrift.monitor.signals.error import PerformanceSignal
 from undrift.monitor.signals.input import InputSignal
@@ -52,6 +54,11 @@ KINDS = (
 def kind(request: pytest.FixtureRequest) -> Kind:
     found: Kind = request.param
     return found
+
+
+def test_every_signal_is_held_to_this() -> None:
+    family = concrete(Signal, signals) - concrete(LabelSignal, signals)
+    hold_all(family, (kind.build for kind in KINDS), "KINDS")
 
 
 def fitted(kind: Kind, reference: Reference) -> Signal[Any]:

@@ -39,11 +39,11 @@ def two_versions(root: Path) -> None:
         )
 
 
-def acting(root: Path, *bodies: Body) -> dict[str, Any]:
+def acting(root: Path, *bodies: Body, settings: MonitorSettings = SETTINGS) -> dict[str, Any]:
     """Run an actor until the bodies are done, then kill it; returns its last report."""
 
     async def run() -> dict[str, Any]:
-        actor = MonitorActor(root, SETTINGS, 1)
+        actor = MonitorActor(root, settings, 1)
         for body in bodies:
             await body(actor)
         return actor.report()

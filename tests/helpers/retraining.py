@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tests.helpers import rows as by_hand
 from undrift.evidence import DriftKind
 from undrift.records import Labels, Predictions, Reference
 from undrift.train.objective import objective_for
@@ -38,14 +39,9 @@ def rows(
 
 def predictions(x: np.ndarray, first_row: int = 0) -> Predictions:
     n = len(x)
-    return Predictions(
-        ids=tuple(f"id{i}" for i in range(n)),
-        row=np.arange(first_row, first_row + n),
-        at=np.arange(n, dtype=float),
-        version=np.ones(n, dtype=np.int64),
-        x=x,
-        embedding=np.zeros((n, 16), np.float32),
-        output=np.full((n, 2), 0.5, np.float32),
+    ids, at = [f"id{i}" for i in range(n)], np.arange(n, dtype=float)
+    return by_hand.predictions(
+        x, first=first_row, ids=ids, at=at, embedding=np.zeros((n, 16), np.float32)
     )
 
 

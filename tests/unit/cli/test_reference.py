@@ -35,7 +35,7 @@ def test_verb_prints_the_page() -> None:
 
 def test_every_key_has_type_default_limits_and_description() -> None:
     schema = config_schema()
-    wanted = keys(schema, schema)
+    wanted = keys(schema, schema["$defs"]["Config"])
     rows = {f"{s.path}.{row.key}".lstrip("."): row for s in sections(schema) for row in s.settings}
     assert rows.keys() == wanted.keys()
     for name, field in wanted.items():
@@ -45,6 +45,15 @@ def test_every_key_has_type_default_limits_and_description() -> None:
         assert bool(row.default) == ("default" in field or field.get("type") == "object"), name
         numbers = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "pattern")
         assert row.limits or not any(limit in field for limit in numbers), name
+
+
+def test_long_form_has_no_key_of_its_own_but_models() -> None:
+    schema = config_schema()
+    short = keys(schema, schema["$defs"]["Config"]).keys()
+    model = keys(schema, schema["$defs"]["ModelConfig"]).keys()
+    platform = keys(schema, schema["$defs"]["PlatformConfig"]).keys() - {"models"}
+    assert model | platform | {"model.name"} == short
+    assert not model & platform
 
 
 def test_every_section_says_what_it_is_about() -> None:

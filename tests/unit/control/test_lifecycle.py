@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.helpers.lifecycle import SETTINGS, promoted, run, scored
 from undrift.control.lifecycle import TABLE, initial, step
 from undrift.control.settings import LifecycleSettings
-from undrift.control.state import Ignored, Illegal, Phase, State
+from undrift.control.state import Ignored, Illegal, Phase
 from undrift.errors import IllegalTransitionError
 from undrift.events import (
     EVENTS,
@@ -33,45 +34,8 @@ from undrift.events import (
     Trained,
     TrainFailed,
 )
-from undrift.evidence import DriftKind, Evidence, Level, SignalReport
+from undrift.evidence import DriftKind, Level
 from undrift.records import Assignment
-
-SETTINGS = LifecycleSettings(cooldown_s=10, backoff_s=4, backoff_max_s=20)
-
-
-def scored(
-    level: Level,
-    *,
-    at: float = 0.0,
-    version: int = 1,
-    regime_rows: int = 300,
-    change_row: int = 700,
-    labelled: int = 900,
-) -> Scored:
-    change = change_row if level else None
-    signal = SignalReport("performance", level, 3.0, 1.0, 2.0, change, change)
-    kind = DriftKind.CONCEPT if level else DriftKind.NONE
-    evidence = Evidence(level, kind, (signal,), version, 1000, labelled, regime_rows, reason="why")
-    return Scored(at=at, evidence=evidence)
-
-
-def run(state: State, *events: Event) -> tuple[State, list[object]]:
-    done: list[object] = []
-    for event in events:
-        outcome = step(state, event)
-        state = outcome.state
-        done += outcome.instructions
-    return state, done
-
-
-def promoted(settings: LifecycleSettings = SETTINGS) -> State:
-    state, _ = run(
-        initial(settings, 1),
-        scored(Level.DRIFT, at=100),
-        Trained(at=103, run_id="run-1", version=2, accepted=True, reason="", regime_rows=500),
-        Swapped(at=104, run_id="run-1", version=2),
-    )
-    return state
 
 
 def kinds(instructions: list[object]) -> list[type]:
@@ -354,6 +318,15 @@ def test_rollback_while_swapping_aims_at_the_version_still_live() -> None:
     assert done == [Swap(run_id="run-2", assignment=Assignment(1))]
 
 
+def test_swap_called_off_for_the_live_version_is_a_return_and_needs_no_probation() -> None:
+    state, _ = run(
+        initial(SETTINGS, 1), PromoteRequested(at=1, version=2), PromoteRequested(at=2, version=1)
+    )
+    state, done = run(state, Swapped(at=3, run_id="run-2", version=1))
+    assert (state.phase, state.live, state.previous) == (Phase.COOLDOWN, 1, None)
+    assert Rearm(run_id="run-2", version=1) in done
+
+
 def test_rollback_without_a_previous_version_is_refused() -> None:
     with pytest.raises(IllegalTransitionError, match="no previous version"):
         step(initial(SETTINGS, 1), RollbackRequested(at=1))
@@ -386,3 +359,15 @@ def test_replaying_the_journal_gives_the_same_state() -> None:
     live, _ = run(initial(SETTINGS, 1), *events)
     replayed, _ = run(initial(SETTINGS, 1), *[Codec.decode(Codec.encode(e)) for e in events])
     assert replayed == live
+
+
+def test_pause_outlives_a_swap_that_replaces_another() -> None:
+    state, _ = run(
+        initial(SETTINGS, 3),
+        PauseRequested(at=1),
+        PromoteRequested(at=2, version=1),
+        PromoteRequested(at=3, version=2),
+    )
+    assert state.run is not None
+    state, _ = run(state, Swapped(at=4, run_id=state.run.run_id, version=2))
+    assert (state.phase, state.live) == (Phase.PAUSED, 2)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,9 +120,7 @@ def test_escalation_without_labels_when_the_estimate_falls() -> None:
 
 def shrunken(rows: Predictions) -> Predictions:
     output = 0.5 + 0.1 * (rows.output - 0.5)
-    return Predictions(
-        rows.ids, rows.row, rows.at, rows.version, 0.1 * rows.x, rows.embedding, output
-    )
+    return replace(rows, x=0.1 * rows.x, output=output)
 
 
 def test_saved_and_loaded_mid_stream_gives_the_same_evidence() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.helpers.rows import predictions
 from tests.helpers.streams import Stream
 from undrift.errors import ConfigError
 from undrift.evidence import Level, SignalReport
@@ -18,16 +19,8 @@ BOTH = pytest.mark.parametrize("statistic", ["mmd", "marginal"])
 
 def rows_of(x: np.ndarray, first: int = 0) -> Predictions:
     n = len(x)
-    values = x.astype(np.float32)
-    return Predictions(
-        ids=tuple(f"id-{i}" for i in range(first, first + n)),
-        row=np.arange(first, first + n),
-        at=np.zeros(n),
-        version=np.ones(n, dtype=np.int64),
-        x=values,
-        embedding=values.reshape(n, -1)[:, :3],
-        output=np.ones((n, 1), dtype=np.float32),
-    )
+    embedding = x.reshape(n, -1)[:, :3]
+    return predictions(x, first=first, embedding=embedding, output=np.ones((n, 1)))
 
 
 def fitted(x: np.ndarray, **settings: object) -> tuple[InputSignal, Calibration]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.helpers import rows as by_hand
 from undrift.monitor.join import LabelCounts, LabelJoin
 from undrift.records import Labels, Predictions
 
@@ -10,15 +11,8 @@ from undrift.records import Labels, Predictions
 def predictions(ids: list[str], first_row: int = 0, at: float = 100.0) -> Predictions:
     """Rows that all predict class 1."""
     n = len(ids)
-    return Predictions(
-        ids=tuple(ids),
-        row=np.arange(first_row, first_row + n),
-        at=np.full(n, at),
-        version=np.full(n, 7),
-        x=np.zeros((n, 2), dtype=np.float32),
-        embedding=np.zeros((n, 1), dtype=np.float32),
-        output=np.tile(np.array([0.2, 0.8], dtype=np.float32), (n, 1)),
-    )
+    x, output = np.zeros((n, 2)), np.tile([0.2, 0.8], (n, 1))
+    return by_hand.predictions(x, first=first_row, ids=ids, at=at, version=7, output=output)
 
 
 def labels(ids: list[str], values: list[int], at: float = 160.0) -> Labels:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.helpers.rows import predictions
 from undrift.evidence import Level, SignalReport
 from undrift.monitor.settings import MonitorSettings
 from undrift.monitor.signals.output import OutputSignal, high_ranks
@@ -31,15 +32,8 @@ class Answers:
     def rows(self, output: np.ndarray) -> Predictions:
         n = len(output)
         self.row += n
-        return Predictions(
-            ids=tuple(map(str, range(n))),
-            row=np.arange(self.row - n, self.row),
-            at=np.zeros(n),
-            version=np.ones(n, dtype=np.int64),
-            x=np.zeros((n, 1), dtype=np.float32),
-            embedding=np.zeros((n, 1), dtype=np.float32),
-            output=output.astype(np.float32),
-        )
+        ids, first = map(str, range(n)), self.row - n
+        return predictions(np.zeros((n, 1)), first=first, ids=tuple(ids), output=output)
 
     def reference(self, rows: Predictions, label: np.ndarray | None = None) -> Reference:
         if label is None:

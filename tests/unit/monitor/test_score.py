@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tests.helpers import rows as by_hand
 from undrift.evidence import Level
 from undrift.monitor.join import LabelJoin, LabelSignal
 from undrift.monitor.settings import MonitorSettings
@@ -30,14 +31,9 @@ class Clusters:
         swap = (self.rng.random(n) < swapped) & (label < 2)
         rows = np.arange(self.row, self.row + n)
         self.row += n
-        predictions = Predictions(
-            ids=tuple(map(str, rows)),
-            row=rows,
-            at=rows / 10.0,
-            version=np.ones(n, dtype=np.int64),
-            x=np.zeros((n, 1), dtype=np.float32),
-            embedding=h.astype(np.float32),
-            output=chances.astype(np.float32),
+        first, ids = int(rows[0]), tuple(map(str, rows))
+        predictions = by_hand.predictions(
+            np.zeros((n, 1)), first=first, ids=ids, at=rows / 10.0, embedding=h, output=chances
         )
         return predictions, Labels(predictions.ids, np.where(swap, 1 - label, label), rows / 10.0)
 

@@ -8,6 +8,7 @@ import pytest
 from deltalake import DeltaTable
 from numpy.testing import assert_array_equal
 
+from tests.helpers import rows as by_hand
 from undrift.errors import StoreError
 from undrift.records import Labels, Predictions
 from undrift.store.store import Store
@@ -15,15 +16,10 @@ from undrift.store.store import Store
 
 def predictions(first_row: int, n: int, shape: tuple[int, ...] = (3,)) -> Predictions:
     rng = np.random.default_rng(first_row)
-    return Predictions(
-        ids=tuple(f"id-{row}" for row in range(first_row, first_row + n)),
-        row=np.arange(first_row, first_row + n),
-        at=first_row + rng.random(n),
-        version=np.full(n, 1),
-        x=rng.normal(size=(n, *shape)).astype(np.float32),
-        embedding=rng.normal(size=(n, 4)).astype(np.float32),
-        output=rng.random((n, 2), dtype=np.float32),
-    )
+    at = first_row + rng.random(n)
+    x, embedding = rng.normal(size=(n, *shape)), rng.normal(size=(n, 4))
+    output = rng.random((n, 2), dtype=np.float32)
+    return by_hand.predictions(x, first=first_row, at=at, embedding=embedding, output=output)
 
 
 def labels(*ids: str) -> Labels:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from tests.helpers.retraining import SETTINGS, World, plan, world
+from tests.helpers.two_workers import by_two
 from undrift.errors import ModelError, TrainingError
 from undrift.evidence import DriftKind
 from undrift.train.candidate import judge_candidate
-from undrift.train.comm import Comm, SingleProcess, TorchDistributed
+from undrift.train.comm import Comm, SingleProcess
 from undrift.train.pool import held_out
 from undrift.train.result import TrainResult
 from undrift.train.retrain import retrain
@@ -154,21 +152,9 @@ def test_model_without_linear_head_is_refused(small_world: World) -> None:
         run(w)
 
 
-def train_as(rank: int, folder: Path) -> None:
-    """Retrain as one of two workers; they meet in ``folder``."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting_point",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=60),
-    )
-    try:
-        result = run(world(), SHORT, comm=TorchDistributed())
-    finally:
-        dist.destroy_process_group()
-    torch.save((result.state_dict, list(map(tuple, result.choices))), folder / f"{rank}.pt")
+def short(comm: Comm) -> tuple[object, ...]:
+    result = run(world(), SHORT, comm=comm)
+    return result.state_dict, list(map(tuple, result.choices))
 
 
 @pytest.fixture
@@ -182,15 +168,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_two_workers_do_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    other = multiprocessing.get_context("spawn").Process(target=train_as, args=(1, tmp_path))
-    other.start()
-    train_as(0, tmp_path)
-    other.join()
-    assert other.exitcode == 0
+    (first, choices), (second, others) = by_two(short, tmp_path, monkeypatch)
     base = world()
     one = run(base, SHORT)
-    (first, choices), (second, others) = (torch.load(tmp_path / f"{r}.pt") for r in range(2))
     assert choices == others
     assert all(torch.equal(t, second[n]) for n, t in first.items())
     assert [c[:3] for c in choices] == [c[:3] for c in one.choices]

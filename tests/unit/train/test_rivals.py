@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from tests.helpers.retraining import SETTINGS, World, plan, world
+from tests.helpers.two_workers import by_two
 from undrift.evidence import DriftKind
-from undrift.train.comm import Comm, SingleProcess, TorchDistributed
+from undrift.train.comm import Comm, SingleProcess
 from undrift.train.result import TrainResult
 from undrift.train.retrain import retrain
 from undrift.train.trainee import Trainee
@@ -53,34 +51,16 @@ def test_less_is_forgotten_than_by_fine_tuning(
     assert small_world.accuracy(found.state_dict, turned=False) > forgetful + 0.05
 
 
-def train_as(rank: int, folder: Path) -> None:
-    """Retrain by every rival as one of two workers; they meet in ``folder``."""
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting_point",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=60),
-    )
-    try:
-        w, comm = world(), TorchDistributed()
-        found = {method: run(w, method, 20, comm) for method in RIVALS}
-    finally:
-        dist.destroy_process_group()
-    weights = {method: (result.state_dict, result.flops) for method, result in found.items()}
-    torch.save(weights, folder / f"{rank}.pt")
+def all_rivals(comm: Comm) -> dict[str, tuple[object, float]]:
+    w = world()
+    found = {method: run(w, method, 20, comm) for method in RIVALS}
+    return {method: (result.state_dict, result.flops) for method, result in found.items()}
 
 
 def test_two_workers_do_what_one_does(
     small_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    other = multiprocessing.get_context("spawn").Process(target=train_as, args=(1, tmp_path))
-    other.start()
-    train_as(0, tmp_path)
-    other.join()
-    assert other.exitcode == 0
-    first, second = (torch.load(tmp_path / f"{r}.pt") for r in range(2))
+    first, second = by_two(all_rivals, tmp_path, monkeypatch)
     for method in RIVALS:
         (weights, flops), (same, spent) = first[method], second[method]
         assert flops == spent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from tests.helpers import rows as by_hand
 from tests.helpers.tuning import labelled, project
 from undrift.cli.verbs import app
 from undrift.config import load_config
@@ -24,16 +26,9 @@ ROWS = labelled(8, 8, seed=3)
 
 
 def predictions(*rows: int) -> Predictions:
-    index, n = np.array(rows), len(rows)
-    return Predictions(
-        ids=tuple(f"id-{row}" for row in rows),
-        row=index,
-        at=100.0 + index / 4,
-        version=np.full(n, 1),
-        x=ROWS.x[index],
-        embedding=ROWS.x[index],
-        output=np.full((n, 2), 0.5, dtype=np.float32),
-    )
+    index = np.array(rows)
+    x, ids = ROWS.x[index], [f"id-{row}" for row in rows]
+    return replace(by_hand.predictions(x, ids=ids, at=100.0 + index / 4, embedding=x), row=index)
 
 
 def labels(*told: tuple[str, int]) -> Labels:
