@@ -16,7 +16,7 @@ the `settings.py` beside its owner, never this page. `undrift config check` chec
 `undrift config schema` prints the schema for editors. Paths start at the folder of the YAML file. A
 key that is not listed here is refused.
 
-This is the short form, for one model. In the long form, `models:` maps a name to all that belongs to
+This is the short form, for one model. In the long form `models:` maps a name to all that belongs to
 one model (`model` without its name, `reference`, `serve` without `host` and `port`, `monitor`,
 `train`, `lifecycle`); beside it stay `state`, `kubernetes` and `serve.host`, `serve.port`.
 """
