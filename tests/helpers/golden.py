@@ -84,7 +84,7 @@ def contents(root: Path) -> dict[str, Any]:
             "regime": [state.regime_kind, state.regime_start, state.regime_rows],
             "not_before": state.not_before,
             "baseline": Codec.encode(state.baseline) if state.baseline else None,
-            "told": [entry["text"] for entry in story.entries],
+            "told": [entry.text for entry in story.entries],
         },
         "versions": [[m.version, m.hash, m.parent, m.tables] for m in store.versions()],
         "weights": {m.version: store.state_dict(m.version)["w"].tolist() for m in store.versions()},
@@ -95,13 +95,13 @@ def contents(root: Path) -> dict[str, Any]:
         "orders": Journal(root, ORDERS).read(),
     }
     report = acting(root, settings=SMALL)
-    evidence = report["evidence"]
+    evidence = Codec.encode(report.evidence)
     for found in evidence["signals"]:
         found["statistic"] = round(found["statistic"], 6)
         found["warning_at"], found["drift_at"] = (
             round(found[limit], 6) for limit in ("warning_at", "drift_at")
         )
-    read["monitor"] = {key: report[key] for key in ("tick", "run_id", "evidence")}
+    read["monitor"] = {"tick": report.commit, "run_id": report.run_id, "evidence": evidence}
     plain: dict[str, Any] = json.loads(json.dumps(read))
     return plain
 

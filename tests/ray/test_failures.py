@@ -133,7 +133,7 @@ def test_killed_controller_comes_back_where_it_was(
     eventually(back, 60)
     after = platform.client.status()
     same = ("live_version", "previous_version", "phase", "run", "attempts", "counts", "events")
-    assert {key: after[key] for key in same} == {key: before[key] for key in same}
+    assert {key: getattr(after, key) for key in same} == {key: getattr(before, key) for key in same}
     assert set(after.replicas) == set(before.replicas)
     eventually(lambda: len(traffic.since(killed)), until=lambda seen: seen >= 40)
     platform.client.resume()
