@@ -21,7 +21,7 @@ from undrift.config import CONFIG_NAME, Config, load_config, parse_config
 from undrift.errors import PlatformError, UndriftError
 from undrift.host import cluster
 from undrift.host.interrupt import Interrupt
-from undrift.host.process import RunFile
+from undrift.host.process import ProcessFile
 from undrift.records import Reference
 from undrift.settings import Section
 
@@ -73,7 +73,7 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
     Raises:
         UndriftError: Something is wrong with the input or the machine; nothing is left running.
     """
-    runfile = RunFile(config.state)
+    runfile = ProcessFile(config.state)
     runfile.claim()
     interrupt = Interrupt()
     interrupt.install()
@@ -110,7 +110,7 @@ def prepare_state(config: Config) -> None:
         ModelError: The factory fails, or the weights do not fit.
         StoreError: The state folder cannot be used.
     """
-    from undrift.control.story import replay
+    from undrift.control.story import recover
     from undrift.model.artifacts import load_inputs
     from undrift.model.network import check_state_dict, load_weights
     from undrift.store.files import check_layout
@@ -123,7 +123,7 @@ def prepare_state(config: Config) -> None:
     check_layout(config.state, config.model_state)
     store = Store(config.model_state)
     if store.versions():
-        live = replay(Journal(config.model_state).read(), config.lifecycle)[0].live
+        live = recover(Journal(config.model_state).read(), config.lifecycle)[0].live
         check_state_dict(model, store.state_dict(live))
         return
     load_weights(model, inputs.weights)
@@ -175,7 +175,7 @@ def build(args: dict[str, Any]) -> Any:
     """
     wanted = BuildArgs.model_validate(args)
     config = wanted.load()
-    runfile = RunFile(config.state)
+    runfile = ProcessFile(config.state)
     runfile.check_free()
     prepare_state(config)
     actors = _start_actors(config, wanted.control)

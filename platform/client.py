@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from undrift.config import Config
 from undrift.errors import PlatformError
-from undrift.host.process import RunFile
+from undrift.host.process import ProcessFile
 from undrift.records import FloatArray, IntArray
 from undrift.views import AuditView, DriftView, EventsPage, EventView, StatusView, VersionView, read
 
@@ -72,7 +72,7 @@ class Client:
     @classmethod
     def of(cls, config: Config) -> Client:
         """Return a client of the platform that ``config`` describes, or of $UNDRIFT_URL."""
-        runfile = RunFile(config.state)
+        runfile = ProcessFile(config.state)
         given = os.environ.get(URL_VARIABLE, "")
         if given:
             return cls(given, config.model.name, runfile.token())

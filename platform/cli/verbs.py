@@ -39,7 +39,7 @@ from undrift.client import Client
 from undrift.config import Config, config_schema, find_config, load_config, load_platform
 from undrift.errors import PlatformError, UndriftError
 from undrift.host.daemon import last_line, start_detached
-from undrift.host.process import RunFile
+from undrift.host.process import ProcessFile
 
 TEMPLATES = Path(__file__).parents[1] / "starter"
 WRITTEN = ("undrift.yaml", "model.py")
@@ -177,12 +177,12 @@ def down(
         run_job(address, config, changes, ["down"], as_json=as_json)
         return
     settings = load_config(config, changes or ())
-    running = RunFile(settings.state).running()
+    running = ProcessFile(settings.state).running()
     if running and running.cluster:
         remove_from(settings, running.cluster, as_json)
         return
     with error_console().status("stopping"):
-        record = RunFile(settings.state).stop()
+        record = ProcessFile(settings.state).stop()
     text = f"stopped process {record.pid}" if record else f"nothing runs on {settings.state}"
     _answer({"stopped": record.pid if record else None}, say(text), as_json)
 

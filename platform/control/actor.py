@@ -24,7 +24,7 @@ from undrift.control.lifecycle import step
 from undrift.control.replicas import Replicas
 from undrift.control.requests import NO_REPORT, event_of
 from undrift.control.settings import LifecycleSettings
-from undrift.control.story import replay
+from undrift.control.story import recover
 from undrift.errors import IllegalTransitionError, RequestError, UndriftError
 from undrift.events import (
     Cancel,
@@ -87,7 +87,7 @@ class ControllerActor:
         self._settled = ""
         self._failure = ""
         self._door = asyncio.Lock()
-        self._state, self._story = replay(self._journal.read(), policy)
+        self._state, self._story = recover(self._journal.read(), policy)
         coordinator = SwapCoordinator(
             self._target(self._state.assignment),
             serve.swap,
@@ -289,7 +289,7 @@ class ControllerActor:
                 f"no version {show(version)}; stored versions are {', '.join(known)}", 404
             )
         manifest = known[version]
-        return report(manifest.to_dict(), self._store.choices(manifest.version) or columns(()))
+        return report(manifest.to_dict(), self._store.bandit_log(manifest.version) or columns(()))
 
     def events(self, after: int, limit: int) -> EventsPage:
         """Return notable events after number ``after``, at most ``limit``."""

@@ -30,7 +30,7 @@ TRIGGERS = ("drift", "refine", "amount", "operator")
 VERDICTS = ("accepted", "rejected", "failed")
 
 
-def replay(records: Iterable[dict[str, Any]], settings: LifecycleSettings) -> tuple[State, Story]:
+def recover(records: Iterable[dict[str, Any]], settings: LifecycleSettings) -> tuple[State, Story]:
     """Return where a journal leads to, and what it tells.
 
     Args:

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from undrift.errors import PlatformError
-from undrift.host.haproxy import RunFolder, find_binary
+from undrift.host.haproxy import SocketFolder, find_binary
 from undrift.serve.settings import ServeSettings
 from undrift.train.environment import train_environment
 
@@ -22,7 +22,7 @@ TOKEN_REFUSED = (
 )
 
 
-def start(settings: ServeSettings) -> tuple[RunFolder, str]:
+def start(settings: ServeSettings) -> tuple[SocketFolder, str]:
     """Start Ray and Ray Serve's front end.
 
     Ray reads its environment when it is imported, so this must come before the first import.
@@ -36,7 +36,7 @@ def start(settings: ServeSettings) -> tuple[RunFolder, str]:
     Raises:
         PlatformError: The port is in use, or Ray was imported already.
     """
-    folder = RunFolder()
+    folder = SocketFolder()
     claim_port(settings.host, settings.port)
     if "ray" in sys.modules and os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") != "0":
         raise PlatformError("ray was imported before undrift.app.up; call up first")
@@ -119,7 +119,7 @@ def front(settings: ServeSettings) -> tuple[ServeSettings, list[str]]:
     return settings.model_copy(update={"host": host, "port": port}), [note]
 
 
-def stop(folder: RunFolder) -> None:
+def stop(folder: SocketFolder) -> None:
     """Stop Ray Serve and Ray, and whatever still runs from the folder."""
     import ray
     from ray import serve
@@ -138,7 +138,7 @@ def claim_port(host: str, port: int) -> None:
     Raises:
         PlatformError: Something does, or the host is not an address of this machine.
     """
-    RunFolder().reap()
+    SocketFolder().reap()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

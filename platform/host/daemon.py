@@ -9,12 +9,12 @@ from pathlib import Path
 
 from undrift.config import Config
 from undrift.errors import PlatformError
-from undrift.host.process import RunFile, RunRecord
+from undrift.host.process import ProcessFile, ProcessRecord
 
 START_TIMEOUT_S = 300.0
 
 
-def start_detached(path: Path, config: Config) -> RunRecord:
+def start_detached(path: Path, config: Config) -> ProcessRecord:
     """Start the platform, and wait until it is ready.
 
     Args:
@@ -24,7 +24,7 @@ def start_detached(path: Path, config: Config) -> RunRecord:
     Raises:
         PlatformError: One runs already, or it did not get ready; then nothing is left of it.
     """
-    runfile = RunFile(config.state)
+    runfile = ProcessFile(config.state)
     runfile.check_free()
     config.state.mkdir(parents=True, exist_ok=True)
     log = config.state / "undrift.log"

@@ -63,7 +63,7 @@ def find_binary() -> str | None:
         return None
 
 
-class RunFolder:
+class SocketFolder:
     """A short, private folder for the sockets and configuration of one run.
 
     Args:

@@ -18,7 +18,7 @@ TOKEN_VARIABLE = "UNDRIFT_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
+class ProcessRecord:
     """The process that runs the platform.
 
     Attributes:
@@ -34,7 +34,7 @@ class RunRecord:
     cluster: str = ""
 
 
-class RunFile:
+class ProcessFile:
     """Reads and writes ``run.json`` and ``token`` in one state folder.
 
     Args:
@@ -56,7 +56,7 @@ class RunFile:
             PlatformError: Another living process or cluster runs it.
         """
         self.check_free(cluster)
-        record = RunRecord(os.getpid(), process_start(os.getpid()) or "", url, cluster)
+        record = ProcessRecord(os.getpid(), process_start(os.getpid()) or "", url, cluster)
         self.state.mkdir(parents=True, exist_ok=True)
         new = self.path.with_suffix(".new")
         new.write_text(json.dumps(asdict(record)), encoding="utf-8")
@@ -91,7 +91,7 @@ class RunFile:
         if ours:
             self.path.unlink(missing_ok=True)
 
-    def running(self) -> RunRecord | None:
+    def running(self) -> ProcessRecord | None:
         """Return what is recorded if it lives; a dead process or cluster counts for nothing."""
         record = self._read()
         if record is not None and record.cluster:
@@ -100,7 +100,7 @@ class RunFile:
             return None
         return record
 
-    def stop(self, timeout_s: float = 60.0) -> RunRecord | None:
+    def stop(self, timeout_s: float = 60.0) -> ProcessRecord | None:
         """End the recorded process and wait until it is gone.
 
         Args:
@@ -154,9 +154,9 @@ class RunFile:
                 f"{path} is not yours to read; set {TOKEN_VARIABLE} instead"
             ) from None
 
-    def _read(self) -> RunRecord | None:
+    def _read(self) -> ProcessRecord | None:
         try:
-            return RunRecord(**json.loads(self.path.read_text(encoding="utf-8")))
+            return ProcessRecord(**json.loads(self.path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):

@@ -14,7 +14,7 @@ from undrift.config import Config
 from undrift.errors import ConfigError, PlatformError
 from undrift.host import cluster
 from undrift.host.interrupt import Interrupt
-from undrift.host.process import RunFile
+from undrift.host.process import ProcessFile
 
 _COPIES = "working_dir_files"  # where Ray unpacks the working directory of a job
 
@@ -50,7 +50,7 @@ def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
     from ray import serve
 
     check_state(config.state)
-    runfile, name = RunFile(config.state), application_name(config.model.name)
+    runfile, name = ProcessFile(config.state), application_name(config.model.name)
     say("joining the Ray cluster")
     here = cluster.join(address)
     try:
@@ -96,7 +96,7 @@ def remove(config: Config, address: str) -> None:
     here = cluster.join(address)
     try:
         _remove(config.model.name)
-        RunFile(config.state).release(here)
+        ProcessFile(config.state).release(here)
     finally:
         ray.shutdown()
 

@@ -1,8 +1,8 @@
 """The monitor as a Ray actor: commits rows to the store, then folds them into the signals.
 
-Rows and labels are committed in numbered ticks. A label is acknowledged when its tick is durable.
-An order to re-arm is recorded, with the number of the tick that it comes after, before it takes
-effect. The signals are a fold over ticks and orders, so after a kill the actor loads its last
+Rows and labels are committed in numbered commits. A label is acknowledged when its commit is
+durable. A re-arming is recorded, with the number of the commit that it comes after, before it takes
+effect. The signals are a fold over commits and re-armings, so after a kill the actor loads its last
 checkpoint, folds what was recorded since, and decides as if nothing had happened; a replay of the
 whole record decides the same.
 """
@@ -23,12 +23,12 @@ from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions
 from undrift.store.blobs import Blobs
-from undrift.store.journal import ORDERS, Journal
+from undrift.store.journal import REARMINGS, Journal
 from undrift.store.store import Store
 from undrift.views import MonitorReport
 
 CHECKPOINT = "monitor"
-CHECKPOINT_TICKS = 100
+CHECKPOINT_COMMITS = 100
 MESSAGES_KNOWN = 1024  # a replica sends one again within seconds
 
 
@@ -52,7 +52,7 @@ class MonitorActor:
         self._settings = settings
         self._store = Store(state)
         self._blobs = Blobs(state)
-        self._orders = Journal(state, ORDERS)
+        self._rearmings = Journal(state, REARMINGS)
         self._live_version = live_version
         self._class_names = class_names
         self._lost_rows = 0
@@ -70,18 +70,27 @@ class MonitorActor:
         saved = self._blobs.load(CHECKPOINT)
         version = int(saved[1]["version"]) if saved else self._live_version
         monitor = self._calibrated(version)
-        tick, row, ordered = 0, 0, 0
+        commit, row, rearmed = 0, 0, 0
         if saved:
             arrays, meta = saved
             monitor.load(arrays, meta["monitor"])
-            tick, row, ordered = int(meta["tick"]), int(meta["row"]), int(meta.get("orders", 0))
-        orders = [(int(o["tick"]), Codec.decode(o)) for o in self._orders.read()]
-        for moment in moments(self._store.ticks(tick), orders[ordered:]):
+            commit, row, rearmed = (
+                int(meta["commit"]),
+                int(meta["row"]),
+                int(meta.get("rearmings", 0)),
+            )
+        rearmings = [(int(o["commit"]), Codec.decode(o)) for o in self._rearmings.read()]
+        for moment in moments(self._store.commits(commit), rearmings[rearmed:]):
             take(monitor, moment, self._store.reference)
-            tick = moment.tick
+            commit = moment.commit
             if moment.predictions is not None:
                 row = int(moment.predictions.row[-1]) + 1
-        self._monitor, self._tick, self._row, self._ordered = monitor, tick, row, len(orders)
+        self._monitor, self._commits, self._row, self._rearmed = (
+            monitor,
+            commit,
+            row,
+            len(rearmings),
+        )
         self._publish()
 
     def _calibrated(self, version: int) -> Monitor:
@@ -89,7 +98,7 @@ class MonitorActor:
         return Monitor(self._settings, reference, version, class_names=self._class_names)
 
     def ingest(self, rows: Predictions, message: str = "") -> None:
-        """Take rows from a replica's tap; they are durable after the next tick.
+        """Take rows from a replica's tap; they are durable after the next commit.
 
         Args:
             rows: What was predicted.
@@ -131,10 +140,10 @@ class MonitorActor:
 
     def _rearm(self, order: Rearm) -> None:
         self._calibrated(order.version)  # raises, before anything is recorded
-        record = {**Codec.encode(order), "tick": self._tick}
-        self._orders.append(record, at=time.time())
-        self._ordered += 1
-        take(self._monitor, Moment(self._tick, order=order), self._store.reference)
+        record = {**Codec.encode(order), "commit": self._commits}
+        self._rearmings.append(record, at=time.time())
+        self._rearmed += 1
+        take(self._monitor, Moment(self._commits, rearm=order), self._store.reference)
         self._publish()
         self._checkpoint()
 
@@ -145,7 +154,7 @@ class MonitorActor:
             run_id=self._monitor.run_id,
             probation=self._monitor.probation,
             summary=self._monitor.summary(),
-            commit=self._tick,
+            commit=self._commits,
         )
 
     def report(self) -> MonitorReport:
@@ -172,7 +181,7 @@ class MonitorActor:
         labels, self._labels = self._labels, []
         self._waiting_rows = 0
         try:
-            await asyncio.to_thread(self._one_tick, predictions, [part for part, _ in labels])
+            await asyncio.to_thread(self._one_commit, predictions, [part for part, _ in labels])
             self._failure = ""
         except Exception as error:  # the labels are refused, the rows counted, the state read anew
             self._failure = f"{type(error).__name__}: {error}"
@@ -195,19 +204,19 @@ class MonitorActor:
                 self._failure = f"{type(error).__name__}: {error}"
                 await asyncio.sleep(1.0)
 
-    def _one_tick(self, parts: list[Predictions], label_parts: list[Labels]) -> None:
+    def _one_commit(self, parts: list[Predictions], label_parts: list[Labels]) -> None:
         rows = Predictions.concat(parts).numbered(self._row) if parts else None
         labels = Labels.concat(label_parts) if label_parts else None
-        seq = self._tick + 1
+        seq = self._commits + 1
         if rows is not None:
             self._store.append_predictions(seq, rows)
             self._row += len(rows)
         if labels is not None:
             self._store.append_labels(seq, labels)
-        self._tick = seq
+        self._commits = seq
         take(self._monitor, Moment(seq, rows, labels), self._store.reference)
         self._publish()
-        if seq % CHECKPOINT_TICKS == 0:
+        if seq % CHECKPOINT_COMMITS == 0:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
@@ -218,8 +227,8 @@ class MonitorActor:
             {
                 "monitor": meta,
                 "version": self._monitor.version,
-                "tick": self._tick,
+                "commit": self._commits,
                 "row": self._row,
-                "orders": self._ordered,
+                "rearmings": self._rearmed,
             },
         )

@@ -1,4 +1,4 @@
-"""What a monitor is a fold over: committed ticks, and the re-armings between them.
+"""What a monitor is a fold over: commits of rows and labels, and the re-armings between them.
 
 The live monitor, its recovery after a kill, and a replay all take the same steps through here.
 """
@@ -15,39 +15,39 @@ from undrift.records import Labels, Predictions, Reference
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One step of a monitor: a tick of rows and labels, or an order to re-arm after a tick.
+    """One step of a monitor: a commit of rows and labels, or a re-arming after one.
 
     Attributes:
-        tick: Number of the tick, or of the tick that the order came after.
-        predictions: Numbered rows of the tick.
-        labels: Labels of the tick, in order of arrival.
-        order: The re-arming.
+        commit: Number of the commit, or of the one that the re-arming came after.
+        predictions: Numbered rows of the commit.
+        labels: Labels of the commit, in order of arrival.
+        rearm: The re-arming.
     """
 
-    tick: int
+    commit: int
     predictions: Predictions | None = None
     labels: Labels | None = None
-    order: Rearm | None = None
+    rearm: Rearm | None = None
 
 
 def moments(
-    ticks: Iterable[tuple[int, Predictions | None, Labels | None]],
-    orders: Iterable[tuple[int, Rearm]],
+    commits: Iterable[tuple[int, Predictions | None, Labels | None]],
+    rearmings: Iterable[tuple[int, Rearm]],
 ) -> Iterator[Moment]:
-    """Yield ticks and orders in the order in which the monitor took them.
+    """Yield commits and re-armings in the order in which the monitor took them.
 
     Args:
-        ticks: Numbers, rows and labels, numbers ascending.
-        orders: Orders with the number of the tick that each came after, ascending.
+        commits: Numbers, rows and labels, numbers ascending.
+        rearmings: With the number of the commit that each came after, ascending.
 
     Example:
         >>> steps = moments([(1, None, None), (2, None, None)], [(1, Rearm(version=2))])
-        >>> [(step.tick, step.order is not None) for step in steps]
+        >>> [(step.commit, step.rearm is not None) for step in steps]
         [(1, False), (1, True), (2, False)]
     """
-    waiting = [Moment(tick, order=order) for tick, order in orders]
-    for seq, predictions, labels in ticks:
-        while waiting and waiting[0].tick < seq:
+    waiting = [Moment(commit, rearm=rearm) for commit, rearm in rearmings]
+    for seq, predictions, labels in commits:
+        while waiting and waiting[0].commit < seq:
             yield waiting.pop(0)
         yield Moment(seq, predictions, labels)
     yield from waiting
@@ -62,16 +62,16 @@ def take(monitor: Monitor, moment: Moment, reference: Callable[[int], Reference]
         reference: Returns the reference of a version.
 
     Raises:
-        ConfigError: The reference of an order cannot calibrate the signals.
+        ConfigError: The reference of a re-arming cannot calibrate the signals.
     """
-    order = moment.order
-    if order is None:
+    rearm = moment.rearm
+    if rearm is None:
         monitor.fold(moment.predictions, moment.labels)
         return
     monitor.rearm(
-        order.version,
-        reference(order.version),
-        regime_start=order.regime_start,
-        against=order.against is not None,
-        run_id=order.run_id,
+        rearm.version,
+        reference(rearm.version),
+        regime_start=rearm.regime_start,
+        against=rearm.against is not None,
+        run_id=rearm.run_id,
     )

@@ -1,4 +1,4 @@
-"""The monitor's core: folds ticks of predictions and labels into evidence; knows no Ray."""
+"""The monitor's core: folds commits of predictions and labels into evidence; knows no Ray."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PARTS = (
 class Monitor:
     """Watches one model version: joins late labels, runs the three signals, holds probations.
 
-    It has no clock and no randomness of its own, so the same ticks give the same evidence, with
+    It has no clock and no randomness of its own, so the same commits give the same evidence, with
     or without a save and load between any two of them.
 
     Args:
@@ -84,14 +84,14 @@ class Monitor:
         return self._probation.report()
 
     def fold(self, predictions: Predictions | None, labels: Labels | None) -> LabelCounts:
-        """Take in one tick: first its predictions, then its labels.
+        """Take in one commit: first its predictions, then its labels.
 
         Args:
             predictions: Rows in order of their numbers, each larger than all before.
             labels: Labels in order of arrival.
 
         Returns:
-            What became of labels in this tick.
+            What became of labels in this commit.
         """
         counts = LabelCounts()
         if predictions is not None and len(predictions):

@@ -208,7 +208,7 @@ class _Loop:
             event = Swapped(at=0.0, run_id=instruction.run_id, version=live)
             self.pending.append((self.now + SWAP_S, event))
         elif isinstance(instruction, Rearm):
-            take(self.monitor, Moment(0, order=instruction), self.shelf.reference)
+            take(self.monitor, Moment(0, rearm=instruction), self.shelf.reference)
         elif isinstance(instruction, Notify):
             self._tell(instruction)
 

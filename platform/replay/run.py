@@ -31,7 +31,7 @@ from undrift.replay.sources import (
     recording_folder,
     stream_for,
 )
-from undrift.replay.timeline import Timeline, replay
+from undrift.replay.timeline import Timeline, replay_recording
 from undrift.replay.training import Recalibrator, Shelf, Trainer
 from undrift.streams.stream import UNKNOWN, Stream
 
@@ -133,18 +133,18 @@ def _recorded(options: ReplayOptions, console: Console) -> Replayed:
     total, seen = len(record.decisions), 0
 
     begun = time.perf_counter()
-    with _bar(console, record.ticks) as advance:
+    with _bar(console, record.commits) as advance:
 
         def observe(moment: Moment, evidence: Evidence) -> None:
             nonlocal seen
-            advance(moment.tick)
+            advance(moment.commit)
             open_ = decisions.get(evidence.rows)
             text = json.dumps(Codec.encode(evidence)) if open_ else ""
             if open_ and text in open_:
                 open_.remove(text)
                 seen += 1
 
-        timeline = replay(
+        timeline = replay_recording(
             record.moments,
             config.monitor,
             record.store.reference,

@@ -20,7 +20,7 @@ from undrift.monitor.history import Moment, moments
 from undrift.records import FloatArray, IntArray
 from undrift.replay.training import Shelf
 from undrift.store.files import check_layout
-from undrift.store.journal import ORDERS, Journal
+from undrift.store.journal import REARMINGS, Journal
 from undrift.store.store import Manifest, Store
 from undrift.streams.csvfile import csv_stream, label_column, read_table
 from undrift.streams.project import quick_sections, write_project
@@ -36,14 +36,14 @@ class Recording:
     Attributes:
         store: The state folder, open for reading.
         moments: Ticks, and the re-armings between them.
-        ticks: Number of the last tick.
+        commits: Number of the last one.
         decisions: Evidence that moved the lifecycle, as the journal has it.
         retrained: Versions that a retraining made.
     """
 
     store: Store
     moments: Iterator[Moment]
-    ticks: int
+    commits: int
     decisions: list[dict[str, Any]]
     retrained: list[Manifest]
 
@@ -71,14 +71,14 @@ def recorded(state: Path) -> Recording:
         StoreError: There is none, or it is damaged.
     """
     store = Store(state, read_only=True)
-    last = max(store.table_versions().values())
+    last = max(store.as_of().values())
     if last < 0:
         raise StoreError(f"{state} has no recorded rows; nothing was asked of its platform yet")
-    ticks = store.ticks(0)  # listed now, so every order before the last of them is there to read
-    orders = [(int(o["tick"]), Codec.decode(o)) for o in Journal(state, ORDERS).read()]
+    commits = store.commits(0)  # listed now, so every re-arming before the last is there to read
+    rearmings = [(int(o["commit"]), Codec.decode(o)) for o in Journal(state, REARMINGS).read()]
     decisions = [e["evidence"] for e in Journal(state).read() if e["type"] == "Scored"]
     retrained = [manifest for manifest in store.versions() if manifest.plan is not None]
-    return Recording(store, moments(ticks, orders), last, decisions, retrained)
+    return Recording(store, moments(commits, rearmings), last, decisions, retrained)
 
 
 def first_model(

@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The statistic of each signal after each tick, and its limits.
+    """The statistic of each signal after each commit, and its limits.
 
     Attributes:
         names: k names of signals.
@@ -105,7 +105,7 @@ class Scribe:
         self._last: Evidence | None = None
 
     def look(self, evidence: Evidence) -> None:
-        """Take in the evidence after a tick."""
+        """Take in the evidence after a commit."""
         self._last = evidence
         if evidence.level > self._highest:
             self._enter(evidence, evidence.level.name.lower(), evidence.reason, evidence)
@@ -123,12 +123,12 @@ class Scribe:
         self._enter(evidence, kind, text)
 
     def note(self, kind: str, text: str) -> None:
-        """Enter what somebody else decided; there was a tick before."""
+        """Enter what somebody else decided; there was a commit before."""
         assert self._last is not None
         self._enter(self._last, kind, text)
 
     def timeline(self) -> Timeline | None:
-        """Return what was written, None if there was no tick."""
+        """Return what was written, None if there was no commit."""
         if self._last is None:
             return None
         figures = np.array(self._figures, dtype=np.float64).reshape(
@@ -145,7 +145,7 @@ class Scribe:
         self._entries.append(Entry(at.rows, kind, text, at.version, evidence))
 
 
-def replay(
+def replay_recording(
     moments: Iterable[Moment],
     settings: MonitorSettings,
     reference: Callable[[int], Reference],
@@ -160,7 +160,7 @@ def replay(
     for byte.
 
     Args:
-        moments: Recorded ticks, and the re-armings between them.
+        moments: Recorded commits, and the re-armings between them.
         settings: The drift policy.
         reference: Returns the reference of a version.
         version: Version that was watched first.
@@ -178,10 +178,10 @@ def replay(
     for moment in moments:
         take(monitor, moment, reference)
         evidence = monitor.evidence()
-        if moment.order is None:
+        if moment.rearm is None:
             scribe.look(evidence)
         else:
-            since = f"for the regime since row {moment.order.regime_start:,}"
+            since = f"for the regime since row {moment.rearm.regime_start:,}"
             scribe.rearmed(evidence, f"version {evidence.version}, {since}")
         if observe is not None:
             observe(moment, evidence)

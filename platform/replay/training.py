@@ -17,7 +17,7 @@ from undrift.train.budget import Budget
 from undrift.train.candidate import build_reference, check_reference
 from undrift.train.methods.registry import get_method
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import Pool, choose
+from undrift.train.pool import Pool, split_pool
 from undrift.train.result import TrainResult
 from undrift.train.retrain import retrain
 from undrift.train.settings import TrainSettings
@@ -172,7 +172,7 @@ class Recalibrator(Trainer):
         plan = settled(plan, pool)
         check_reference(pool, plan.regime_start, self.reference_rows)
         shelf, settings = self.shelf, self.settings
-        chosen = choose(
+        chosen = split_pool(
             pool,
             kind=plan.kind,
             regime_start=plan.regime_start,

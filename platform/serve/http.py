@@ -71,7 +71,7 @@ class Backend(Protocol):
     async def audit(self, version: str) -> Any:
         """Return how a stored version was made."""
 
-    async def order(self, verb: str, body: dict[str, Any]) -> Any:
+    async def request(self, verb: str, body: dict[str, Any]) -> Any:
         """Carry out one of ``VERBS`` and return the status."""
 
     async def metrics(self) -> bytes:
@@ -248,7 +248,7 @@ class HttpApi:
         body = parse_json(raw, "", self._settings) if raw else {}
         if not isinstance(body, dict):
             raise RequestError("the body must be a JSON object")
-        return _json(await self._backend.order(_last_part(request), body))
+        return _json(await self._backend.request(_last_part(request), body))
 
     def _authorise(self, request: Request) -> None:
         given = request.headers.get("authorization", "")

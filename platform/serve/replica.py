@@ -211,7 +211,7 @@ class ModelReplica:
         """Return how a stored version was made."""
         return await self._ask(self._controller.audit.remote(version))
 
-    async def order(self, verb: str, body: dict[str, Any]) -> Any:
+    async def request(self, verb: str, body: dict[str, Any]) -> Any:
         """Have the controller carry out an operator's verb."""
         return await self._ask(self._controller.request.remote(verb, body))
 

@@ -1,7 +1,7 @@
 """Journals: what decided something, in order, durable before it takes effect.
 
 The table ``events`` has every event that moved the lifecycle; the table ``orders`` has every
-re-arming of the monitor, with the number of the tick that it came after.
+re-arming of the monitor, with the number of the commit that it came after.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from undrift.errors import StoreError
 from undrift.store.files import open_root
 from undrift.store.tables import Table
 
-EVENTS, ORDERS = "events", "orders"
+EVENTS, REARMINGS = "events", "rearmings"
 
 
 class Journal:

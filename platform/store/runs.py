@@ -23,7 +23,7 @@ _EVERY_S = 1.0
 _DEAR = 20.0  # a checkpoint is written after this many times the time that the last one took
 
 
-class RunFolder:
+class TrainingFolder:
     """The folder of one retraining: its plan, and a checkpoint for each time that it trains.
 
     Args:

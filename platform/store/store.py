@@ -31,7 +31,7 @@ __all__ = ["Manifest", "Store"]
 
 _VECTORS = ("x", "embedding", "output")
 _SHAPE = "shape"
-_TICKS_AT_ONCE = 256
+_COMMITS_AT_ONCE = 256
 
 Batch = TypeVar("Batch", Predictions, Labels)
 
@@ -57,14 +57,14 @@ class Store:
         self._shapes: dict[str, list[int]] = {}  # of one row; fixed by the first append
 
     def append_predictions(self, seq: int, rows: Predictions) -> int:
-        """Commit the predictions of tick ``seq``; a repeated or empty append changes nothing.
+        """Commit the predictions of number ``seq``; a repeated or empty append changes nothing.
 
         Args:
-            seq: Number of the tick, at least 0 and growing.
+            seq: Number of the commit, at least 0 and growing.
             rows: Numbered rows.
 
         Returns:
-            Version of the table: the last tick that it includes.
+            The last commit that the table includes.
 
         Raises:
             StoreError: The disk refuses, or the shapes are not those of the stored rows.
@@ -79,7 +79,7 @@ class Store:
         return self._predictions.append(seq, _tick(seq, rows.ids, columns))
 
     def append_labels(self, seq: int, rows: Labels) -> int:
-        """Commit the labels of tick ``seq``; otherwise as `append_predictions`."""
+        """Commit the labels of number ``seq``; otherwise as `append_predictions`."""
         label, at = pa.array(rows.label), pa.array(rows.at)
         columns = {
             "label": (pa.field("label", label.type), label),
@@ -88,14 +88,14 @@ class Store:
         return self._labels.append(seq, _tick(seq, rows.ids, columns))
 
     def predictions(
-        self, since_row: int = 0, until_row: int | None = None, version: int | None = None
+        self, since_row: int = 0, until_row: int | None = None, as_of: int | None = None
     ) -> Predictions:
         """Return predictions in the order of their rows.
 
         Args:
             since_row: First row.
             until_row: Row after the last one, None for all.
-            version: Version of the table, None for the newest.
+            as_of: Last commit to read, None for the newest.
 
         Raises:
             StoreError: The table is damaged.
@@ -103,21 +103,21 @@ class Store:
         where = ds.field("row") >= since_row
         if until_row is not None:
             where &= ds.field("row") < until_row
-        return self._to_predictions(self._predictions.read(where & _until(version)))
+        return self._to_predictions(self._predictions.read(where & _until(as_of)))
 
-    def labels(self, version: int | None = None) -> Labels:
-        """Return all labels in order of arrival, those of ``version`` of the table if given.
+    def labels(self, as_of: int | None = None) -> Labels:
+        """Return all labels in order of arrival, as of a commit if one is given.
 
         Raises:
             StoreError: The table is damaged.
         """
-        return _to_labels(self._labels.read(_until(version)))
+        return _to_labels(self._labels.read(_until(as_of)))
 
-    def ticks(self, after_seq: int) -> Iterator[tuple[int, Predictions | None, Labels | None]]:
-        """Yield the ticks after ``after_seq`` in order, to replay what was committed.
+    def commits(self, after_seq: int) -> Iterator[tuple[int, Predictions | None, Labels | None]]:
+        """Yield the commits after ``after_seq`` in order, to replay what was committed.
 
-        Which ticks there are is read before the first is asked for. The two halves of a tick are
-        two transactions, so the last tick before a crash may have only one of them.
+        Which there are is read before the first is asked for. The two halves of a commit are
+        two transactions, so the last one before a crash may have only one of them.
 
         Raises:
             StoreError: A table is damaged.
@@ -125,14 +125,14 @@ class Store:
         tables = (self._predictions, self._labels)
         found = [t.read(ds.field("seq") > after_seq, columns=["seq"]) for t in tables]
         seqs = {seq for t in found if t is not None for seq in t["seq"].unique().to_pylist()}
-        return self._read_ticks(sorted(seqs))
+        return self._read_commits(sorted(seqs))
 
-    def _read_ticks(
+    def _read_commits(
         self, seqs: list[int]
     ) -> Iterator[tuple[int, Predictions | None, Labels | None]]:
         tables = (self._predictions, self._labels)
-        for start in range(0, len(seqs), _TICKS_AT_ONCE):
-            chunk = seqs[start : start + _TICKS_AT_ONCE]
+        for start in range(0, len(seqs), _COMMITS_AT_ONCE):
+            chunk = seqs[start : start + _COMMITS_AT_ONCE]
             inside = (ds.field("seq") >= chunk[0]) & (ds.field("seq") <= chunk[-1])
             predictions, labels = (t.read(inside) for t in tables)
             rows, row_ends = self._to_predictions(predictions), _ends(predictions, chunk)
@@ -140,8 +140,8 @@ class Store:
             for seq, row, label in zip(chunk, row_ends, label_ends, strict=True):
                 yield seq, _part(rows, *row), _part(told, *label)
 
-    def table_versions(self) -> dict[str, int]:
-        """Return the version of each table: the last tick that it includes, -1 for none."""
+    def as_of(self) -> dict[str, int]:
+        """Return the last commit that each table includes, -1 for none."""
         return {"predictions": self._predictions.version(), "labels": self._labels.version()}
 
     def compact(self) -> None:
@@ -174,7 +174,7 @@ class Store:
             parent: Version that it was trained from.
             reference: Its reference sample.
             metrics: Plain JSON values.
-            plan: Retraining plan as plain JSON values. Its ``table_versions``, else the present
+            plan: Retraining plan as plain JSON values. Its ``as_of``, else the present
                 ones, become the manifest's ``tables``.
             run_id: Run that made it; a second call for the same run returns the first manifest.
             choices: What the bandits of that run chose, by column.
@@ -190,7 +190,7 @@ class Store:
             run_id=run_id,
             metrics=metrics,
             plan=plan,
-            tables=(plan or {}).get("table_versions") or self.table_versions(),
+            tables=(plan or {}).get("as_of") or self.as_of(),
         )
         return self._versions.add(state_dict, reference, draft, choices)
 
@@ -214,13 +214,13 @@ class Store:
         """
         return self._versions.state_dict(version)
 
-    def choices(self, version: int) -> dict[str, NDArray[Any]] | None:
+    def bandit_log(self, version: int) -> dict[str, NDArray[Any]] | None:
         """Return what the bandits chose for a model version, by column; None if nothing was kept.
 
         Raises:
             StoreError: There is no such version, or the file is damaged.
         """
-        return self._versions.choices(version)
+        return self._versions.bandit_log(version)
 
     def weights_path(self, version: int) -> Path:
         """Return the path of the weights of a model version, which are not verified.
@@ -318,7 +318,7 @@ def _part(rows: Batch, begin: int, end: int) -> Batch | None:
 
 
 def _ends(table: pa.Table | None, seqs: list[int]) -> list[tuple[int, int]]:
-    """Return where the rows of each tick begin and end, once they are in order."""
+    """Return where the rows of each commit begin and end, once they are in order."""
     if table is None:
         return [(0, 0)] * len(seqs)
     found = np.sort(_numpy(table, "seq"))

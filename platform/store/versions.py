@@ -26,7 +26,7 @@ from undrift.store.files import explained, locked, read_json, sync, write_file
 WEIGHTS = "model.safetensors"
 REFERENCE = "reference.safetensors"
 MANIFEST = "manifest.json"
-CHOICES = "choices.parquet"
+CHOICES = "bandit_log.parquet"
 _TEMPORARY = ".tmp-"
 
 
@@ -42,8 +42,8 @@ class Manifest:
         run_id: Run that made it; empty if no run did.
         metrics: Measurements of the run and of its gate, plain JSON values.
         plan: The retraining plan, plain JSON values; None if there was no retraining.
-        tables: Version of each table that it was trained on.
-        choices_hash: SHA-256 of the file of the bandits' choices; empty if there is none.
+        tables: Last commit of each table that it was trained on.
+        bandit_log_hash: SHA-256 of the file of the bandits' choices; empty if there is none.
     """
 
     version: int
@@ -54,7 +54,7 @@ class Manifest:
     metrics: dict[str, Any] = field(default_factory=dict)
     plan: dict[str, Any] | None = None
     tables: dict[str, int] = field(default_factory=dict)
-    choices_hash: str = ""
+    bandit_log_hash: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -115,7 +115,7 @@ class Versions:
             _write_reference(temporary / REFERENCE, reference)
             logged = _write_choices(temporary / CHOICES, choices) if choices is not None else ""
             number = max(self._numbers(), default=0) + 1
-            manifest = replace(draft, version=number, hash=digest, choices_hash=logged)
+            manifest = replace(draft, version=number, hash=digest, bandit_log_hash=logged)
             write_file(temporary / MANIFEST, json.dumps(manifest.to_dict(), indent=2).encode())
             os.rename(temporary, self._path / str(number))
             sync(self._path)
@@ -145,9 +145,9 @@ class Versions:
         with explained("read", path):
             return safetensors.torch.load_file(path)
 
-    def choices(self, version: int) -> dict[str, NDArray[Any]] | None:
+    def bandit_log(self, version: int) -> dict[str, NDArray[Any]] | None:
         """Return what the bandits chose for ``version``, verified; None if nothing was kept."""
-        expected = self.manifest(version).choices_hash
+        expected = self.manifest(version).bandit_log_hash
         if not expected:
             return None
         path = self._file(version, CHOICES)

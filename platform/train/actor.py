@@ -25,7 +25,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from undrift.errors import TrainingError
 from undrift.events import Codec, Train
 from undrift.model.settings import ModelSettings
-from undrift.store.runs import TRAINING, RunFolder
+from undrift.store.runs import TRAINING, TrainingFolder
 from undrift.store.store import Store
 from undrift.train.plan import RetrainPlan
 from undrift.train.settings import TrainSettings
@@ -114,7 +114,7 @@ class TrainerActor:
                 told = {k: manifest.metrics[k] for k in ("accepted", "reason", "regime_rows")}
                 return {"version": manifest.version, **told}
         if order.run_id not in self._outcomes:
-            RunFolder.remove_others(self._state_dir, {order.run_id, *self._outcomes})
+            TrainingFolder.remove_others(self._state_dir, {order.run_id, *self._outcomes})
             self._plans.append(self._plan(order))
             self._outcomes[order.run_id] = asyncio.get_running_loop().create_future()
             self.stage()
@@ -192,14 +192,14 @@ class TrainerActor:
 
     def _plan(self, order: Train) -> RetrainPlan:
         def make() -> dict[str, Any]:
-            versions = self._store.table_versions()
+            versions = self._store.as_of()
             return RetrainPlan.of(order, self._settings, versions).to_dict()
 
-        return RetrainPlan.from_dict(RunFolder(self._state_dir, order.run_id).plan(make))
+        return RetrainPlan.from_dict(TrainingFolder(self._state_dir, order.run_id).plan(make))
 
     def _close(self, plan: RetrainPlan) -> asyncio.Future[dict[str, Any]] | None:
         """Forget a run that has ended; returns where its outcome is awaited."""
-        RunFolder(self._state_dir, plan.run_id).remove()
+        TrainingFolder(self._state_dir, plan.run_id).remove()
         self._progress.pop(plan.run_id, None)
         return self._outcomes.pop(plan.run_id, None)
 

@@ -16,7 +16,7 @@ Columns = Mapping[str, NDArray[Any]]
 """Choices by column: step, bandit, arm, probability, reward; each (n,)."""
 
 
-def columns(choices: Sequence[Choice]) -> Columns:
+def columns(choices: Sequence[Draw]) -> Columns:
     """Return choices by column."""
     step, bandit, arm, probability, reward = zip(*choices, strict=True) if choices else [()] * 5
     return {
@@ -126,7 +126,7 @@ def _part(figures: Mapping[str, float], prefix: str) -> dict[str, float]:
     return {k.removeprefix(prefix): v for k, v in figures.items() if k.startswith(prefix)}
 
 
-class Choice(NamedTuple):
+class Draw(NamedTuple):
     """One choice of a bandit, for the audit log."""
 
     step: int

@@ -12,7 +12,7 @@ from undrift.records import Reference
 from undrift.train.gate import Comparison, GateReport, judge
 from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import REFERENCE_ROW, Chosen, Pool, held_out
+from undrift.train.pool import REFERENCE_ROW, Pool, Split, held_out
 from undrift.train.result import TrainResult
 from undrift.train.settings import TrainSettings
 from undrift.train.trainee import Trainee
@@ -55,7 +55,7 @@ def judge_candidate(
     return verdict, build_reference(trainee, pool, result.chosen, seed=plan.seed)
 
 
-def build_reference(trainee: Trainee, pool: Pool, chosen: Chosen, *, seed: int) -> Reference:
+def build_reference(trainee: Trainee, pool: Pool, chosen: Split, *, seed: int) -> Reference:
     """Return the reference of a new version, as the new model sees it.
 
     Its recent rows are the held-out rows of the new regime, on which the signals may be

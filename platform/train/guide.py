@@ -11,7 +11,7 @@ from undrift.model.network import forward_with_embedding
 from undrift.train.blocks import Blocks
 from undrift.train.budget import Meter
 from undrift.train.objective import Objective
-from undrift.train.pool import Chosen
+from undrift.train.pool import Split
 
 _NEW, _OLD = 96, 32  # rows
 
@@ -41,7 +41,7 @@ class Guide:
         self,
         x: torch.Tensor,
         y: torch.Tensor,
-        chosen: Chosen,
+        chosen: Split,
         objective: Objective,
         *,
         old_share: float,

@@ -26,7 +26,7 @@ class RetrainPlan:
         kind: What has drifted; decides the data and what is protected.
         regime_start: First row of the regime to train for.
         until_row: Rows from here on did not exist for this run.
-        table_versions: Version of the tables ``predictions`` and ``labels`` that it reads.
+        as_of: Version of the tables ``predictions`` and ``labels`` that it reads.
         workers: Training processes.
         newest_rows: If above 0, train for the newest labelled rows, this many, instead of
             those from ``regime_start`` on.
@@ -46,7 +46,7 @@ class RetrainPlan:
     kind: DriftKind
     regime_start: int
     until_row: int
-    table_versions: dict[str, int] | None = None
+    as_of: dict[str, int] | None = None
     workers: int = 1
     newest_rows: int = 0
     budget: str = ""
@@ -55,14 +55,14 @@ class RetrainPlan:
     def of(
         order: Train,
         settings: TrainSettings,
-        table_versions: dict[str, int] | None = None,
+        as_of: dict[str, int] | None = None,
     ) -> RetrainPlan:
         """Return the plan for an order; what the order leaves open is as configured.
 
         Args:
             order: What the lifecycle asks for; steps asked for set a configured budget aside.
             settings: How to retrain.
-            table_versions: Versions of the tables ``predictions`` and ``labels`` to read.
+            as_of: Versions of the tables ``predictions`` and ``labels`` to read.
         """
         return RetrainPlan(
             run_id=order.run_id,
@@ -75,7 +75,7 @@ class RetrainPlan:
             regime_start=order.regime_start,
             newest_rows=order.newest_rows,
             until_row=order.until_row,
-            table_versions=table_versions,
+            as_of=as_of,
             workers=settings.workers,
         )
 

@@ -118,7 +118,7 @@ def _joined(reference: TargetArray, labels: TargetArray) -> TargetArray:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Split:
     """Which rows of a pool a retraining uses, and for what.
 
     Attributes:
@@ -156,9 +156,9 @@ def held_out(pool: Pool) -> NDArray[np.bool_]:
     return blocks
 
 
-def choose(
+def split_pool(
     pool: Pool, *, kind: DriftKind, regime_start: int, settings: TrainSettings, seed: int
-) -> Chosen:
+) -> Split:
     """Decide which rows to train on, from what has drifted.
 
     ========== ==============================================================================
@@ -199,7 +199,7 @@ def choose(
         weight[old] *= mass / max(weight[old].sum(), 1e-9)
     _check_targets(pool.y[index[weight[index] > 0.0]], by_regime)
     stratum, names = stratify(pool.row[index], by_target(pool.y[index]), recent[index])
-    return Chosen(
+    return Split(
         index=index,
         row=pool.row[index],
         weight=weight[index],

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from undrift.train.audit import Choice, Columns, columns, summary
-from undrift.train.pool import Chosen
+from undrift.train.audit import Columns, Draw, columns, summary
+from undrift.train.pool import Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class TrainResult:
     """
 
     state_dict: dict[str, torch.Tensor]
-    chosen: Chosen
-    choices: tuple[Choice, ...]
+    chosen: Split
+    choices: tuple[Draw, ...]
     blocks: tuple[str, ...]
     steps: int
     flops: float

@@ -19,7 +19,7 @@ from undrift.train.methods.registry import get_method
 from undrift.train.methods.sampling import Seen
 from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import Pool, choose
+from undrift.train.pool import Pool, split_pool
 from undrift.train.result import Progress, TrainResult
 from undrift.train.schedule import rate
 from undrift.train.settings import TrainSettings
@@ -75,7 +75,7 @@ def retrain(
     """
     required = [(p, p.requires_grad) for p in trainee.model.parameters()]
     try:
-        run = _Run(trainee, base_state, pool, reference, plan, settings)
+        run = _Retraining(trainee, base_state, pool, reference, plan, settings)
         earlier = checkpoints.load() if checkpoints is not None else None
         if earlier is not None:
             run.load(earlier)
@@ -92,7 +92,7 @@ def retrain(
             parameter.grad = None
 
 
-class _Run:
+class _Retraining:
     """The state of one retraining."""
 
     def __init__(
@@ -110,7 +110,7 @@ class _Run:
         torch.manual_seed(plan.seed)  # dropout and the like
         objective = objective_for(pool.y)
         objective.check(pool.y, trainee.layer)
-        chosen = choose(
+        chosen = split_pool(
             pool,
             kind=plan.kind,
             regime_start=plan.regime_start,

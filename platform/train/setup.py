@@ -14,7 +14,7 @@ from undrift.train.comm import Comm
 from undrift.train.guide import Guide
 from undrift.train.objective import Objective
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import Chosen
+from undrift.train.pool import Split
 from undrift.train.settings import TrainSettings
 from undrift.train.trainee import Trainee
 
@@ -42,7 +42,7 @@ class Setup:
     objective: Objective
     x: torch.Tensor
     y: torch.Tensor
-    chosen: Chosen
+    chosen: Split
     guide: Guide
     reference: Reference
     plan: RetrainPlan

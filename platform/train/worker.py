@@ -21,7 +21,7 @@ from undrift.errors import TrainingError, UndriftError
 from undrift.model.network import load_factory
 from undrift.model.settings import ModelSettings
 from undrift.records import Reference
-from undrift.store.runs import Checkpoint, RunFolder
+from undrift.store.runs import Checkpoint, TrainingFolder
 from undrift.store.store import Store
 from undrift.train.attempt import POOL_SPAN, attempt
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
@@ -138,22 +138,22 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
 
 def _pool(worker: WorkerConfig, store: Store, plan: RetrainPlan, reference: Reference) -> Pool:
     most = worker.settings.max_pool_rows
-    tables = plan.table_versions or {}
+    tables = plan.as_of or {}
     predictions = store.predictions(
         since_row=max(0, plan.until_row - POOL_SPAN * most),
         until_row=plan.until_row,
-        version=tables.get("predictions"),
+        as_of=tables.get("predictions"),
     )
     if not len(predictions):
         raise TrainingError("there is nothing to train on: no prediction has been made yet")
-    return Pool.build(predictions, store.labels(version=tables.get("labels")), reference, most)
+    return Pool.build(predictions, store.labels(as_of=tables.get("labels")), reference, most)
 
 
 def _checkpoints(
     worker: WorkerConfig, plan: RetrainPlan, comm: Comm
 ) -> Callable[[int], Checkpoint]:
     task = {"plan": plan.to_dict(), "settings": worker.settings.model_dump(mode="json")}
-    folder = RunFolder(worker.state, plan.run_id)
+    folder = TrainingFolder(worker.state, plan.run_id)
     return lambda number: folder.checkpoint(number, task, writes=comm.rank == 0)
 
 

@@ -146,7 +146,7 @@ def recorded_stream(config: Config, state: Path) -> tuple[Stream, Pace, int]:
         ConfigError: It has no labels, or is of another model.
     """
     record = recorded(state)
-    moments = [m for m in record.moments if m.order is None]
+    moments = [m for m in record.moments if m.rearm is None]
     rows = [m.predictions for m in moments if m.predictions is not None]
     x = np.concatenate([part.x for part in rows])
     at = np.concatenate([part.at for part in rows])

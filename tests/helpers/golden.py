@@ -21,10 +21,10 @@ from tests.helpers.recording import SETTINGS, acting, feeding, rearm
 from tests.helpers.streams import Stream
 from undrift.control.lifecycle import initial
 from undrift.control.settings import LifecycleSettings
-from undrift.control.story import FIRST_VERSION, replay
+from undrift.control.story import FIRST_VERSION, recover
 from undrift.events import Codec, Configured, Event, ProbationPassed, Scored, Swapped, Trained
 from undrift.evidence import DriftKind, Evidence, Level, SignalReport
-from undrift.store.journal import ORDERS, Journal
+from undrift.store.journal import REARMINGS, Journal
 from undrift.store.store import Store
 
 FOLDER = Path(__file__).parents[1] / "data" / "golden"
@@ -73,7 +73,7 @@ def events() -> list[Event]:
 def contents(root: Path) -> dict[str, Any]:
     """Return what the present release reads in a state folder, as plain JSON values."""
     store = Store(root)
-    state, story = replay(Journal(root).read(), initial(POLICY, FIRST_VERSION).settings)
+    state, story = recover(Journal(root).read(), initial(POLICY, FIRST_VERSION).settings)
     rows, labels = store.predictions(), store.labels()
     read = {
         "lifecycle": {
@@ -92,7 +92,7 @@ def contents(root: Path) -> dict[str, Any]:
         "rows": [len(rows), rows.ids[-1], int(rows.row[-1]), rows.version.tolist().count(2)],
         "columns": [_digest(getattr(rows, name)) for name in ("at", "x", "embedding", "output")],
         "labels": [len(labels), labels.ids[0], _digest(labels.label), _digest(labels.at)],
-        "orders": Journal(root, ORDERS).read(),
+        "orders": Journal(root, REARMINGS).read(),
     }
     report = acting(root, settings=SMALL)
     evidence = Codec.encode(report.evidence)
@@ -101,7 +101,7 @@ def contents(root: Path) -> dict[str, Any]:
         found["warning_at"], found["drift_at"] = (
             round(found[limit], 6) for limit in ("warning_at", "drift_at")
         )
-    read["monitor"] = {"tick": report.commit, "run_id": report.run_id, "evidence": evidence}
+    read["monitor"] = {"commit": report.commit, "run_id": report.run_id, "evidence": evidence}
     plain: dict[str, Any] = json.loads(json.dumps(read))
     return plain
 

@@ -14,7 +14,7 @@ from undrift.train.blocks import Blocks
 from undrift.train.budget import Meter
 from undrift.train.guide import Guide
 from undrift.train.objective import objective_for
-from undrift.train.pool import Chosen
+from undrift.train.pool import Split
 from undrift.train.setup import Setup
 from undrift.train.trainee import Trainee
 
@@ -39,7 +39,7 @@ def setup(
     x = np.concatenate([before[0], after[0]])
     y = np.concatenate([before[1], after[1]]) if y is None else y
     n = old + new
-    chosen = Chosen(
+    chosen = Split(
         index=np.arange(n),
         row=np.arange(n),
         weight=np.ones(n) if weight is None else weight,

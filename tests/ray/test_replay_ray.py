@@ -18,7 +18,7 @@ from undrift.events import Codec
 from undrift.evidence import Evidence
 from undrift.monitor.history import Moment
 from undrift.replay.sources import recorded
-from undrift.replay.timeline import replay
+from undrift.replay.timeline import replay_recording
 from undrift.views import DriftView, plain
 
 pytestmark = pytest.mark.ray
@@ -108,7 +108,7 @@ def test_replay_makes_the_live_decisions_again_byte_for_byte(watched: Running) -
 
     record = recorded(watched.config.model_state)
     names = watched.config.model.class_names
-    replay(
+    replay_recording(
         record.moments,
         watched.config.monitor,
         record.store.reference,

@@ -102,8 +102,8 @@ def undisturbed(running: Running, made: Manifest) -> Attempt:
     config, store = running.config, running.store
     plan = RetrainPlan.from_dict(made.plan or {})
     reference = store.reference(plan.base_version)
-    rows = store.predictions(until_row=plan.until_row, version=made.tables["predictions"])
-    labels = store.labels(version=made.tables["labels"])
+    rows = store.predictions(until_row=plan.until_row, as_of=made.tables["predictions"])
+    labels = store.labels(as_of=made.tables["labels"])
     torch.set_num_threads(config.train.threads)
     return attempt(
         Trainee(load_factory(config.model.factory, running.path.parent)(), config.model.embedding),
@@ -167,7 +167,7 @@ def test_two_workers_refuse_resume_and_decide_as_one(pair: Running) -> None:
     assert goes_on(pair, run_id) > reached
     made = made_by(pair, run_id)
     alone = undisturbed(pair, made)
-    log, others = pair.store.choices(made.version), alone.result.log()
+    log, others = pair.store.bandit_log(made.version), alone.result.log()
     assert log is not None
     early = slice(0, 400)  # of some 8,000; sums in another order add up to other draws in the end
     for column in ("step", "bandit", "arm"):

@@ -24,7 +24,7 @@ from tests.ray.running import PATIENCE_S, alive, environment, free_port, project
 from undrift.client import Client
 from undrift.config import read_config
 from undrift.errors import PlatformError
-from undrift.host.haproxy import RunFolder, find_binary
+from undrift.host.haproxy import SocketFolder, find_binary
 from undrift.serve.settings import ServeSettings
 from undrift.train.environment import train_environment
 
@@ -85,7 +85,7 @@ class RayHead:
 def ray_head() -> Iterator[RayHead]:
     """Start Ray on loopback, with token authentication and HAProxy, as in the pods."""
     temp = Path(tempfile.mkdtemp(prefix="ud-", dir="/tmp"))  # short: sockets lie in it
-    folder = RunFolder(temp / "run")
+    folder = SocketFolder(temp / "run")
     folder.create()
     binary = find_binary()
     assert binary is not None

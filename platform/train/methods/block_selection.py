@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from undrift.bandits import DiscountedThompson
-from undrift.train.audit import Choice
+from undrift.train.audit import Draw
 from undrift.train.methods.reward_scale import RunningScale
 from undrift.train.setup import Setup
 
@@ -24,7 +24,7 @@ class BlockSelector:
     """
 
     def __init__(self, setup: Setup) -> None:
-        self.log: list[Choice] = []
+        self.log: list[Draw] = []
         self._blocks = setup.blocks
 
     def choose(self, share: float) -> int:  # noqa: ARG002
@@ -74,7 +74,7 @@ class BanditBlockSelector(BlockSelector):
         cost = self._blocks.step_flops(arm) / self._blocks.step_flops(0)
         reward = self._scale.one(decrease / cost)
         self._policy.update(arm, reward, probability)
-        self.log.append(Choice(step, "block", arm, probability, reward))
+        self.log.append(Draw(step, "block", arm, probability, reward))
 
     def state(self) -> dict[str, Any]:
         """Return policy and scale."""
@@ -85,4 +85,4 @@ class BanditBlockSelector(BlockSelector):
         """Go on from `state`."""
         self._policy.load(state["policy"])
         self._scale.load(state["scale"])
-        self.log = [Choice(*choice) for choice in state["log"]]
+        self.log = [Draw(*choice) for choice in state["log"]]

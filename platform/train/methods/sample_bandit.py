@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from undrift.bandits import DiscountedThompson
 from undrift.errors import TrainingError
-from undrift.train.audit import Choice
+from undrift.train.audit import Draw
 from undrift.train.methods.reward_scale import RunningScale
 from undrift.train.methods.sampling import Batch, Deck, Seen, TrustSampler
 from undrift.train.pool import Index
@@ -103,7 +103,7 @@ class StratumSampler(TrustSampler):
         drawn = zip(self._arms, self._probabilities, rewards, strict=True)
         for arm, probability, reward in drawn:
             self._policy.update(int(arm), float(reward), float(probability))
-            self.log.append(Choice(step, "sample", int(arm), float(probability), float(reward)))
+            self.log.append(Draw(step, "sample", int(arm), float(probability), float(reward)))
 
     def state(self) -> dict[str, Any]:
         """Return generator, decks, policy and scale."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from undrift.errors import TrainingError
-from undrift.train.audit import Choice
+from undrift.train.audit import Draw
 from undrift.train.pool import Index
 from undrift.train.setup import Setup
 
@@ -110,7 +110,7 @@ class Sampler:
     """
 
     def __init__(self, setup: Setup) -> None:
-        self.log: list[Choice] = []
+        self.log: list[Draw] = []
         self._index, weight = self._candidates(setup)
         self._rng = np.random.default_rng([setup.plan.seed, 1])
         self._deck = Deck(weight, self._rng)
@@ -148,7 +148,7 @@ class Sampler:
         """Go on from `state`."""
         self._rng.bit_generator.state = state["rng"]
         self._deck.load(state["deck"])
-        self.log = [Choice(*choice) for choice in state["log"]]
+        self.log = [Draw(*choice) for choice in state["log"]]
 
 
 class NewSampler(Sampler):

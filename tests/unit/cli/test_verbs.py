@@ -19,7 +19,7 @@ from tests.helpers.support import ModelServer, eventually
 from undrift.cli.verbs import app
 from undrift.config import load_config
 from undrift.errors import PlatformError
-from undrift.host.process import RunFile
+from undrift.host.process import ProcessFile
 from undrift.model.artifacts import load_inputs
 
 STATUS = views.status(
@@ -314,7 +314,7 @@ def test_interrupt_leaves_the_run_going_and_says_how_to_look(folder: Path) -> No
 
 
 def test_verbs_carry_their_arguments_and_the_token_of_the_state_folder(folder: Path) -> None:
-    token = RunFile(folder / "state").token(create=True)
+    token = ProcessFile(folder / "state").token(create=True)
     with ModelServer() as server:
         change(folder, "serve", port=server.port)
         verbs = ("retrain", "promote", "rollback", "pause", "resume")
@@ -347,11 +347,11 @@ def test_down_says_that_nothing_runs(folder: Path) -> None:
 
 def test_down_ends_the_recorded_process(folder: Path) -> None:
     program = (
-        "import sys, time, pathlib; from undrift.host.process import RunFile;"
-        "RunFile(pathlib.Path('state')).claim('http://x'); time.sleep(60)"
+        "import sys, time, pathlib; from undrift.host.process import ProcessFile;"
+        "ProcessFile(pathlib.Path('state')).claim('http://x'); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program]) as child:
-        runfile = RunFile(folder / "state")
+        runfile = ProcessFile(folder / "state")
         eventually(lambda: runfile.path.exists())
         with pytest.raises(PlatformError, match=f"process {child.pid} already runs"):
             runfile.claim()
@@ -381,4 +381,4 @@ def test_detached_start_that_fails_reports_its_last_error(folder: Path) -> None:
     assert result.exit_code == 1
     assert "3 logits" in result.stderr
     assert "undrift.log" in result.stderr
-    assert RunFile(folder / "state").running() is None
+    assert ProcessFile(folder / "state").running() is None

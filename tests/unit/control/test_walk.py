@@ -11,7 +11,7 @@ import pytest
 from undrift.control.lifecycle import edges, initial, step
 from undrift.control.settings import LifecycleSettings
 from undrift.control.state import Phase, State, Step
-from undrift.control.story import FIRST_VERSION, replay
+from undrift.control.story import FIRST_VERSION, recover
 from undrift.errors import IllegalTransitionError
 from undrift.events import (
     EVENTS,
@@ -217,6 +217,6 @@ def test_transitions_walked_are_those_declared_and_all_of_them(walks: list[list[
 def test_journal_of_a_walk_replays_to_its_state(walks: list[list[Taken]]) -> None:
     for steps in walks[:3]:
         changed = [t for t in steps if t.outcome.state != t.before or t.outcome.instructions]
-        state, story = replay([Codec.encode(t.event) for t in changed], SETTINGS)
+        state, story = recover([Codec.encode(t.event) for t in changed], SETTINGS)
         assert state == steps[-1].outcome.state
         assert story.entries

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from undrift.host.process import RunFile, process_start
+from undrift.host.process import ProcessFile, process_start
 
 
 def test_only_the_claimant_releases_its_record(tmp_path: Path) -> None:
-    runfile = RunFile(tmp_path)
+    runfile = ProcessFile(tmp_path)
     runfile.claim("http://x")
     record = runfile.running()
     assert record is not None
@@ -32,7 +32,7 @@ def test_process_that_ended_has_no_start() -> None:
 def test_token_is_made_once_and_readable_by_its_owner_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runfile = RunFile(tmp_path / "state")
+    runfile = ProcessFile(tmp_path / "state")
     assert runfile.token() == ""
     token = runfile.token(create=True)
     assert len(token) >= 32

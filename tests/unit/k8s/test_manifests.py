@@ -13,7 +13,7 @@ import yaml
 
 from tests.helpers.manifests import problems
 from undrift.errors import ConfigError
-from undrift.host.haproxy import RunFolder
+from undrift.host.haproxy import SocketFolder
 from undrift.k8s.manifests import compose, folder, one, overlays
 from undrift.serve.settings import ServeSettings
 from undrift.train.environment import train_environment
@@ -114,7 +114,7 @@ def test_unknown_overlay_is_refused() -> None:
 
 
 def test_pods_have_the_data_plane_of_an_embedded_run(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
+    run = SocketFolder(tmp_path)
     run.create()
     embedded = run.environment("/bin/haproxy", ServeSettings().request_timeout_s)
     wanted = {

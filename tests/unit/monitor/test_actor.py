@@ -17,7 +17,7 @@ from undrift.monitor.actor import MonitorActor
 from undrift.monitor.history import moments, take
 from undrift.monitor.monitor import Monitor
 from undrift.records import Reference
-from undrift.store.journal import ORDERS, Journal
+from undrift.store.journal import REARMINGS, Journal
 from undrift.store.store import Store
 
 
@@ -31,12 +31,12 @@ def replayed(root: Path) -> dict[int, str]:
     """Return the evidence after each tick of a fold over all that was recorded."""
     store = Store(root, read_only=True)
     monitor = Monitor(SETTINGS, store.reference(1), 1)
-    orders = [(o["tick"], Codec.decode(o)) for o in Journal(root, ORDERS).read()]
+    orders = [(o["commit"], Codec.decode(o)) for o in Journal(root, REARMINGS).read()]
     seen = {}
-    for moment in moments(store.ticks(0), orders):
+    for moment in moments(store.commits(0), orders):
         take(monitor, moment, store.reference)
-        if moment.order is None:
-            seen[moment.tick] = json.dumps(Codec.encode(monitor.evidence()))
+        if moment.rearm is None:
+            seen[moment.commit] = json.dumps(Codec.encode(monitor.evidence()))
     return seen
 
 
@@ -65,18 +65,18 @@ def test_message_sent_again_is_ignored(root: Path) -> None:
         await actor.drain()
 
     acting(root, body)
-    assert sum(len(rows) for _, rows, _ in Store(root).ticks(0) if rows is not None) == 100
+    assert sum(len(rows) for _, rows, _ in Store(root).commits(0) if rows is not None) == 100
 
 
 def test_order_recorded_before_a_kill_takes_effect_at_its_tick(root: Path) -> None:
     source, seen = Stream(5), {}
     tick = acting(root, feeding(source, seen)).commit
-    record = {**Codec.encode(ORDER), "tick": tick}
-    Journal(root, ORDERS).append(record, at=0.0)  # and then the process was killed
+    record = {**Codec.encode(ORDER), "commit": tick}
+    Journal(root, REARMINGS).append(record, at=0.0)  # and then the process was killed
     after = acting(root, nothing)
     assert (after.evidence.version, after.run_id, after.commit) == (2, "run-1", tick)
     acting(root, rearm)  # the controller asks again
-    assert Journal(root, ORDERS).read() == [record]
+    assert Journal(root, REARMINGS).read() == [record]
     acting(root, feeding(source, seen, version=2))
     again = replayed(root)
     assert {tick: again[tick] for tick in seen} == seen
@@ -101,4 +101,4 @@ def test_order_that_cannot_be_carried_out_is_not_recorded(root: Path) -> None:
         assert actor.report().evidence.version == 1
 
     acting(root, body)
-    assert Journal(root, ORDERS).read() == []
+    assert Journal(root, REARMINGS).read() == []

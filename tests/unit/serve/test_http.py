@@ -81,7 +81,7 @@ class Backend:
         first = {"version": int(version), "parent": None, "run_id": "", "plan": None}
         return report({**first, "metrics": {}}, columns(()))
 
-    async def order(self, verb: str, body: dict[str, Any]) -> Any:
+    async def request(self, verb: str, body: dict[str, Any]) -> Any:
         if verb == "resume":
             raise RequestError("not paused", 409)
         self.asked.append((verb, body))

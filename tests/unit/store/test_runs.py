@@ -12,7 +12,7 @@ import torch
 import undrift.store.runs
 from tests.helpers.retraining import SETTINGS, World, plan, world
 from undrift.errors import StoreError
-from undrift.store.runs import Checkpoint, RunFolder
+from undrift.store.runs import Checkpoint, TrainingFolder
 from undrift.train.attempt import attempt
 from undrift.train.result import Progress
 from undrift.train.trainee import Trainee
@@ -27,8 +27,8 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
-    folder = RunFolder(tmp_path, "run-1")
+def folder(tmp_path: Path) -> TrainingFolder:
+    folder = TrainingFolder(tmp_path, "run-1")
     folder.plan(dict)
     return folder
 
@@ -37,7 +37,7 @@ def state(step: int) -> dict[str, Any]:
     return {"step": step, "model": {"w": torch.full((3,), float(step))}, "rng": 2**100 + step}
 
 
-def test_state_comes_back_as_it_was_offered_last(folder: RunFolder) -> None:
+def test_state_comes_back_as_it_was_offered_last(folder: TrainingFolder) -> None:
     kept = folder.checkpoint(0, TASK, writes=True)
     assert kept.load() is None
     kept.offer(lambda: state(1))
@@ -48,12 +48,14 @@ def test_state_comes_back_as_it_was_offered_last(folder: RunFolder) -> None:
     assert torch.equal(found["model"]["w"], torch.full((3,), 2.0))
 
 
-def test_only_the_first_worker_writes(folder: RunFolder) -> None:
+def test_only_the_first_worker_writes(folder: TrainingFolder) -> None:
     folder.checkpoint(0, TASK, writes=False).offer(lambda: state(1))
     assert folder.checkpoint(0, TASK, writes=True).load() is None
 
 
-def test_state_of_other_settings_or_of_the_other_training_is_left_alone(folder: RunFolder) -> None:
+def test_state_of_other_settings_or_of_the_other_training_is_left_alone(
+    folder: TrainingFolder,
+) -> None:
     folder.checkpoint(0, TASK, writes=True).offer(lambda: state(1))
     other = {**TASK, "settings": {"steps": 20}}
     assert folder.checkpoint(0, other, writes=True).load() is None
@@ -61,7 +63,7 @@ def test_state_of_other_settings_or_of_the_other_training_is_left_alone(folder: 
 
 
 def test_rounds_that_follow_soon_are_not_written(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    folder: TrainingFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(undrift.store.runs, "_EVERY_S", 3600.0)
     kept = folder.checkpoint(0, TASK, writes=True)
@@ -70,7 +72,7 @@ def test_rounds_that_follow_soon_are_not_written(
 
 
 def test_a_write_that_took_long_is_not_repeated_soon(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    folder: TrainingFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(undrift.store.runs, "_DEAR", 1e9)
     kept = folder.checkpoint(0, TASK, writes=True)
@@ -81,7 +83,7 @@ def test_a_write_that_took_long_is_not_repeated_soon(
     assert found["step"] == 1
 
 
-def test_damaged_checkpoint_is_named(folder: RunFolder, tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_named(folder: TrainingFolder, tmp_path: Path) -> None:
     path = tmp_path / "training" / "run-1" / "0.pt"
     path.write_bytes(b"no checkpoint")
     with pytest.raises(StoreError, match=r"run-1/0\.pt is damaged"):
@@ -95,17 +97,17 @@ def test_disk_that_refuses_does_not_end_the_training(tmp_path: Path) -> None:
 
 
 def test_run_asked_for_again_keeps_its_plan_until_it_is_removed(tmp_path: Path) -> None:
-    first = RunFolder(tmp_path, "run-1").plan(lambda: {"until_row": 10})
-    assert RunFolder(tmp_path, "run-1").plan(lambda: {"until_row": 20}) == first
-    RunFolder(tmp_path, "run-1").remove()
-    assert RunFolder(tmp_path, "run-1").plan(lambda: {"until_row": 20}) == {"until_row": 20}
+    first = TrainingFolder(tmp_path, "run-1").plan(lambda: {"until_row": 10})
+    assert TrainingFolder(tmp_path, "run-1").plan(lambda: {"until_row": 20}) == first
+    TrainingFolder(tmp_path, "run-1").remove()
+    assert TrainingFolder(tmp_path, "run-1").plan(lambda: {"until_row": 20}) == {"until_row": 20}
 
 
 def test_other_runs_are_forgotten_and_ray_sessions_are_not(tmp_path: Path) -> None:
     for run in ("run-1", "run-2"):
-        RunFolder(tmp_path, run).plan(dict)
+        TrainingFolder(tmp_path, run).plan(dict)
     (tmp_path / "training" / "session").mkdir()
-    RunFolder.remove_others(tmp_path, {"run-2"})
+    TrainingFolder.remove_others(tmp_path, {"run-2"})
     assert sorted(p.name for p in (tmp_path / "training").iterdir()) == ["run-2", "session"]
 
 
@@ -118,7 +120,9 @@ def small_world() -> World:
     return world()
 
 
-def train(w: World, folder: RunFolder | None = None, until: int = 10**6) -> tuple[Any, list[int]]:
+def train(
+    w: World, folder: TrainingFolder | None = None, until: int = 10**6
+) -> tuple[Any, list[int]]:
     """Make a candidate, or die after ``until`` steps."""
     steps: list[int] = []
 
@@ -143,7 +147,7 @@ def train(w: World, folder: RunFolder | None = None, until: int = 10**6) -> tupl
 
 
 def test_candidate_of_an_interrupted_run_is_that_of_an_undisturbed_one(
-    small_world: World, folder: RunFolder
+    small_world: World, folder: TrainingFolder
 ) -> None:
     with pytest.raises(KilledError):
         train(small_world, folder, until=80)

@@ -44,8 +44,8 @@ def store(tmp_path: Path) -> Store:
 
 def test_empty_store_reads_as_empty(store: Store) -> None:
     assert len(store.predictions()) == len(store.labels()) == 0
-    assert list(store.ticks(after_seq=-1)) == []
-    assert store.table_versions() == {"predictions": -1, "labels": -1}
+    assert list(store.commits(after_seq=-1)) == []
+    assert store.as_of() == {"predictions": -1, "labels": -1}
     store.compact()
 
 
@@ -71,9 +71,9 @@ def test_version_of_a_table_stays_readable_after_compaction(store: Store) -> Non
     store.append_predictions(1, predictions(5, 5))
     store.append_labels(1, labels("id-1"))
     store.compact()
-    assert_same(store.predictions(version=version), predictions(0, 5))
-    assert store.labels(version=0).ids == ("id-0",)
-    assert store.table_versions() == {"predictions": 1, "labels": 1}
+    assert_same(store.predictions(as_of=version), predictions(0, 5))
+    assert store.labels(as_of=0).ids == ("id-0",)
+    assert store.as_of() == {"predictions": 1, "labels": 1}
 
 
 @pytest.mark.parametrize("reopened", [False, True])
@@ -142,7 +142,7 @@ def test_reader_opened_before_the_first_append_sees_each_commit(
     store.append_predictions(0, predictions(0, 2))
     assert_same(reader.predictions(), predictions(0, 2))
     store.append_predictions(1, predictions(2, 2))
-    assert reader.table_versions()["predictions"] == 1
+    assert reader.as_of()["predictions"] == 1
     assert len(reader.predictions()) == 4
 
 
@@ -153,7 +153,7 @@ def test_ticks_replay_both_tables_in_order(store: Store) -> None:
     store.append_labels(3, labels("id-1"))
     store.append_predictions(4, predictions(5, 2))  # the crash came before its labels
     store.compact()
-    replayed = list(store.ticks(after_seq=1))
+    replayed = list(store.commits(after_seq=1))
     assert [seq for seq, _, _ in replayed] == [2, 3, 4]
     (_, none, early), (_, rows, late), (_, last, missing) = replayed
     assert none is None
@@ -167,13 +167,13 @@ def test_ticks_replay_both_tables_in_order(store: Store) -> None:
     assert_same(last, predictions(5, 2))
 
 
-def test_more_ticks_than_are_read_at_once_all_come(
+def test_more_commits_than_are_read_at_once_all_come(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("undrift.store.store._TICKS_AT_ONCE", 2)
+    monkeypatch.setattr("undrift.store.store._COMMITS_AT_ONCE", 2)
     for seq in (0, 1, 5, 6, 9):
         store.append_labels(seq, labels(f"id-{seq}"))
-    ids = [late.ids for _, _, late in store.ticks(after_seq=0) if late is not None]
+    ids = [late.ids for _, _, late in store.commits(after_seq=0) if late is not None]
     assert ids == [("id-1",), ("id-5",), ("id-6",), ("id-9",)]
 
 

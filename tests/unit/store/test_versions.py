@@ -65,16 +65,16 @@ def test_choices_of_a_run_lie_beside_its_manifest(store: Store, tmp_path: Path) 
     made = store.add_version(
         WEIGHTS, parent=None, reference=REFERENCE, metrics={}, plan=None, choices=choices
     )
-    found = Store(tmp_path).choices(made.version)
+    found = Store(tmp_path).bandit_log(made.version)
     assert found is not None
     assert found["bandit"].tolist() == ["sample", "block"]
     assert_array_equal(found["probability"], choices["probability"])
-    assert store.choices(add(store).version) is None
-    path = tmp_path / "versions" / "1" / "choices.parquet"
-    assert made.choices_hash == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert store.bandit_log(add(store).version) is None
+    path = tmp_path / "versions" / "1" / "bandit_log.parquet"
+    assert made.bandit_log_hash == hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(StoreError, match=r"choices\.parquet is damaged: expected SHA-256"):
-        store.choices(made.version)
+    with pytest.raises(StoreError, match=r"bandit_log\.parquet is damaged: expected SHA-256"):
+        store.bandit_log(made.version)
 
 
 def test_tied_weights_are_stored(store: Store) -> None:
@@ -95,7 +95,7 @@ def test_same_run_adds_one_version(store: Store, tmp_path: Path) -> None:
 def test_manifest_names_the_tables_of_the_plan_else_the_present_ones(store: Store) -> None:
     store.append_labels(7, Labels(("a",), np.array([1]), np.array([0.0])))
     assert add(store).tables == {"predictions": -1, "labels": 7}
-    plan = {"seed": 1, "table_versions": {"predictions": 4, "labels": 3}}
+    plan = {"seed": 1, "as_of": {"predictions": 4, "labels": 3}}
     planned = store.add_version(
         WEIGHTS, parent=1, reference=REFERENCE, metrics={}, plan=plan, run_id="r"
     )

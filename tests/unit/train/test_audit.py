@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from undrift.train.audit import Choice, columns, report, summary, uniform_instead
+from undrift.train.audit import Draw, columns, report, summary, uniform_instead
 from undrift.views import AuditView, plain, read
 
 CHOICES = (
-    Choice(0, "sample", 0, 0.8, 0.5),
-    Choice(1, "sample", 1, 0.2, 1.0),
-    Choice(2, "sample", 0, 0.6, 0.7),
-    Choice(9, "block", 0, 1.0, 0.3),
+    Draw(0, "sample", 0, 0.8, 0.5),
+    Draw(1, "sample", 1, 0.2, 1.0),
+    Draw(2, "sample", 0, 0.6, 0.7),
+    Draw(9, "block", 0, 1.0, 0.3),
 )
 ARMS = {"sample": ("old", "new", "never"), "block": ("0", "2")}
 
@@ -39,7 +39,7 @@ def test_uniform_choice_is_estimated_without_bias() -> None:
     arms = rng.choice(3, size=5000, p=probability)
     rewards = means[arms] + rng.normal(0.0, 0.1, size=5000)
     drawn = enumerate(zip(arms, rewards, strict=True))
-    log = columns([Choice(i, "sample", a, probability[a], r) for i, (a, r) in drawn])
+    log = columns([Draw(i, "sample", a, probability[a], r) for i, (a, r) in drawn])
     found = uniform_instead(log, "sample", 3)
     assert found is not None
     assert found["reward"] == pytest.approx(0.32, abs=0.02)

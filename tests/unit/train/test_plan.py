@@ -34,7 +34,7 @@ CONFIGURED = TrainSettings(method="full", steps=50, budget="30s", workers=2)
 def test_order_that_leaves_all_open_is_carried_out_as_configured() -> None:
     found = RetrainPlan.of(ORDER, CONFIGURED, {"labels": 4})
     assert (found.run_id, found.base_version, found.kind) == ("run-7", 3, DriftKind.BOTH)
-    assert (found.regime_start, found.until_row, found.table_versions) == (40, 900, {"labels": 4})
+    assert (found.regime_start, found.until_row, found.as_of) == (40, 900, {"labels": 4})
     assert (found.method, found.steps, found.budget, found.workers) == ("full", 50, "30s", 2)
     assert RetrainPlan.of(replace(ORDER, run_id="run-8"), CONFIGURED).seed != found.seed
 

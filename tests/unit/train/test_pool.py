@@ -10,7 +10,7 @@ from undrift.errors import TrainingError
 from undrift.evidence import DriftKind
 from undrift.records import Labels
 from undrift.train.density import density_ratio
-from undrift.train.pool import Chosen, Pool, choose, held_out
+from undrift.train.pool import Pool, Split, held_out, split_pool
 from undrift.train.settings import TrainSettings
 from undrift.train.strata import by_target, stratify
 
@@ -25,9 +25,9 @@ def pick(
     regime_start: int = 300,
     batch_size: int = 32,
     share: float = 0.0,
-) -> Chosen:
+) -> Split:
     settings = TrainSettings(batch_size=batch_size, retention_share=share)
-    return choose(pool, kind=kind, regime_start=regime_start, settings=settings, seed=0)
+    return split_pool(pool, kind=kind, regime_start=regime_start, settings=settings, seed=0)
 
 
 def test_first_label_of_an_id_wins_and_unknown_ids_are_skipped() -> None:

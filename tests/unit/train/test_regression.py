@@ -29,7 +29,7 @@ from undrift.train.attempt import attempt
 from undrift.train.gate import Comparison, judge
 from undrift.train.methods.registry import METHODS
 from undrift.train.objective import Regression, objective_for
-from undrift.train.pool import Pool, choose
+from undrift.train.pool import Pool, split_pool
 from undrift.train.retrain import retrain
 from undrift.train.settings import TrainSettings
 from undrift.train.start import choose_start
@@ -200,4 +200,4 @@ def test_an_empty_pool_is_refused(numbers: World, kind: DriftKind) -> None:
     p = numbers.pool
     empty = Pool(p.x[:0], p.y[:0], p.row[:0], p.at[:0], p.x[:0], p.row[:0])
     with pytest.raises(TrainingError, match="only 0 labelled rows"):
-        choose(empty, kind=kind, regime_start=0, settings=SETTINGS, seed=0)
+        split_pool(empty, kind=kind, regime_start=0, settings=SETTINGS, seed=0)

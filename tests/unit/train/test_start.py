@@ -10,7 +10,7 @@ from undrift.evidence import DriftKind
 from undrift.train.candidate import build_reference, check_reference
 from undrift.train.gate import Comparison, judge
 from undrift.train.objective import Classification
-from undrift.train.pool import Pool, choose
+from undrift.train.pool import Pool, split_pool
 from undrift.train.settings import TrainSettings
 from undrift.train.start import choose_start
 from undrift.train.trainee import Trainee
@@ -65,7 +65,7 @@ def test_too_few_held_out_rows_to_watch_a_candidate_by_are_refused(pool: Pool) -
 
 def test_reference_of_a_new_version_has_the_configured_embedding(pool: Pool) -> None:
     model = nn.Sequential(nn.Linear(1, 5), nn.Linear(5, 2))
-    chosen = choose(pool, kind=DriftKind.NONE, regime_start=0, settings=TrainSettings(), seed=0)
+    chosen = split_pool(pool, kind=DriftKind.NONE, regime_start=0, settings=TrainSettings(), seed=0)
     assert build_reference(Trainee(model), pool, chosen, seed=0).embedding.shape[1] == 5
     assert build_reference(Trainee(model, "0"), pool, chosen, seed=0).embedding.shape[1] == 1
 
