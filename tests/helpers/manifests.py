@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -35,6 +36,12 @@ NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 
 def problems(manifest: dict[str, Any]) -> list[str]:
     """Return what is wrong with a manifest; nothing if it is good."""
+    return list(_problems(json.dumps(manifest, sort_keys=True)))
+
+
+@cache  # the tests look at the same objects again and again, and a look takes a tenth of a second
+def _problems(text: str) -> list[str]:
+    manifest = json.loads(text)
     kind = manifest["kind"]
     if kind not in CUSTOM:
         try:
