@@ -87,6 +87,7 @@ def cluster() -> Iterator[Cluster]:
     dashboard, port, serve = free_port(), free_port(), free_port()
     env = {
         **environment(),
+        "PATH": f"{BIN}:{os.environ['PATH']}",  # a job's `python` is the one of the cluster
         **train_environment(),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_AUTH_MODE": "token",
