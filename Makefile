@@ -4,7 +4,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TYPES := build/types/undrift
 EXTRAS := demo,dev
-QUICK := not ray and not demo and not slow
+UNIT := not ray and not demo and not slow
+QUICK := $(UNIT) and not thorough
+SIDE_BY_SIDE = -n $(WORKERS) --dist loadscope
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 CHECKED := platform bandits tests $(wildcard benchmarks)
 
@@ -21,18 +23,18 @@ demo: $(STAMP) ## run the digits stream to the end and write its report
 	$(BIN)/undrift demo
 
 test: lint types ## all that continuous integration runs
-	$(BIN)/python -m pytest -n $(WORKERS) -m "$(QUICK)"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(UNIT)"
 	$(BIN)/python -m pytest --reruns 1 --durations 15 -m "(ray or demo) and not slow"
 
 test-all: lint types ## the same, and the suites that take minutes each
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not ray and not demo"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not ray and not demo"
 	$(BIN)/python -m pytest --reruns 1 --durations 15 -m "ray or demo"
 
-check: lint types ## the inner loop, under a minute: no Ray, no demo
-	$(BIN)/python -m pytest -n $(WORKERS) -m "$(QUICK)"
+check: lint types ## the inner loop, under a minute: no Ray, no demo, nothing thorough
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(QUICK)"
 
 unit: $(STAMP) ## the unit tests alone
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" tests/unit
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" tests/unit
 
 format: $(STAMP) ## format the code, and mend what ruff can mend
 	$(BIN)/ruff check --fix $(CHECKED)

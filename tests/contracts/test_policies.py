@@ -114,6 +114,7 @@ def test_equal_seeds_choose_alike_and_other_seeds_do_not(build: Build) -> None:
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("build", FOLLOWING.values(), ids=FOLLOWING)
 def test_switching_best_arm_is_followed_better_than_uniform(build: Build) -> None:
     means = switching(2000, 5)

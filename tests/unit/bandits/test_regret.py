@@ -78,6 +78,7 @@ def test_regret_is_sublinear_when_nothing_changes(build: Callable[[int, int], Po
     assert regret(lambda s: build(s, 1500), stationary(1500)) < 0.65 * 6 * short
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("still", "following"),
     [

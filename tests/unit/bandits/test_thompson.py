@@ -21,6 +21,7 @@ def reference(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     return np.trapezoid(density * np.exp(log_below.sum(axis=0) - log_below), x, axis=1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("ratio", [1.0, 10.0, 1e3, 1e5])
 @pytest.mark.parametrize("arms", [2, 5, 20])
 def test_probability_of_being_the_best_is_exact_to_the_stated_error(

@@ -61,6 +61,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
     return "made"
 
 
+@pytest.mark.thorough
 def test_new_rows_follow_the_memory_and_are_known_by_their_numbers(
     tiny: str, tmp_path: Path
 ) -> None:
@@ -74,6 +75,7 @@ def test_new_rows_follow_the_memory_and_are_known_by_their_numbers(
     assert step.full_flops == 10 * (len(old) + len(new)) * step.row_flops
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["random", "bandit"])
 def test_a_run_spends_no_more_than_its_share_at_any_step(
     tiny: str, tmp_path: Path, method: str

@@ -276,6 +276,7 @@ def follow_states(server: ModelServer, *states: dict[str, Any]) -> None:
     server.sequences = {"status": [(200, answer) for answer in answers]}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("states", "outcome", "code"),
     [
@@ -298,6 +299,7 @@ def test_retrain_waits_for_what_comes_of_it(
     assert server.seen[0][2] == {"budget": "30s"}
 
 
+@pytest.mark.thorough
 def test_interrupt_leaves_the_run_going_and_says_how_to_look(folder: Path) -> None:
     begun = {**STATUS, "phase": "retraining", "run": RUNNING}
     command = [sys.executable, "-m", "undrift.cli", "retrain"]
@@ -375,6 +377,7 @@ def test_damaged_run_record_is_an_error(folder: Path) -> None:
     assert "run.json is damaged" in run("down").stderr
 
 
+@pytest.mark.thorough
 def test_detached_start_that_fails_reports_its_last_error(folder: Path) -> None:
     change(folder, "model", classes=5)
     result = run("up", "--detach")

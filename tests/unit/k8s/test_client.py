@@ -14,6 +14,8 @@ from undrift.errors import PlatformError
 from undrift.k8s.client import Deployment
 from undrift.k8s.manifests import compose, monitoring, one
 
+pytestmark = pytest.mark.thorough
+
 CORE = "/api/v1/namespaces/ml"
 SERVICE = "/apis/ray.io/v1/namespaces/ml/rayservices/undrift"
 POD = {

@@ -47,6 +47,7 @@ def test_there_are_four_overlays() -> None:
     assert OVERLAYS == ["cpu", "dev", "gpu", "gpu-spot"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_overlay_passes_the_strict_schemas(overlay: str) -> None:
     assert {
@@ -54,6 +55,7 @@ def test_overlay_passes_the_strict_schemas(overlay: str) -> None:
     } == {}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kubectl_composes_the_same(overlay: str) -> None:
     kubectl = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or "kubectl"

@@ -65,6 +65,7 @@ def mounted(objects: list[dict[str, Any]], folder: Path) -> None:
         (folder / item["path"]).write_bytes(base64.b64decode(content[item["key"]]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("overlay", overlays())
 def test_every_overlay_renders_to_valid_manifests(path: Path, overlay: str) -> None:
     objects = render(path, overlay, ("kubernetes.namespace=ml", "kubernetes.storage_class=nfs"))

@@ -50,6 +50,7 @@ def feed(seed: int = 0, settings: MonitorSettings = SETTINGS) -> Feed:
     return Feed(Monitor(settings, stream.reference(), version=1), stream)
 
 
+@pytest.mark.thorough
 def test_pure_concept_drift_is_caught_while_label_free_signals_are_silent() -> None:
     kinds = []
     for seed in range(6):
@@ -123,6 +124,7 @@ def shrunken(rows: Predictions) -> Predictions:
     return replace(rows, x=0.1 * rows.x, output=output)
 
 
+@pytest.mark.thorough
 def test_saved_and_loaded_mid_stream_gives_the_same_evidence() -> None:
     whole, other = feed(5), feed(5)
     reference = Stream(99).reference(80)

@@ -217,6 +217,7 @@ def test_configured_model_answers_every_row_of_the_file(project: Path) -> None:
     assert not (project / "state").exists()
 
 
+@pytest.mark.thorough
 def test_first_model_is_trained_where_there_is_no_configuration(folder: Path) -> None:
     found = replayed("--set", "lifecycle.min_regime_rows=200", "--set", "train.steps=50")
     assert found["totals"]["rows"] == 2_400
@@ -225,6 +226,7 @@ def test_first_model_is_trained_where_there_is_no_configuration(folder: Path) ->
     assert sorted(path.name for path in folder.iterdir()) == ["t.csv"]
 
 
+@pytest.mark.thorough
 def test_retraining_is_measured_and_compared(folder: Path) -> None:
     found = replayed("--retrain", "--set", "train.steps=100", "--pace", "100")
     late = {name: parts["last_three_fifths"] for name, parts in found["accuracy"].items()}

@@ -64,6 +64,7 @@ def refused(*arguments: str) -> str:
     return line.removeprefix("error: ")
 
 
+@pytest.mark.thorough
 def test_same_settings_make_every_live_decision_again_byte_for_byte(
     folder: Path, recording: tuple[Path, int]
 ) -> None:
@@ -115,6 +116,7 @@ def test_replay_writes_nothing_into_the_state_folder(
     assert everything() == before
 
 
+@pytest.mark.thorough
 def test_plot_has_a_strip_for_each_signal(folder: Path, recording: tuple[Path, int]) -> None:
     replayed("--state", str(recording[0]), "--plot", "signals.svg")
     first = (folder / "signals.svg").read_bytes()

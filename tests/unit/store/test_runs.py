@@ -146,6 +146,7 @@ def train(
     return made, steps
 
 
+@pytest.mark.thorough
 def test_candidate_of_an_interrupted_run_is_that_of_an_undisturbed_one(
     small_world: World, folder: TrainingFolder
 ) -> None:

@@ -101,6 +101,7 @@ def test_labels_keep_their_order_of_arrival_through_compaction(store: Store) -> 
     assert list(store.labels().ids) == arrived
 
 
+@pytest.mark.thorough
 def test_hundred_appends_read_the_same_after_compaction(store: Store, tmp_path: Path) -> None:
     parts = [predictions(4 * seq, 4) for seq in range(100)]
     for seq, part in enumerate(parts):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.torch import load_file
 
 from undrift.model.settings import ModelSettings
@@ -24,6 +25,7 @@ def test_written_project_is_one_that_the_platform_can_load(tmp_path: Path) -> No
         np.testing.assert_array_equal(reference["y"], stream.reference.y)
 
 
+@pytest.mark.thorough
 def test_first_model_learns_its_stream(tmp_path: Path) -> None:
     stream = digits(500)
     _, model = write_project(stream, tmp_path, steps=200)

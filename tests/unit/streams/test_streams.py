@@ -86,6 +86,7 @@ def departures() -> Stream:
     return flights(2000)
 
 
+@pytest.mark.thorough
 def test_flights_are_finite_and_labels_come_after_their_rows(departures: Stream) -> None:
     assert len(departures) == 2000
     assert np.isfinite(departures.live.x).all()

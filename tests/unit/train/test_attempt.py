@@ -23,6 +23,7 @@ class Nothing:
         pass
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("budget", "trainings"), [("", [0, 1]), ("0.02 GFLOP", [0])])
 def test_only_without_a_budget_is_a_collapsed_candidate_trained_again(
     budget: str, trainings: list[int]

@@ -33,6 +33,7 @@ def pool_world() -> World:
     return world()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_retrains_the_head_that_the_configuration_names(
     pool_world: World, method: str

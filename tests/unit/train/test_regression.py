@@ -59,6 +59,7 @@ def numbers() -> World:
     return world(numbers=True)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_learns_numbers(numbers: World, method: str) -> None:
     w, what = numbers, plan(method, kind=DriftKind.BOTH)

@@ -71,6 +71,7 @@ def test_every_choice_is_logged_with_its_probability(result: TrainResult) -> Non
     assert ((log["reward"] >= 0) & (log["reward"] <= 1)).all()
 
 
+@pytest.mark.thorough
 def test_block_selection_spends_fewer_operations(small_world: World) -> None:
     bandit = run(small_world)
     everything = run(small_world, block_selection=False)
@@ -78,6 +79,7 @@ def test_block_selection_spends_fewer_operations(small_world: World) -> None:
     assert bandit.flops < everything.flops
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("strength", ["synapse_strength", "neuron_strength"])
 def test_protection_keeps_what_the_base_model_knows(
     small_world: World, unprotected: float, strength: str
@@ -87,6 +89,7 @@ def test_protection_keeps_what_the_base_model_knows(
     assert small_world.accuracy(protected.state_dict, turned=False) > unprotected + 0.05
 
 
+@pytest.mark.thorough
 def test_pure_concept_drift_switches_protection_off(
     small_world: World, result: TrainResult
 ) -> None:
@@ -166,6 +169,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("one_thread")
 def test_two_workers_do_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (first, choices), (second, others) = by_two(short, tmp_path, monkeypatch)

@@ -43,6 +43,7 @@ def forgetful(small_world: World) -> float:
     return small_world.accuracy(found.state_dict, turned=False)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["replay", "der++", "ewc", "mas"])
 def test_less_is_forgotten_than_by_fine_tuning(
     small_world: World, forgetful: float, method: str
@@ -57,6 +58,7 @@ def all_rivals(comm: Comm) -> dict[str, tuple[object, float]]:
     return {method: (result.state_dict, result.flops) for method, result in found.items()}
 
 
+@pytest.mark.thorough
 def test_two_workers_do_what_one_does(
     small_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

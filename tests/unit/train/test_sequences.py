@@ -140,6 +140,7 @@ def run(name: str, method: str) -> tuple[TrainResult, dict[str, torch.Tensor]]:
     return retrain(Trainee(model), base, pool, reference, what, settings=SETTINGS), base
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"full"}))  # random, but longer
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_method_retrains_every_kind_of_model(name: str, method: str) -> None:

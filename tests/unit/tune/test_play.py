@@ -60,6 +60,7 @@ def test_seed_zero_plays_as_replay_does(tmp_path: Path) -> None:
     assert found.held_out.right == right
 
 
+@pytest.mark.thorough
 def test_search_sees_nothing_after_the_split(tmp_path: Path) -> None:
     past = history(tmp_path)
     y = past.stream.live.y.copy()
