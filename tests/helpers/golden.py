@@ -118,11 +118,22 @@ def _digest(array: np.ndarray) -> str:
     return f"{array.dtype} {list(array.shape)} {content}"
 
 
+def _forget_where(root: Path) -> None:
+    """Take out of the tables' logs the folder in which they were made."""
+    for path in root.glob("tables/*/_delta_log/*.json"):
+        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for entry in entries:
+            entry.get("commitInfo", {}).get("operationParameters", {}).pop("location", None)
+        lines = [json.dumps(entry, separators=(",", ":")) for entry in entries]
+        path.write_text("\n".join(lines), encoding="utf-8")
+
+
 def main() -> None:
     """Make the folder of this release, and record what it holds."""
     root = FOLDER / version("undrift")
     shutil.rmtree(root, ignore_errors=True)
     make(root)
+    _forget_where(root)
     text = json.dumps(contents(root), indent=2)
     root.with_name(f"{root.name}.json").write_text(f"{text}\n", encoding="utf-8")
 

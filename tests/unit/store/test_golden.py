@@ -30,3 +30,9 @@ def test_state_of_a_release_is_small(release: str) -> None:
 def test_a_folder_made_anew_holds_the_same(tmp_path: Path) -> None:
     make(tmp_path / "state")
     assert contents(tmp_path / "state") == recorded(RELEASES[-1])
+
+
+def test_no_folder_of_the_machine_that_made_it_is_named() -> None:
+    logs = list(FOLDER.glob("*/tables/*/_delta_log/*.json"))
+    assert logs
+    assert not [p for p in logs if '"location"' in p.read_text(encoding="utf-8")]
