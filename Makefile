@@ -6,13 +6,16 @@ TYPES := build/types/undrift
 EXTRAS := demo,dev
 UNIT := not ray and not demo and not slow
 QUICK := $(UNIT) and not thorough
-SIDE_BY_SIDE = -n $(WORKERS) --dist loadscope
+SIDE_BY_SIDE = -n $(WORKERS) --dist loadscope --ignore tests/ray
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 CHECKED := platform bandits tests $(wildcard benchmarks)
 
 # The first interpreter that is new enough; override with `make PYTHON=/path/to/python`.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+# Compiled and rewritten modules are kept from run to run; they are half of what a short run takes.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-all check unit format docs golden lint types lock clean
 

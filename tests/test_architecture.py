@@ -161,6 +161,7 @@ def loaded_by(modules: list[str]) -> set[str]:
     return set(run.stdout.split())
 
 
+@pytest.mark.thorough
 def test_cores_import_without_ray() -> None:
     folders = ("undrift.serve", "undrift.monitor", "undrift.train", "undrift.bandits")
     cores = [m for m in SOURCES if m.startswith(folders) and m not in SHELLS]

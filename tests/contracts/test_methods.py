@@ -17,6 +17,8 @@ from undrift.train.result import Progress, TrainResult
 from undrift.train.retrain import retrain
 from undrift.train.trainee import Trainee
 
+pytestmark = pytest.mark.thorough
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -63,7 +65,6 @@ def test_the_new_regime_is_learnt(small_world: World, method: str, trained: Trai
     assert gained > (0.3 if method in ("bandit", "finetune") else 0.02)
 
 
-@pytest.mark.thorough
 def test_same_plan_and_seed_give_the_same_weights(
     small_world: World, method: str, short: tuple[str, TrainResult]
 ) -> None:
@@ -110,7 +111,6 @@ class Kept:
             raise KilledError
 
 
-@pytest.mark.thorough
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     small_world: World, method: str, short: tuple[str, TrainResult]
 ) -> None:
@@ -123,7 +123,6 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     assert (resumed.steps, resumed.flops) == (whole.steps, whole.flops)
 
 
-@pytest.mark.thorough
 def test_a_budget_of_operations_is_spent_and_not_exceeded(
     small_world: World, method: str, trained: Trained
 ) -> None:

@@ -55,12 +55,14 @@ def test_logged_probability_is_the_frequency_of_the_draws() -> None:
     assert stats.chisquare(np.bincount(arms, minlength=4), 5_000 * expected).pvalue > 1e-4
 
 
+@pytest.mark.thorough
 def test_regret_per_round_shrinks() -> None:
     short = np.mean([taught(LinearThompson(3, 3, seed=s), 60, s) for s in range(2)])
     long = np.mean([taught(LinearThompson(3, 3, seed=s), 400, s) for s in range(2)])
     assert long < 0.6 * short
 
 
+@pytest.mark.thorough
 def test_forgetting_pays_when_the_world_flips() -> None:
     kept, forgot = (
         np.mean([taught(LinearThompson(3, 3, discount=g, seed=s), 400, s, 200) for s in range(2)])

@@ -72,6 +72,7 @@ def test_the_logged_policy_itself_gets_its_mean_reward(estimator: Estimator) -> 
     assert estimate.warning == ""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("build", [EXP3S, DiscountedThompson], ids=lambda cls: cls.__name__)
 def test_log_of_a_policy_that_learnt_as_it_went_is_unbiased(build: type[Policy]) -> None:
     values = []

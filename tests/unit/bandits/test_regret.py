@@ -64,6 +64,7 @@ def test_ucb1_keeps_its_bound() -> None:
     assert regret(lambda s: UCB1(K, seed=s), stationary(rounds)) < bound
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "build",
     [

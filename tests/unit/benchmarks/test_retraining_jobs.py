@@ -95,6 +95,7 @@ def test_a_share_too_small_for_one_step_leaves_the_model_as_it_was(
     assert {row[0] for row in found["accuracy"]} == {found["accuracy"][0][0]}
 
 
+@pytest.mark.thorough
 def test_a_result_is_kept_and_not_made_again(
     tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

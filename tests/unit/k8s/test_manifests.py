@@ -88,6 +88,7 @@ HEAD = ("spec", "rayClusterConfig", "headGroupSpec")
 CONTAINER = (*HEAD, "template", "spec", "containers", 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("change", "told"),
     [

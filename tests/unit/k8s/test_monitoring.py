@@ -186,6 +186,7 @@ def promtool(*arguments: str, cwd: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_promtool_accepts_rules_and_finds_each_fires_when_it_should(tmp_path: Path) -> None:
     spec: dict[str, Any] = one(monitoring(), "PrometheusRule", "undrift")["spec"]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")

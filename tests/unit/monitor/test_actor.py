@@ -44,6 +44,7 @@ async def nothing(actor: MonitorActor) -> None:
     pass
 
 
+@pytest.mark.thorough
 def test_replay_of_the_record_gives_the_live_evidence_across_kills_and_rearming(root: Path) -> None:
     source, seen = Stream(5), {}
     acting(root, feeding(source, seen, flipped=0.4))
@@ -82,6 +83,7 @@ def test_order_recorded_before_a_kill_takes_effect_at_its_tick(root: Path) -> No
     assert {tick: again[tick] for tick in seen} == seen
 
 
+@pytest.mark.thorough
 def test_lost_checkpoint_costs_nothing_but_time(root: Path) -> None:
     source, seen = Stream(5), {}
     before = acting(root, feeding(source, seen), rearm, feeding(source, seen, version=2))

@@ -56,6 +56,7 @@ def test_warning_falls_below_a_tenth_of_its_limit_and_the_test_then_starts_afres
     assert detector.report("x").statistic == pytest.approx(np.log10(2))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("step", [1, 64, 4_000])
 def test_drift_is_seen_by_whoever_looks_now_and_then(step: int) -> None:
     values = np.concatenate([np.full(12, 2.0), np.full(8_000, 0.5)])[:, None]

@@ -218,6 +218,7 @@ def first_alarm(seed: int, correlation: float, limit: int) -> int:
     return 6 * limit
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("correlation", [0.0, 0.5])
 def test_budget_is_kept_on_independent_and_on_correlated_answers(correlation: float) -> None:
     times = [first_alarm(seed, correlation, 500) for seed in range(12)]

@@ -49,6 +49,7 @@ def test_loss_of_accuracy_on_harder_inputs_is_estimated_within_its_error(classes
         assert abs(found.loss) > 4 * found.error
 
 
+@pytest.mark.thorough
 def test_standard_error_is_that_of_repeated_estimates() -> None:
     rng = np.random.default_rng(2)
     found = []

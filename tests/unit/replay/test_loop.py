@@ -122,6 +122,7 @@ def test_retraining_brings_the_accuracy_back() -> None:
     ).mean() < 0.2
 
 
+@pytest.mark.thorough
 def test_same_stream_and_policy_tell_the_same_story() -> None:
     flips = {0: 0.05, FIRST: 0.95}
     first, again = played(flips, Trainer), played(flips, Trainer)
@@ -204,6 +205,7 @@ def replayed(*arguments: str) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.thorough
 def test_configured_model_answers_every_row_of_the_file(project: Path) -> None:
     found = replayed("--lag", "50")
     assert found["totals"]["rows"] == 3_000

@@ -78,6 +78,7 @@ def test_same_settings_make_every_live_decision_again_byte_for_byte(
     assert [e["row"] for e in found["timeline"] if e["kind"] == "rearmed"] == [600]
 
 
+@pytest.mark.thorough
 def test_other_settings_tell_another_story(folder: Path, recording: tuple[Path, int]) -> None:
     root, decisions = recording
     bold = replayed("--state", str(root))

@@ -94,6 +94,7 @@ def test_flights_are_finite_and_labels_come_after_their_rows(departures: Stream)
     assert (departures.label_at[known] > np.flatnonzero(known)).all()
 
 
+@pytest.mark.thorough
 def test_flights_without_arrival_delay_have_no_label(departures: Stream) -> None:
     missing = departures.live.y == UNKNOWN
     assert 0.005 < missing.mean() < 0.06
@@ -102,6 +103,7 @@ def test_flights_without_arrival_delay_have_no_label(departures: Stream) -> None
     assert (departures.train.y != UNKNOWN).all()
 
 
+@pytest.mark.thorough
 def test_flights_know_nothing_of_their_own_delay(departures: Stream) -> None:
     late = departures.train.y == 1
     x = departures.train.x

@@ -68,6 +68,7 @@ def test_every_method_learns_numbers(numbers: World, method: str) -> None:
     assert w.accuracy(result.state_dict, turned=True) > before + 0.1
 
 
+@pytest.mark.thorough
 def test_an_attempt_at_numbers_is_accepted_and_its_reference_holds_answers(numbers: World) -> None:
     w = numbers
     tried = attempt(

@@ -30,6 +30,7 @@ def mislabelled(share: float) -> tuple[Setup, np.ndarray]:
     return replace(s, plan=replace(s.plan, steps=1500)), wrong
 
 
+@pytest.mark.thorough
 def test_labels_that_cannot_be_foreseen_are_irreducible() -> None:
     s, wrong = mislabelled(0.2)
     rows = np.arange(OLD, OLD + NEW)
@@ -40,6 +41,7 @@ def test_labels_that_cannot_be_foreseen_are_irreducible() -> None:
     assert np.median(losses[~noise]) < 0.3
 
 
+@pytest.mark.thorough
 def test_rows_with_wrong_labels_are_avoided() -> None:
     s, wrong = mislabelled(0.2)
     sampler = begun(s)

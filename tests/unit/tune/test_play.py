@@ -41,6 +41,7 @@ def test_play_finds_the_turn_retrains_and_is_right_again(tmp_path: Path) -> None
     assert frozen_tally(history(tmp_path)).accuracy < 0.15
 
 
+@pytest.mark.thorough
 def test_seed_zero_plays_as_replay_does(tmp_path: Path) -> None:
     past = history(tmp_path)
     config = load_config(past.config)
@@ -76,12 +77,14 @@ def test_labels_that_came_after_the_split_do_not_count_before_it(tmp_path: Path)
     assert not (known & history(tmp_path).known(held_out=True)).any()
 
 
+@pytest.mark.thorough
 def test_part_before_the_split_is_the_same_whether_played_on_or_not(tmp_path: Path) -> None:
     past = history(tmp_path)
     short, whole = play(past, Take({})), play(past, Take({}, whole=True))
     assert same(short, replace(whole, held_out=None))
 
 
+@pytest.mark.thorough
 def test_settings_and_seed_make_a_difference(tmp_path: Path) -> None:
     past = history(tmp_path)
     plays = [
