@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
@@ -14,6 +15,11 @@ import pytest
 # Read when torch is first imported, here and in every process that a test starts. The models of
 # the tests are too small for a second thread to be of use.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure() -> None:
+    """End as an interrupt does when told to end, so that fixtures stop what they have started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _forbidden(*args: Any, **kwargs: Any) -> None:

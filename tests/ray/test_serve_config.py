@@ -157,7 +157,6 @@ def serve_config(path: Path, port: int) -> dict[str, Any]:
     return config
 
 
-@pytest.mark.flaky(reruns=2)  # fails at times at its start beside another cluster: to be found
 def test_serve_deploy_starts_the_whole_platform(
     starter: Path, tmp_path: Path, ray_head: RayHead
 ) -> None:

@@ -152,7 +152,6 @@ def folder(starter: Path, tmp_path: Path) -> Path:
     return path.parent
 
 
-@pytest.mark.slow  # green alone; beside another cluster its submission ends early: to be found
 def test_platform_by_job_serves_retrains_swaps_and_leaves_others_alone(
     folder: Path, cluster: Cluster
 ) -> None:
