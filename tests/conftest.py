@@ -18,8 +18,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure() -> None:
-    """End as an interrupt does when told to end, so that fixtures stop what they have started."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """End as by an interrupt when told to end, so that fixtures stop what they have started.
+
+    A shell makes the jobs of its background deaf to interrupts, which some tests send.
+    """
+    for told in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(told, signal.default_int_handler)
 
 
 def _forbidden(*args: Any, **kwargs: Any) -> None:
