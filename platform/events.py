@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, TypeVar
 
-from undrift.evidence import Change, DriftKind, Evidence, Level, SignalReport
+from undrift.evidence import Challenger, Change, DriftKind, Evidence, Level, SignalReport
 from undrift.records import Assignment
 
 
@@ -64,6 +64,7 @@ class Trained(Event):
     accepted: bool
     reason: str
     regime_rows: int = 0
+    regime_start: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,8 @@ class Stage(Instruction):
 class Train(Instruction):
     """Retrain from ``base_version`` on the data that ``kind`` and ``regime_start`` decide.
 
-    With ``newest_rows`` the regime is the newest labelled rows, this many, instead. Rows from
+    With ``newest_rows`` the regime is the newest labelled rows, this many, instead. ``lead`` is the
+    accuracy that a challenger has shown above the live version's, as a fraction. Rows from
     ``until_row`` on are not used, so that an order given again, by whoever, is the same order.
     """
 
@@ -155,6 +157,7 @@ class Train(Instruction):
     kind: DriftKind = DriftKind.NONE
     regime_start: int = 0
     newest_rows: int = 0
+    lead: float = 0.0
     method: str = ""
     steps: int = 0
     budget: str = ""
@@ -203,6 +206,8 @@ _NESTED: dict[str, Any] = {
     "assignment": Assignment,
     "evidence": Evidence,
     "signals": SignalReport,
+    "challengers": Challenger,
+    "better": Challenger,
     "changes": Change,
 }
 _ENUMS: dict[str, type] = {"level": Level, "kind": DriftKind}

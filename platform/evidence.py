@@ -50,7 +50,7 @@ class SignalReport:
     """The state of one signal.
 
     Attributes:
-        name: ``input``, ``output`` or ``performance``.
+        name: ``input``, ``output``, ``performance`` or ``challenger``.
         level: Present level.
         statistic: The sequential statistic, on the scale of the two limits.
         warning_at: Statistic at which the level becomes warning.
@@ -71,19 +71,44 @@ class SignalReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Challenger:
+    """How a cheap model that follows the labels fares against the live one.
+
+    Attributes:
+        name: What it is, as ``1,000 rows on the embedding``.
+        memory: Labelled rows that it reaches back; 0 for all.
+        embedding_only: Whether it is a new last layer of the live model.
+        weight: Its share in the evidence that some challenger is better; all sum to one.
+        lead: Accuracy above the live model's on ``rows``, as a fraction.
+        low: What the lead is at least, at a confidence of 95 %.
+        rows: Newest labels, since the lead began if it is significant.
+    """
+
+    name: str
+    memory: int
+    embedding_only: bool
+    weight: float
+    lead: float
+    low: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What the monitor knows now, and what the ensemble makes of it.
 
     Attributes:
         level: Level of the ensemble.
         kind: What has changed.
-        signals: The three signals.
+        signals: The three signals that compare with the reference, and that of the challengers.
         version: Model version that the signals watch.
         rows: Predictions seen so far.
         labelled: Labels joined so far.
         regime_rows: Labelled rows since the start of the present regime.
         labels_missing: True if labels are further away than the configured lag allows.
         reason: One sentence for a person.
+        challengers: How the challengers fare, the best supported first.
+        better: The challenger that shows that retraining pays, if one does.
     """
 
     level: Level
@@ -95,6 +120,8 @@ class Evidence:
     regime_rows: int = 0
     labels_missing: bool = False
     reason: str = ""
+    challengers: tuple[Challenger, ...] = ()
+    better: Challenger | None = None
 
     @property
     def change_row(self) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from undrift.errors import PlatformError
-from undrift.evidence import Change, Evidence, ProbationReport, SignalReport
+from undrift.evidence import Challenger, Change, Evidence, ProbationReport, SignalReport
 
 T = TypeVar("T")
 
@@ -26,8 +26,7 @@ class EventView:
     Attributes:
         seq: Its number, counted from 1; a cursor.
         at: When it happened, Unix seconds.
-        kind: ``warning``, ``drift``, ``retraining``, ``candidate``, ``promoted``,
-            ``rolled_back`` or ``failed``.
+        kind: As the lifecycle's ``Notify`` has it: ``drift``, ``promoted``, ``failed``, ....
         text: One sentence for a person.
         run_id: Run that it belongs to; empty if none.
         row: Predictions that there were, where evidence led to it.
@@ -64,7 +63,7 @@ class RunView:
 
     Attributes:
         run_id: Its name.
-        trigger: ``drift``, ``refine``, ``amount``, ``operator`` or ``rollback``.
+        trigger: ``better``, ``drift``, ``refine``, ``amount``, ``operator`` or ``rollback``.
         started: When it began, Unix seconds.
         version: Version that it is to bring; None while it is not known.
         training: How far its training is; None before it has begun.
@@ -132,10 +131,9 @@ class SignalView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentView:
-    """One segment of the stream.
+    """One segment of the stream, named as ``site=3`` or ``30<age<=45``.
 
     Attributes:
-        name: As ``site=3`` or ``30<age<=45``.
         level: How sure it is that the model errs more often here than before.
         rows: Predictions of the watched version.
         labelled: Those of them whose label has come.
@@ -188,8 +186,7 @@ class AccuracyView:
     """Accuracies of the watched version; None where nothing is known.
 
     Attributes:
-        window_labels: Newest labels that ``window`` is of.
-        window: On those labels.
+        window_labels, window: Newest labels, and the accuracy on them.
         reference: On the reference.
         estimated: Estimated without labels.
         estimated_error: Standard error of the estimate.
@@ -235,6 +232,7 @@ class DriftView:
         regime_rows: Labelled rows since the start of the present regime.
         labels_missing: Whether labels are further away than the configured lag allows.
         signals: The signals.
+        challengers: How each challenger fares; ``better``: the one that shows it pays, if any.
         probation: How the newest version is doing.
         summary: Labels, accuracy, segments, calibration.
         lost_rows: Predictions that could not be made durable.
@@ -249,6 +247,8 @@ class DriftView:
     regime_rows: int
     labels_missing: bool
     signals: tuple[SignalView, ...]
+    challengers: tuple[Challenger, ...] = ()
+    better: Challenger | None = None
     probation: ProbationReport
     summary: SummaryView
     lost_rows: int = 0

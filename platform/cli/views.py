@@ -14,6 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from undrift.evidence import Challenger
 from undrift.views import (
     AuditView,
     CalibrationView,
@@ -81,7 +82,7 @@ def status_view(status: StatusView) -> RenderableType:
 
 
 def drift_view(drift: DriftView) -> RenderableType:
-    """Return the ensemble's verdict, the three signals and the label summary."""
+    """Return the ensemble's verdict, the signals, the challengers and the label summary."""
     summary, probation = drift.summary, drift.probation
     labels, accuracy = summary.labels, asdict(summary.accuracy)
     facts = _facts(
@@ -106,7 +107,18 @@ def drift_view(drift: DriftView) -> RenderableType:
         )
         signals.add_row(signal.name, _level(signal.level), *numbers, *rows)
     moved, segments = _changes(drift.signals), _segments(summary.segments)
-    return Group(facts, signals, *moved, *segments, *_notes(summary.calibration))
+    rivals = _challengers(drift.challengers)
+    return Group(facts, signals, *rivals, *moved, *segments, *_notes(summary.calibration))
+
+
+def _challengers(challengers: Sequence[Challenger]) -> Iterable[Table]:
+    """Yield a table of the challengers, the best supported first, if labels have come."""
+    table = Table("challenger", "lead over the live model", "at least", "on labels", "evidence")
+    for rival in challengers:
+        lead, low = f"{100 * rival.lead:+.1f} points", f"{100 * rival.low:+.1f}"
+        table.add_row(rival.name, lead, low, f"{rival.rows:,}", f"{rival.weight:.0%}")
+    if any(rival.rows for rival in challengers):
+        yield table
 
 
 def _changes(signals: Sequence[SignalView]) -> Iterable[Table]:

@@ -30,6 +30,8 @@ from undrift.events import (
 from undrift.evidence import DriftKind, Evidence, Level
 from undrift.records import Assignment
 
+_FEWEST = 300  # labelled rows that a retraining is given however short the memory that leads
+
 
 def _to(state: State, phase: Phase, *instructions: Instruction, **changes: object) -> Step:
     return Step(replace(state, phase=phase, **changes), instructions)  # type: ignore[arg-type]
@@ -50,13 +52,15 @@ def _train(
         asked = event
     run = Run(f"run-{state.runs + 1}", trigger, _rest(state), event.at)
     kind, start = _regime(state, trigger)
+    newest = {"amount": state.settings.newest_rows, "better": _memory(state)}
     train = Train(
         run_id=run.run_id,
         base_version=state.live,
         until_row=asked.rows,
         kind=kind,
         regime_start=start,
-        newest_rows=state.settings.newest_rows if trigger == "amount" else 0,
+        newest_rows=newest.get(trigger, 0),
+        lead=_lead(state) if trigger == "better" else 0.0,
         method=asked.method,
         steps=asked.steps,
         budget=asked.budget,
@@ -75,12 +79,25 @@ def _train(
 
 def _regime(state: State, trigger: str) -> tuple[DriftKind, int]:
     """Return what a run deals with: the drift just found, or else the regime served already."""
-    if trigger == "amount":  # nothing is known; the newest rows are a regime of their own
+    if trigger in ("amount", "better"):  # the newest rows are a regime of their own
         return DriftKind.BOTH, 0
     found = state.evidence if trigger == "drift" else None
     if found is None or found.change_row is None:
         return state.regime_kind, state.regime_start
     return found.kind, found.change_row
+
+
+def _memory(state: State) -> int:
+    """Return how many newest labelled rows the challenger that leads has learnt from."""
+    evidence = state.evidence
+    if evidence is None or evidence.better is None:
+        return 0
+    return max(_FEWEST, evidence.better.memory or evidence.labelled)
+
+
+def _lead(state: State) -> float:
+    leader = state.evidence.better if state.evidence else None
+    return leader.lead if leader else 0.0
 
 
 def _rest(state: State) -> Phase:
@@ -162,14 +179,17 @@ def retry(state: State, event: Event, *before: Instruction) -> Step:
     """Drift: begin to retrain as soon as mode, cooldown, back-off and labels allow it."""
     assert isinstance(event, Scored)
     evidence, settings = event.evidence, state.settings
-    enough = evidence.labels_missing or evidence.regime_rows >= settings.min_regime_rows
+    better = settings.retrain_when == "better" and evidence.better is not None
+    enough = better or evidence.labels_missing
+    if settings.retrain_when == "worse":
+        enough |= evidence.regime_rows >= settings.min_regime_rows
     due = settings.mode != "off" and event.at >= state.not_before and enough
     if not due or evidence.level != Level.DRIFT or evidence.version != state.live:
         if not before:
             return Step(state, ignored="drift is known; waiting for labels, back-off, an operator")
         return Step(state, before if settings.mode == "off" else (*before, Stage()))
     state = replace(state, evidence=evidence, labelled=evidence.labelled)
-    return _train(state, event, "drift", *before)
+    return _train(state, event, "better" if better else "drift", *before)
 
 
 def retrain(state: State, event: Event) -> Step:
@@ -199,7 +219,7 @@ def trained(state: State, event: Event) -> Step:
         run=replace(run, version=event.version),
         regime_rows=train_rows,
         regime_kind=kind,
-        regime_start=start,
+        regime_start=event.regime_start if run.trigger == "better" else start,
     )
     tell = Notify(
         run_id=event.run_id, kind="candidate", text=f"version {event.version}: {event.reason}"

@@ -70,6 +70,8 @@ def drift(report: MonitorReport) -> DriftView:
         regime_rows=evidence.regime_rows,
         labels_missing=evidence.labels_missing,
         signals=tuple(map(SignalView.of, evidence.signals)),
+        challengers=evidence.challengers,
+        better=evidence.better,
         probation=report.probation,
         summary=report.summary,
         lost_rows=report.lost_rows,

@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,12 @@ from undrift.host.cluster import TOKEN_REFUSED
 from undrift.host.daemon import last_line
 from undrift.k8s.project import files
 
+NO_AGENT = "No available agent"  # what Ray answers while a cluster is starting
+AGENT_S = 60.0
+OTHER_RAY = (
+    "If another Ray runs on that machine, their agents want the same port: start one with "
+    "`ray start --head --dashboard-agent-listen-port=PORT`"
+)
 _SKIPPED = shutil.ignore_patterns("__pycache__", "kuberay")
 
 
@@ -94,14 +101,24 @@ class Jobs:
             text = yaml.safe_dump(data, sort_keys=False)
             (project / CONFIG_NAME).write_text(text, encoding="utf-8")
             modules = [str(part) for part in _ourselves(Path(scratch))]
+            return self._taken(
+                entrypoint=shlex.join(["python", "-m", "undrift.cli", *verb]),
+                runtime_env={"working_dir": str(project), "py_modules": modules},
+            )
+
+    def _taken(self, **job: Any) -> str:
+        """Hand in a job; the agents of a cluster that has just started may not be there yet."""
+        until = time.monotonic() + AGENT_S
+        while True:
             try:
-                job: str = self._client.submit_job(
-                    entrypoint=shlex.join(["python", "-m", "undrift.cli", *verb]),
-                    runtime_env={"working_dir": str(project), "py_modules": modules},
-                )
+                return str(self._client.submit_job(**job))
             except Exception as error:
-                raise PlatformError(f"{self.address} did not take the job: {error}") from None
-        return job
+                starting = NO_AGENT in str(error)
+                if not starting or time.monotonic() > until:
+                    hint = f". {OTHER_RAY}" if starting else ""
+                    told = f"{self.address} did not take the job: {error}{hint}"
+                    raise PlatformError(told) from None
+            time.sleep(1.0)
 
     def follow(self, job: str, show: Callable[[str], None]) -> None:
         """Show what a job says until it ends.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from undrift.evidence import DriftKind, Level, SignalReport
+from undrift.evidence import Challenger, DriftKind, Level, SignalReport
 from undrift.monitor.settings import MonitorSettings
 
 SURE = 1.64
@@ -35,6 +35,7 @@ def decide(
     estimated_loss: float,
     loss_error: float = 0.0,
     segments: Sequence[str] = (),
+    leader: Challenger | None = None,
 ) -> Verdict:
     """Combine the signals; labels outrank inputs, however many label-free signals agree.
 
@@ -50,19 +51,22 @@ def decide(
     wrong rows to retrain on.
 
     Args:
-        reports: Reports named ``input``, ``output`` and ``performance``.
+        reports: Reports named ``input``, ``output``, ``performance`` and, if there is one,
+            ``challenger``.
         settings: Escalation policy.
         labels_missing: True if labels are further away than the configured lag.
         estimated_loss: Label-free estimate of the loss of accuracy, as a fraction.
         loss_error: Standard error of that estimate.
         segments: Names of the segments in which errors have risen.
+        leader: The challenger with the most evidence.
 
     Returns:
         Level, kind and reason. Which signals fired, and since when, is in ``reports``.
     """
     by_name = {report.name: report for report in reports}
     performance = by_name["performance"].level
-    moved = [r for r in reports if r.name != "performance" and r.level > Level.NONE]
+    better = by_name["challenger"].level if "challenger" in by_name else Level.NONE
+    moved = [r for r in reports if r.name in ("input", "output") and r.level > Level.NONE]
     names = " and ".join(r.name for r in moved)
     losing = estimated_loss - SURE * loss_error > settings.accuracy_tolerance
     strong = any(r.level is Level.DRIFT for r in moved)
@@ -72,12 +76,13 @@ def decide(
     unseen = labels_missing and performance < Level.DRIFT
     if unseen and settings.escalate_without_labels and strong and losing:
         return Verdict(Level.DRIFT, kind, estimate + ": escalated by policy")
-    if performance > Level.NONE:
-        worse = "errors on late labels exceed the reference"
-        as_sure = " and ".join(r.name for r in moved if r.level >= performance)
+    labels = max(performance, better)
+    if labels > Level.NONE:
+        as_sure = " and ".join(r.name for r in moved if r.level >= labels)
+        found = _from_labels(performance, better, leader)
         if not as_sure:
-            return Verdict(performance, DriftKind.CONCEPT, worse + ", with inputs as before")
-        return Verdict(performance, kind, worse + f", and the {as_sure} moved as well")
+            return Verdict(labels, DriftKind.CONCEPT, found + ", with inputs as before")
+        return Verdict(labels, DriftKind.BOTH, found + f", and the {as_sure} moved as well")
     if segments:
         where = f"errors have risen in {', '.join(segments)}, not yet in the whole"
         also = f", and the {names} moved as well" if moved else ""
@@ -88,3 +93,12 @@ def decide(
         return Verdict(Level.NONE, DriftKind.NONE, "nothing departs from the reference" + blind)
     fine = f"the {names} moved; late labels show no more errors than the reference"
     return Verdict(Level.WARNING, kind, estimate if labels_missing else fine)
+
+
+def _from_labels(performance: Level, better: Level, leader: Challenger | None) -> str:
+    """Return what the labels say: that the model is worse, or that another one would be better."""
+    worse = "errors on late labels exceed the reference"
+    if leader is None or better is Level.NONE:
+        return worse + (", and nothing tried would do better" if leader is not None else "")
+    ahead = f"a model of {leader.name} would answer {leader.lead:+.1%} more labels right"
+    return ahead if performance is Level.NONE else f"{worse}, and {ahead}"

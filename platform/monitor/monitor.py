@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from undrift.errors import StoreError
 from undrift.evidence import Change, Evidence, Level, ProbationReport, SignalReport
 from undrift.monitor.base import Calibration, State, collect, restore
+from undrift.monitor.challengers.challengers import Challengers
 from undrift.monitor.ensemble import decide
 from undrift.monitor.join import Joined, LabelCounts, LabelJoin
 from undrift.monitor.label_record import LabelRecord
@@ -25,10 +26,11 @@ from undrift.monitor.signals.segments import SegmentReport, Segments
 from undrift.records import Labels, Predictions, Reference
 from undrift.views import AccuracyView, CalibrationView, LabelsView, SegmentView, SummaryView
 
-_FORMAT = 4
+_FORMAT = 5
 _SAVED = ("_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row")
 _PARTS = (
-    "_join", "_labels", "_input", "_output", "_performance", "_segments", "_recall", "_probation",
+    "_join", "_labels", "_input", "_output", "_performance", "_challengers", "_segments", "_recall",
+    "_probation",
 )  # fmt: skip
 
 
@@ -97,7 +99,8 @@ class Monitor:
         if predictions is not None and len(predictions):
             if self._rows == 0:
                 self._labels.begin(int(predictions.row[0]))
-            notes = [self._performance.note(predictions), self._segments.note(predictions)]
+            noting = (self._performance, self._challengers, self._segments)
+            notes = [signal.note(predictions) for signal in noting]
             joined, counts = self._join.add(predictions, np.hstack(notes))
             self._rows += len(predictions)
             self._newest_row = int(predictions.row[-1])
@@ -106,7 +109,7 @@ class Monitor:
                 rows = predictions if watched.all() else predictions.take(watched)
                 self._input.update(rows)
                 self._output.update(rows)
-                self._segments.count(notes[1][watched])
+                self._segments.count(notes[-1][watched])
             self._take_joined(joined)
         if labels is not None and len(labels):
             joined, more = self._join.label(labels)
@@ -124,6 +127,7 @@ class Monitor:
         reports, missing = self._reports(), self._labels_missing()
         estimate = self._output.estimate()
         segments = [s.name for s in self._segments.report() if s.level > Level.NONE]
+        challengers = self._challengers.standings()
         verdict = decide(
             reports,
             self._settings,
@@ -131,6 +135,7 @@ class Monitor:
             estimated_loss=estimate.loss,
             loss_error=estimate.error,
             segments=segments,
+            leader=challengers[0],
         )
         evidence = Evidence(
             level=verdict.level,
@@ -141,6 +146,8 @@ class Monitor:
             labelled=self._labels.outcomes()["joined"],
             labels_missing=missing,
             reason=verdict.reason + _moved_most(reports),
+            challengers=challengers,
+            better=self._challengers.better(worse=reports[2].level is Level.DRIFT),
         )
         drifted = verdict.level is Level.DRIFT and evidence.change_row is not None
         start = evidence.change_row if drifted else self._regime_start
@@ -234,15 +241,16 @@ class Monitor:
         inputs = InputSignal(self._settings)
         outputs = OutputSignal(self._settings)
         performance = performance_signal_for(self._settings)
-        segments = Segments(self._settings)
+        challengers, segments = Challengers(self._settings), Segments(self._settings)
         self._calibration = {
             "input": inputs.fit(reference),
             "output": outputs.fit(reference),
             "performance": performance.fit(reference),
+            "challenger": challengers.fit(reference),
             "segments": segments.fit(reference),
         }
         self._input, self._output, self._performance = inputs, outputs, performance
-        self._segments = segments
+        self._challengers, self._segments = challengers, segments
         self._recall = ClassRecall(self._settings.accuracy_window)
         self._recall.fit(reference)
         self._version = version
@@ -259,6 +267,7 @@ class Monitor:
         if live.any():
             rows = joined.take(live)
             self._performance.update(rows)
+            self._challengers.update(self._challengers.own(rows, self._segments.width))
             self._segments.update(rows)
             self._recall.update(rows)
             self._probation.update(rows.wrong, self._labels.baseline())
@@ -271,11 +280,13 @@ class Monitor:
         changes = (*performance.changes, *self._segments.changes())
         if performance.change_row is not None:
             changes += self._recall.changes(performance.change_row)
-        reports = (self._input.report(), self._output.report())
-        return tuple(
-            replace(r, changes=tuple(_named(c, self._class_names) for c in r.changes))
-            for r in (*reports, replace(performance, changes=changes))
-        )
+        named = replace(performance, changes=changes)
+        reports = (self._input.report(), self._output.report(), named, self._challengers.report())
+        return tuple(_with_names(report, self._class_names) for report in reports)
+
+
+def _with_names(report: SignalReport, class_names: tuple[str, ...]) -> SignalReport:
+    return replace(report, changes=tuple(_named(c, class_names) for c in report.changes))
 
 
 def _named(change: Change, class_names: tuple[str, ...]) -> Change:

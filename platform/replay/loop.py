@@ -61,12 +61,14 @@ class Simulation:
         predicted: (n,) class that was answered.
         trained: Labelled rows used by the retrainings of each regime, by its first row.
         retrainings: Retrainings begun.
+        rows_trained_on: Labelled rows of their regimes, over all of them.
     """
 
     timeline: Timeline
     predicted: IntArray
     trained: dict[int, int]
     retrainings: int
+    rows_trained_on: int
 
 
 def simulate(
@@ -130,7 +132,7 @@ class _Loop:
         self.sent = 0
         self.pending: list[tuple[float, Event]] = []
         self.trained: dict[int, int] = {}
-        self.retrainings = 0
+        self.retrainings = self.spent = 0
 
     @property
     def now(self) -> float:
@@ -158,7 +160,7 @@ class _Loop:
         timeline = self.scribe.timeline()
         if timeline is None:
             raise ConfigError(f"{self.stream.title}: no row to replay")
-        return Simulation(timeline, self.predicted, self.trained, self.retrainings)
+        return Simulation(timeline, self.predicted, self.trained, self.retrainings, self.spent)
 
     def _answer(self, start: int, stop: int) -> Predictions:
         x, version = self.stream.live.x, self.state.live
@@ -236,8 +238,9 @@ class _Loop:
         except TrainingError as error:
             event: Event = TrainFailed(at=0.0, run_id=order.run_id, reason=str(error))
         else:
-            known = self.trained.get(order.regime_start, 0)
-            self.trained[order.regime_start] = max(known, done.regime_rows)
+            known = self.trained.get(done.regime_start, 0)
+            self.trained[done.regime_start] = max(known, done.regime_rows)
+            self.spent += done.regime_rows
             event = Trained(
                 at=0.0,
                 run_id=order.run_id,
@@ -245,6 +248,7 @@ class _Loop:
                 accepted=done.accepted,
                 reason=done.reason,
                 regime_rows=done.regime_rows,
+                regime_start=done.regime_start,
             )
         self.pending.append((self.now + self.pace.training_s, event))
 

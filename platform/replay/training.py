@@ -36,12 +36,14 @@ class Outcome:
         accepted: Whether the gate takes it.
         reason: Why.
         regime_rows: Labelled rows of the regime that it was trained for.
+        regime_start: First row of it.
     """
 
     version: int
     accepted: bool
     reason: str
     regime_rows: int
+    regime_start: int
 
 
 class Shelf:
@@ -137,7 +139,7 @@ class Trainer:
             TrainingError: No candidate came of it.
         """
         begun = time.perf_counter()
-        shelf = self.shelf
+        shelf, plan = self.shelf, settled(plan, pool)
         made = attempt(
             shelf.trainee,
             shelf.good,
@@ -151,7 +153,7 @@ class Trainer:
         verdict = made.verdict
         version = shelf.add(made.result.state_dict, made.reference, accepted=verdict.accepted)
         self.seconds += time.perf_counter() - begun
-        return Outcome(version, verdict.accepted, verdict.reason, regime_rows(pool, plan))
+        return _outcome(version, verdict.accepted, verdict.reason, pool, plan)
 
 
 class Recalibrator(Trainer):
@@ -187,7 +189,7 @@ class Recalibrator(Trainer):
         reference = build_reference(shelf.trainee, pool, chosen, seed=plan.seed)
         rows = len(chosen.validation)
         reason = f"watched by {rows} held-out rows of the regime since row {plan.regime_start:,}"
-        return Outcome(shelf.add(weights, reference), True, reason, regime_rows(pool, plan))
+        return _outcome(shelf.add(weights, reference), True, reason, pool, plan)
 
     def _measure(self, pool: Pool, plan: RetrainPlan) -> TrainResult:
         short = replace(plan, steps=max(1, plan.steps // _SAMPLE), budget="")
@@ -205,6 +207,6 @@ class Recalibrator(Trainer):
         return steps * sample.seconds / sample.steps
 
 
-def regime_rows(pool: Pool, plan: RetrainPlan) -> int:
-    """Return the labelled rows of the regime that a plan is for."""
-    return int((pool.row >= plan.regime_start).sum())
+def _outcome(version: int, accepted: bool, reason: str, pool: Pool, plan: RetrainPlan) -> Outcome:
+    rows = int((pool.row >= plan.regime_start).sum())
+    return Outcome(version, accepted, reason, rows, plan.regime_start)

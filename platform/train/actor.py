@@ -29,7 +29,7 @@ from undrift.store.runs import TRAINING, TrainingFolder
 from undrift.store.store import Store
 from undrift.train.plan import RetrainPlan
 from undrift.train.settings import TrainSettings
-from undrift.train.worker import WorkerConfig, worker_loop
+from undrift.train.worker import TOLD, WorkerConfig, worker_loop
 
 WORKER_RETRIES = 3
 LONG_POLL_S = 5.0
@@ -102,7 +102,7 @@ class TrainerActor:
             instruction: The encoded instruction.
 
         Returns:
-            The fields ``version, accepted, reason, regime_rows`` of the `Trained` event.
+            The fields of the `Trained` event.
 
         Raises:
             TrainingError: No candidate came of it.
@@ -111,8 +111,7 @@ class TrainerActor:
         assert isinstance(order, Train)
         for manifest in self._store.versions():
             if manifest.run_id == order.run_id:
-                told = {k: manifest.metrics[k] for k in ("accepted", "reason", "regime_rows")}
-                return {"version": manifest.version, **told}
+                return {"version": manifest.version, **{k: manifest.metrics[k] for k in TOLD}}
         if order.run_id not in self._outcomes:
             TrainingFolder.remove_others(self._state_dir, {order.run_id, *self._outcomes})
             self._plans.append(self._plan(order))

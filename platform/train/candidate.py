@@ -51,7 +51,7 @@ def judge_candidate(
     validation, retention = (
         Comparison(o, n, pool.y[i]) for o, n, i in zip(old, new, rows, strict=True)
     )
-    verdict = judge(validation, retention, plan.kind, settings)
+    verdict = judge(validation, retention, plan.kind, settings, expected=plan.lead > 0.0)
     return verdict, build_reference(trainee, pool, result.chosen, seed=plan.seed)
 
 

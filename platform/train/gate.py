@@ -13,6 +13,7 @@ from undrift.train.objective import Objective, objective_for
 from undrift.train.settings import TrainSettings
 
 _SIGNIFICANCE = 0.1  # one-sided; a candidate promoted by luck still has to pass its probation
+_EXPECTED = 0.5  # where a gain is expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,12 @@ class GateReport:
 
 
 def judge(
-    validation: Comparison, retention: Comparison, kind: DriftKind, settings: TrainSettings
+    validation: Comparison,
+    retention: Comparison,
+    kind: DriftKind,
+    settings: TrainSettings,
+    *,
+    expected: bool = False,
 ) -> GateReport:
     """Judge a candidate on held-out rows.
 
@@ -74,6 +80,8 @@ def judge(
         retention: Rows of older regimes; may be empty.
         kind: What has drifted.
         settings: The tolerances.
+        expected: Whether a challenger has already shown, on other rows, that a model of these rows
+            is better. Then a few held-out rows need not show it again: any gain will do.
     """
     objective = validation.objective
     measure = objective.measure
@@ -100,10 +108,10 @@ def judge(
         return GateReport(False, "the candidate's outputs are not all finite", metrics)
     if objective.collapsed(validation.new, validation.y):
         return GateReport(False, "the candidate gives every row the same answer", metrics)
-    if gain < settings.min_improvement:
+    if gain < (0.0 if expected else settings.min_improvement):
         wanted = f"less than train.min_improvement {settings.min_improvement:g} gained"
         return GateReport(False, f"{moved}: {wanted}", metrics)
-    if not chance <= _SIGNIFICANCE:
+    if not chance <= (_EXPECTED if expected else _SIGNIFICANCE):
         return GateReport(False, f"{moved}: not beyond chance (p = {chance:.2f})", metrics)
     if len(retention.y) and loss > allowed:
         return GateReport(False, f"{moved}, but {kept}: forgets more than {allowed:.3f}", metrics)

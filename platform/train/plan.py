@@ -30,6 +30,7 @@ class RetrainPlan:
         workers: Training processes.
         newest_rows: If above 0, train for the newest labelled rows, this many, instead of
             those from ``regime_start`` on.
+        lead: Accuracy that a challenger has shown above the base version's, as a fraction.
 
     Example:
         >>> plan = RetrainPlan(run_id="r1", base_version=1, method="bandit", steps=100, seed=7,
@@ -49,6 +50,7 @@ class RetrainPlan:
     as_of: dict[str, int] | None = None
     workers: int = 1
     newest_rows: int = 0
+    lead: float = 0.0
     budget: str = ""
 
     @staticmethod
@@ -74,6 +76,7 @@ class RetrainPlan:
             kind=order.kind,
             regime_start=order.regime_start,
             newest_rows=order.newest_rows,
+            lead=order.lead,
             until_row=order.until_row,
             as_of=as_of,
             workers=settings.workers,

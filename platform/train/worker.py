@@ -23,7 +23,7 @@ from undrift.model.settings import ModelSettings
 from undrift.records import Reference
 from undrift.store.runs import Checkpoint, TrainingFolder
 from undrift.store.store import Store
-from undrift.train.attempt import POOL_SPAN, attempt
+from undrift.train.attempt import POOL_SPAN, attempt, settled
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
@@ -32,6 +32,7 @@ from undrift.train.settings import TrainSettings
 from undrift.train.trainee import Trainee
 
 TELL_S = 0.25
+TOLD = ("accepted", "reason", "regime_rows", "regime_start")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     """Retrain, judge, and store the candidate.
 
     Returns:
-        ``version, accepted, reason, regime_rows``, as the `Trained` event has them.
+        The fields of the `Trained` event.
 
     Raises:
         TrainingError: No candidate came of it.
@@ -95,6 +96,7 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     device = ray.train.torch.get_device()
     reference = store.reference(plan.base_version)
     pool = _pool(worker, store, plan, reference)
+    plan = settled(plan, pool)
     model = load_factory(worker.model.factory, worker.search_path)()
     trainee = Trainee(model, worker.model.embedding, device, comm)
     loaded = time.perf_counter()
@@ -114,6 +116,7 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
         "accepted": made.verdict.accepted,
         "reason": made.verdict.reason,
         "regime_rows": int((pool.row >= plan.regime_start).sum()),
+        "regime_start": plan.regime_start,
     }
     if comm.rank != 0:
         return outcome

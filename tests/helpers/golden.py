@@ -28,7 +28,7 @@ from undrift.store.journal import REARMINGS, Journal
 from undrift.store.store import Store
 
 FOLDER = Path(__file__).parents[1] / "data" / "golden"
-POLICY = LifecycleSettings(min_regime_rows=50)
+POLICY = LifecycleSettings(retrain_when="worse", min_regime_rows=50)
 SMALL = SETTINGS.model_copy(update={"join_window_rows": 400, "label_lag_rows": 200})
 
 

@@ -8,7 +8,7 @@ from undrift.control.state import State
 from undrift.events import Event, Scored, Swapped, Trained
 from undrift.evidence import DriftKind, Evidence, Level, SignalReport
 
-SETTINGS = LifecycleSettings(cooldown_s=10, backoff_s=4, backoff_max_s=20)
+SETTINGS = LifecycleSettings(retrain_when="worse", cooldown_s=10, backoff_s=4, backoff_max_s=20)
 
 
 def scored(

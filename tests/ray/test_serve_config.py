@@ -105,6 +105,7 @@ def ray_head() -> Iterator[RayHead]:
         "port": port,
         "dashboard-host": "127.0.0.1",
         "dashboard-port": dashboard,
+        "dashboard-agent-listen-port": free_port(),  # other clusters of these tests have Ray's own
         "num-cpus": 4,
         "resources": '{"control": 1, "serving": 1}',
         "object-store-memory": 256 * 2**20,

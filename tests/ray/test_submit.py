@@ -98,6 +98,7 @@ def cluster() -> Iterator[Cluster]:
         "port": port,
         "dashboard-host": "127.0.0.1",
         "dashboard-port": dashboard,
+        "dashboard-agent-listen-port": free_port(),  # other clusters of these tests have Ray's own
         "num-cpus": 4,
         "object-store-memory": 256 * 2**20,
         "temp-dir": temp / "ray",
@@ -202,7 +203,10 @@ def kill_in_the_middle(cluster: Cluster, folder: Path, *arguments: str) -> None:
     )
     assert child.stderr is not None
     with child.stderr:
-        assert any("Running entrypoint" in line for line in child.stderr)
+        said: list[str] = []
+        while "Running entrypoint" not in "".join(said[-1:]):
+            said.append(child.stderr.readline())
+            assert said[-1], "".join(said)
         child.kill()
     child.wait()
 

@@ -82,6 +82,11 @@ class Segments(Stateful):
         self._forget()
 
     @property
+    def width(self) -> int:
+        """Numbers noted of a row."""
+        return len(self._columns)
+
+    @property
     def level(self) -> Level:
         """Highest level of any segment."""
         return max((report.level for report in self.report()), default=Level.NONE)

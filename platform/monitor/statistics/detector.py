@@ -99,6 +99,12 @@ class EDetector(Stateful):
         return self._count
 
     @property
+    def totals(self) -> NDArray[np.float64]:
+        """(k,) evidence w_k R_k that each alternative holds; their sum is M + t."""
+        totals: NDArray[np.float64] = self._weights * self._product * self._total
+        return totals
+
+    @property
     def level(self) -> Level:
         """Level after the last row."""
         return Level(self._level)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.monitor.base import Stateful
+from undrift.monitor.statistics.products import row_products
 from undrift.records import FloatArray, IntArray, Reference
 
 Matrix = NDArray[np.float64]
@@ -34,7 +35,6 @@ class ScoreMap(Stateful):
     COMPONENTS: ClassVar[int] = 32
     CLIP: ClassVar[float] = 5.0  # standard deviations of the embedding
     FEW: ClassVar[int] = 16  # reference rows below which a class has no kinds of its own
-    PLACES: ClassVar[int] = 32
     SAVED = ("_centre", "_scale", "_hidden", "_residual", "_components", "_group", "_typical")
 
     def __init__(self) -> None:
@@ -80,8 +80,8 @@ class ScoreMap(Stateful):
         chances = probabilities(output).astype(np.float64)
         group = self._group[chances.argmax(axis=1)]
         kind = 2 * group + (chances.max(axis=1, initial=0.0) > self._typical[group])
-        residual = _project(chances, self._residual[:-1], rows)
-        hidden = _project(self._standard(embedding), self._hidden, rows)
+        residual = row_products(chances, self._residual[:-1], rows)
+        hidden = row_products(self._standard(embedding), self._hidden, rows)
         return np.hstack([kind[:, None], residual, hidden]).astype(np.float32)
 
     def factors(self, notes: FloatArray, label: IntArray) -> Matrix:
@@ -119,19 +119,6 @@ class ScoreMap(Stateful):
         self._typical = np.full(classes + 1, np.median(sure))
         for group in np.unique(self._group[top]):
             self._typical[group] = np.median(sure[self._group[top] == group])
-
-
-def _project(data: Matrix, axes: Matrix, rows: IntArray) -> Matrix:
-    """Return ``data @ axes``, each row to the last bit the same whatever its company.
-
-    A matrix product may sum in another order for another shape, or at another place of it.
-    """
-    places = ScoreMap.PLACES
-    block, where = np.unique(rows // places, return_inverse=True)
-    padded = np.zeros((len(block), places, data.shape[1]))
-    padded[where, rows % places] = data
-    projected: Matrix = (padded @ axes)[where, rows % places]
-    return projected
 
 
 def _whitening(data: Matrix, most: int) -> Matrix:

@@ -75,6 +75,7 @@ def test_harmless_shift_stays_a_warning_while_labels_are_fine() -> None:
             "input": Level.DRIFT,
             "output": Level.DRIFT,
             "performance": Level.NONE,
+            "challenger": Level.NONE,
         }
         assert evidence[-1].kind is DriftKind.COVARIATE
         assert not evidence[-1].labels_missing

@@ -32,7 +32,9 @@ def build():
 FIRST, SECOND = 1_000, 2_500  # rows at which more labels than before are flipped
 LAG = 100
 MONITOR = MonitorSettings(rows_per_false_drift=100_000, probation_labels=100)
-LIFECYCLE = LifecycleSettings(cooldown_s=0.0, backoff_s=1.0, backoff_max_s=5.0, refine_growth=0.0)
+LIFECYCLE = LifecycleSettings(
+    retrain_when="worse", cooldown_s=0.0, backoff_s=1.0, backoff_max_s=5.0, refine_growth=0.0
+)
 TRAIN = TrainSettings(method="finetune", steps=100, batch_size=32, learning_rate=0.2)
 
 

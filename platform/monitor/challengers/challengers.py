@@ -1,0 +1,172 @@
+"""Would another model be better now? Cheap ones learn from late labels and bet on their lead."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undrift.evidence import Challenger, Level, SignalReport
+from undrift.monitor.base import Calibration, Measures
+from undrift.monitor.calibration import limits, recent_rows
+from undrift.monitor.challengers.contest import Contest
+from undrift.monitor.challengers.heads import RidgeHeads
+from undrift.monitor.challengers.inputs import Standard
+from undrift.monitor.join import Joined, LabelSignal
+from undrift.monitor.settings import MonitorSettings
+from undrift.monitor.statistics.detector import EDetector, aligned
+from undrift.monitor.statistics.products import row_products
+from undrift.records import FloatArray, IntArray, Predictions, Reference
+
+Matrix = NDArray[np.float64]
+
+NAME = "challenger"
+
+
+class Challengers(LabelSignal):
+    """Tests whether a cheap model that follows the labels answers better than the live one.
+
+    A challenger is a ridge regression on the live model's embedding, alone or with the input, with
+    one of several memories. It is held against the live model in two contests. In the first it
+    answers each row with the labels that had come when the row was served: what it wins there, a
+    model retrained by the same rows would have won for users. In the second it answers with the
+    labels of all rows before: that tells some ``lag`` rows earlier that the newest rows can be
+    learnt from, but also where only neighbours are alike. So the second counts only where the live
+    model is known to be worse than it was, and for large leads.
+
+    A waiting row takes 4 bytes for each feature, at most 129, and for each challenger.
+
+    Args:
+        settings: Budget of false alarms.
+    """
+
+    MEMORIES: ClassVar[tuple[int, ...]] = (250, 1000, 4000, 0)  # labelled rows; 0: all
+    KINDS: ClassVar[tuple[tuple[bool, int], ...]] = tuple(product((False, True), MEMORIES))
+    URGENT: ClassVar[float] = 0.1
+    """Accuracy that a challenger must surely lead by where it need not have served to show it."""
+    SAVED = ("_features", "_targets", "_count")
+    PARTS = ("_embedding", "_input", "_heads", "_served", "_prompt")
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        self._settings = settings
+        self._embedding, self._input = Standard(), Standard()
+        self._start(2)
+
+    @property
+    def width(self) -> int:
+        """Numbers noted of a row."""
+        return self._features.shape[1] + len(self.KINDS)
+
+    def fit(self, reference: Reference) -> Calibration:
+        """Take scales from ``reference``, let the challengers learn from it, and begin anew."""
+        recent = recent_rows(reference, self._settings)
+        self._embedding.fit(recent.embedding)
+        self._input.fit(recent.x)
+        self._start(reference.output.shape[1])
+        order = np.argsort(reference.recent, kind="stable")  # older regimes first
+        known = self._describe(
+            reference.embedding[order], reference.x[order], np.arange(len(order))
+        )
+        self._learn(known, reference.y[order])
+        return Calibration(len(recent))
+
+    def note(self, rows: Predictions) -> FloatArray:
+        """Return (n, width): features of the rows, and what each challenger answers to them."""
+        known = self._describe(rows.embedding, rows.x, rows.row)
+        answers = self._answers(row_products(known, self._heads.weights, rows.row))
+        return np.hstack([known, answers]).astype(np.float32)
+
+    def own(self, batch: Joined, behind: int) -> Joined:
+        """Return ``batch`` with this signal's notes alone, which ``behind`` others follow."""
+        end = batch.notes.shape[1] - behind
+        return replace(batch, notes=batch.notes[:, end - self.width : end])
+
+    def measure(self, batch: Joined) -> Measures:
+        """Return (n, 2 + width): whether the live model was right, label, and the notes."""
+        told = np.column_stack([~batch.wrong, batch.label])
+        return Measures(batch.row, np.hstack([told, batch.notes.astype(np.float64)]))
+
+    def advance(self, measures: Measures) -> None:
+        """Take in labels that met their predictions: bet on them, then learn from them."""
+        for part in aligned(self._count, len(measures)):
+            rows, values = measures.row[part], measures.values[part]
+            right, label, known, served = np.split(values, (1, 2, 2 + self._features.shape[1]), 1)
+            self._served.update((served == label) - right, rows)
+            # Always the whole block, so that an answer does not depend on the row's company.
+            here = slice(self._place, self._place + len(rows))
+            self._features[here] = known
+            prompt = self._answers(self._features @ self._heads.weights)[here]
+            self._prompt.update((prompt == label) - right, rows)
+            self._learn(known, label[:, 0].astype(np.int64))
+
+    def report(self) -> SignalReport:
+        """Return level, statistic and change point of the first contest."""
+        return self._served.detector.report(NAME)
+
+    def standings(self) -> tuple[Challenger, ...]:
+        """Return how the challengers fare in the first contest, the best supported first."""
+        return self._standings(self._served)
+
+    def better(self, *, worse: bool) -> Challenger | None:
+        """Return the challenger that shows that retraining pays, if one does.
+
+        Args:
+            worse: Whether the live model is known to be worse than it was.
+        """
+        if self._served.detector.level is Level.DRIFT:
+            return self._standings(self._served)[0]
+        if worse and self._prompt.detector.level is Level.DRIFT:
+            leader = self._standings(self._prompt)[0]
+            return leader if leader.low >= self.URGENT else None
+        return None
+
+    def _standings(self, contest: Contest) -> tuple[Challenger, ...]:
+        shares = contest.weights().tolist()
+        found = [
+            Challenger(_name(memory, alone), memory, alone, shares[k], *contest.lead(k))
+            for k, (alone, memory) in enumerate(self.KINDS)
+        ]
+        return tuple(sorted(found, key=lambda c: -c.weight))
+
+    @property
+    def _place(self) -> int:
+        """Where the next labelled row stands in its block."""
+        return self._count % EDetector.BLOCK
+
+    def _start(self, classes: int) -> None:
+        leading = 1 + self._embedding.width
+        features = leading + self._input.width
+        self._heads = RidgeHeads(features, leading, classes, self.MEMORIES)
+        self._features = np.zeros((EDetector.BLOCK, features))
+        self._targets = np.zeros((EDetector.BLOCK, classes))
+        self._count = 0
+        self._served = Contest(len(self.KINDS), limits(self._settings))
+        self._prompt = Contest(len(self.KINDS), limits(self._settings))
+
+    def _describe(self, embedding: FloatArray, x: FloatArray, rows: IntArray) -> Matrix:
+        parts = [np.ones((len(rows), 1)), self._embedding(embedding, rows), self._input(x, rows)]
+        # What is learnt from later is what was noted, so it is rounded as notes are.
+        return np.hstack(parts).astype(np.float32).astype(np.float64)
+
+    def _answers(self, scores: Matrix) -> IntArray:
+        answers: IntArray = scores.reshape(len(scores), len(self.KINDS), -1).argmax(axis=2)
+        return answers
+
+    def _learn(self, known: Matrix, label: IntArray) -> None:
+        """Keep labelled rows, and fit the heads whenever a block of them is full."""
+        classes = self._targets.shape[1]
+        target = (label[:, None] == np.arange(classes)) - 1.0 / classes
+        for part in aligned(self._count, len(known)):
+            here = slice(self._place, self._place + part.stop - part.start)
+            self._features[here], self._targets[here] = known[part], target[part]
+            self._count += part.stop - part.start
+            if self._place == 0:
+                self._heads.add(self._features, self._targets)
+
+
+def _name(memory: int, embedding_only: bool) -> str:
+    rows = f"{memory:,} rows" if memory else "all rows"
+    return f"{rows} on the embedding" + ("" if embedding_only else " and the input")
