@@ -26,7 +26,7 @@ from undrift.events import (
 from undrift.views import EventsPage, EventView
 
 FIRST_VERSION = 1
-TRIGGERS = ("drift", "refine", "amount", "operator")
+TRIGGERS = ("better", "drift", "refine", "amount", "operator")
 VERDICTS = ("accepted", "rejected", "failed")
 
 

@@ -8,18 +8,18 @@ from undrift.errors import ConfigError
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Reference
 
-SIGNALS = ("input", "output", "performance")
+SIGNALS = ("input", "output", "performance", "challenger")
+LABELLED = ("performance", "challenger")
 
 
 def limits(settings: MonitorSettings) -> tuple[float, float]:
     """Split the false-alarm budget over the signals.
 
     The time to a false alarm of several detectors adds up in rates: s detectors with a mean time
-    of at least s N each have one of at least N together, however dependent they are. All three
-    signals can warn, so the warning budget is split in three; segments, where there are any,
-    share a fourth part. Without escalation only performance
-    can make a drift, so it has the drift budget to itself; with escalation all three can, and the
-    budget is split in three.
+    of at least s N each have one of at least N together, however dependent they are. All four
+    signals can warn, so the warning budget is split in four; segments, where there are any,
+    share a fifth part. Without escalation only performance and challengers can make a drift, so
+    the drift budget is split in two; with escalation all four can, and it is split in four.
 
     Args:
         settings: States the budget.
@@ -29,14 +29,13 @@ def limits(settings: MonitorSettings) -> tuple[float, float]:
 
     Example:
         >>> limits(MonitorSettings(rows_per_false_drift=100_000, warnings_per_drift=20))
-        (15000.0, 100000.0)
+        (20000.0, 200000.0)
     """
     shares = len(SIGNALS)
     warners = shares + bool(settings.segments)
     warning = warners * settings.rows_per_false_drift / settings.warnings_per_drift
-    drift = float(settings.rows_per_false_drift)
-    if settings.escalate_without_labels:
-        drift *= shares
+    drifters = shares if settings.escalate_without_labels else len(LABELLED)
+    drift = float(drifters * settings.rows_per_false_drift)
     return min(warning, drift), drift
 
 

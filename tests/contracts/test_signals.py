@@ -77,8 +77,8 @@ def test_fresh_signal_reports_nothing(kind: Kind) -> None:
     assert report == SignalReport(
         kind.name, Level.NONE, 0.0, report.warning_at, report.drift_at, None, None
     )
-    assert report.warning_at == pytest.approx(np.log10(15_001))
-    assert report.drift_at == pytest.approx(np.log10(100_001))
+    assert report.warning_at == pytest.approx(np.log10(20_001))
+    assert report.drift_at == pytest.approx(np.log10(200_001))
 
 
 def test_no_alarm_on_a_stream_like_the_reference(kind: Kind) -> None:

@@ -43,5 +43,5 @@ def test_other_refusals_and_patience_that_ends_are_told(
         jobs._taken(entrypoint="up")
     monkeypatch.setattr(submit, "AGENT_S", -1.0)
     jobs._client = Starting(1)
-    with pytest.raises(PlatformError, match="No available agent.*--dashboard-agent-listen-port"):
+    with pytest.raises(PlatformError, match=r"No available agent.*--dashboard-agent-listen-port"):
         jobs._taken(entrypoint="up")

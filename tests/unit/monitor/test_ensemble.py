@@ -128,11 +128,11 @@ def test_missing_labels_are_told_apart_from_fine() -> None:
 
 def test_budget_is_split_over_the_signals_that_can_spend_it() -> None:
     budget = MonitorSettings(rows_per_false_drift=10_000, warnings_per_drift=10)
-    assert limits(budget) == (3_000.0, 10_000.0)
+    assert limits(budget) == (4_000.0, 20_000.0)
     escalating = budget.model_copy(update={"escalate_without_labels": True})
-    assert limits(escalating) == (3_000.0, 30_000.0)
+    assert limits(escalating) == (4_000.0, 40_000.0)
     rare = budget.model_copy(update={"warnings_per_drift": 1})
-    assert limits(rare) == (10_000.0, 10_000.0)
+    assert limits(rare) == (20_000.0, 20_000.0)
 
 
 def test_window_shorter_than_the_lag_is_refused() -> None:
