@@ -10,8 +10,8 @@ frozen        the first model, left as it was
 clock W       the same network trained anew every 500 rows on the newest W labelled rows
 ADWIN         River's detector on the errors; after an alarm, trained anew on the window it keeps
 ridge         least squares on input and embedding of the first model, memory of 1,000 rows
-worse         the loop with lifecycle.retrain_when = worse: retrain on every drift
-better        the loop as it is delivered: retrain when a challenger shows that it pays
+worse         the loop as it is delivered: retrain on every drift
+better        the loop with lifecycle.retrain_when = better: when a challenger shows that it pays
 
 Settings were chosen on Electricity and INSECTS; the others are reported as they came. A result that
 is there is kept until the code behind it changes.

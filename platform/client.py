@@ -153,7 +153,7 @@ class Client:
         return read(StatusView, self._call("GET", "/status"))
 
     def drift(self) -> DriftView:
-        """Return the evidence: the level, the three signals, labels and coverage."""
+        """Return the evidence: the level, the signals, challengers, labels and coverage."""
         return read(DriftView, self._call("GET", "/drift"))
 
     def versions(self) -> list[VersionView]:

@@ -197,7 +197,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def drift(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show the evidence: three signals, labels, and what they make together."""
+    """Show the evidence: signals, challengers, labels, and what they make together."""
     with Client.of(load_config(config)) as client:
         answer = client.drift()
     _answer(answer, drift_view(answer), as_json)

@@ -14,9 +14,9 @@ class LifecycleSettings(Section):
 
     mode: Literal["off", "suggest", "auto"] = "auto"
     """off: only watch; suggest: retrain, then wait for an operator; auto: promote as well."""
-    retrain_when: Literal["better", "worse"] = "better"
-    """better: retrain when a challenger shows that another model would be better now, or when
-    labels are missing and the drift was escalated; worse: retrain as soon as there is a drift."""
+    retrain_when: Literal["worse", "better"] = "worse"
+    """worse: retrain as soon as there is a drift; better: when a challenger shows that another
+    model would be better now, or when labels are missing and the drift was escalated."""
     min_regime_rows: int = Field(250, ge=1)
     """Labelled rows of the new regime to wait for before it is retrained on."""
     cooldown_s: float = Field(300.0, ge=0)

@@ -45,7 +45,7 @@ def render_report(result: DemoResult, goal: Goal | None = None) -> str:
         versions_chart(result),
         _phase_legend(),
         _fifths(result),
-        "<h2>What the three signals saw</h2>",
+        "<h2>What the signals saw</h2>",
         '<p class="note">Each statistic starts anew when a new version is live. Over the lower '
         "line it is a warning, over the upper line drift.</p>",
         signals_chart(result),

@@ -1,4 +1,4 @@
-"""What the three signals mean together."""
+"""What the signals mean together."""
 
 from __future__ import annotations
 

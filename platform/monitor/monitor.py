@@ -35,7 +35,7 @@ _PARTS = (
 
 
 class Monitor:
-    """Watches one model version: joins late labels, runs the three signals, holds probations.
+    """Watches one model version: joins late labels, runs the signals, holds probations.
 
     It has no clock and no randomness of its own, so the same commits give the same evidence, with
     or without a save and load between any two of them.
