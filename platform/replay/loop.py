@@ -31,9 +31,8 @@ from undrift.records import IntArray, Labels, Predictions
 from undrift.replay.timeline import Scribe, Timeline
 from undrift.replay.training import Shelf, Trainer
 from undrift.streams.stream import Stream
-from undrift.train.attempt import POOL_SPAN
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import Pool
+from undrift.train.pool import ASKED, Pool, rows_to_read
 from undrift.train.settings import TrainSettings
 
 SWAP_S = 0.3  # from the decision to the last replica, as measured
@@ -255,13 +254,15 @@ class _Loop:
     def _pool(self, plan: RetrainPlan) -> Pool:
         """Return what a training worker would read from the store."""
         most = self.train_settings.max_pool_rows
-        start, stop = max(0, self.sent - POOL_SPAN * most), self.sent
-        x = self.stream.live.x[start:stop]
+        asked = self.label_rows[max(0, self.labelled - ASKED) : self.labelled]
+        newest = int(asked.max()) if len(asked) else None
+        row = np.concatenate(rows_to_read(newest, self.sent, most))
+        x = self.stream.live.x[row]
         nothing = np.empty((len(x), 0), dtype=np.float32)
         rows = Predictions(
-            ids=self.ids[start:stop],
-            row=np.arange(start, stop),
-            at=self.at[start:stop],
+            ids=tuple(self.ids[i] for i in row),
+            row=row,
+            at=self.at[row],
             version=np.zeros(len(x), dtype=np.int64),
             x=x,
             embedding=nothing,

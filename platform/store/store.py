@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import torch
 from numpy.typing import NDArray
@@ -104,6 +105,16 @@ class Store:
         if until_row is not None:
             where &= ds.field("row") < until_row
         return self._to_predictions(self._predictions.read(where & _until(as_of)))
+
+    def newest_row_of(self, ids: Sequence[str], as_of: int | None = None) -> int | None:
+        """Return the newest row with one of these inference ids, None if there is none.
+
+        Raises:
+            StoreError: The table is damaged.
+        """
+        where = ds.field("id").isin(pa.array(ids, pa.string())) & _until(as_of)
+        found = self._predictions.read(where, columns=["row"])
+        return int(pc.max(found["row"]).as_py()) if found is not None and len(found) else None
 
     def labels(self, as_of: int | None = None) -> Labels:
         """Return all labels in order of arrival, as of a commit if one is given.

@@ -21,7 +21,6 @@ from undrift.train.start import choose_start
 from undrift.train.trainee import Trainee
 
 ARCHIVE = 8  # older versions that a retraining may start from
-POOL_SPAN = 4  # predictions read for each labelled row that a pool may hold
 _SLOWER = 4  # a collapsed candidate is trained again with this fraction of the learning rate
 
 Weights = Callable[[int], Mapping[str, torch.Tensor]]

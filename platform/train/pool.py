@@ -27,6 +27,8 @@ from undrift.train.strata import by_target, stratify
 Index = NDArray[np.intp]
 
 REFERENCE_ROW = -1
+ASKED = 1000  # newest labels, among which is that of the newest labelled row
+_SPAN = 4  # predictions read for each labelled row that a pool may hold
 _NEWEST = 1000  # newest inputs, labelled or not, that show where the inputs are now
 _JUDGED = 1000  # most rows of a held-out set
 _BLOCK, _EVERY = 10, 5  # every fifth block of ten rows is held out, for ever
@@ -100,6 +102,25 @@ class Pool:
             newest=predictions.x[-_NEWEST:],
             newest_row=predictions.row[-_NEWEST:],
         )
+
+
+def rows_to_read(labelled: int | None, until: int, max_rows: int) -> tuple[range, range]:
+    """Return the rows that a pool is built of: those with labels, and the newest for their inputs.
+
+    Labels may be any number of rows late, so rows are counted back from the newest that has one.
+
+    Args:
+        labelled: Newest row that has a label; None if there is none.
+        until: Row after the last one.
+        max_rows: Labelled rows that the pool may hold.
+
+    Example:
+        >>> rows_to_read(5_000, until=100_000, max_rows=1_000)
+        (range(1001, 5001), range(99000, 100000))
+    """
+    stop = until if labelled is None else min(labelled + 1, until)
+    start = max(0, stop - _SPAN * max_rows)
+    return range(start, stop), range(max(stop, until - _NEWEST), until)
 
 
 def _joined(reference: TargetArray, labels: TargetArray) -> TargetArray:

@@ -20,15 +20,14 @@ from ray.actor import ActorHandle
 from undrift.errors import TrainingError, UndriftError
 from undrift.model.network import load_factory
 from undrift.model.settings import ModelSettings
-from undrift.records import Reference
 from undrift.store.runs import Checkpoint, TrainingFolder
 from undrift.store.store import Store
-from undrift.train.attempt import POOL_SPAN, attempt, settled
+from undrift.train.attempt import attempt, settled
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import Pool
 from undrift.train.result import Progress
 from undrift.train.settings import TrainSettings
+from undrift.train.stored import read_pool
 from undrift.train.trainee import Trainee
 
 TELL_S = 0.25
@@ -95,7 +94,7 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     store = Store(worker.state)
     device = ray.train.torch.get_device()
     reference = store.reference(plan.base_version)
-    pool = _pool(worker, store, plan, reference)
+    pool = read_pool(store, plan, reference, worker.settings.max_pool_rows)
     plan = settled(plan, pool)
     model = load_factory(worker.model.factory, worker.search_path)()
     trainee = Trainee(model, worker.model.embedding, device, comm)
@@ -137,19 +136,6 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
         choices=made.result.log(),
     )
     return {"version": manifest.version, **outcome}
-
-
-def _pool(worker: WorkerConfig, store: Store, plan: RetrainPlan, reference: Reference) -> Pool:
-    most = worker.settings.max_pool_rows
-    tables = plan.as_of or {}
-    predictions = store.predictions(
-        since_row=max(0, plan.until_row - POOL_SPAN * most),
-        until_row=plan.until_row,
-        as_of=tables.get("predictions"),
-    )
-    if not len(predictions):
-        raise TrainingError("there is nothing to train on: no prediction has been made yet")
-    return Pool.build(predictions, store.labels(as_of=tables.get("labels")), reference, most)
 
 
 def _checkpoints(

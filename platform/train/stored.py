@@ -1,0 +1,33 @@
+"""The pool of a retraining, read from the store: as far back from the newest label as it needs."""
+
+from __future__ import annotations
+
+from undrift.errors import TrainingError
+from undrift.records import Predictions, Reference
+from undrift.store.store import Store
+from undrift.train.plan import RetrainPlan
+from undrift.train.pool import ASKED, Pool, rows_to_read
+
+
+def read_pool(store: Store, plan: RetrainPlan, reference: Reference, max_rows: int) -> Pool:
+    """Return what was labelled when a retraining was ordered, and where inputs are now.
+
+    Args:
+        store: The model's store.
+        plan: Says until which row, and as of which commits.
+        reference: Reference of the base version.
+        max_rows: Labelled rows to keep, the newest.
+
+    Raises:
+        TrainingError: No prediction has been made yet.
+    """
+    tables = plan.as_of or {}
+    as_of, until = tables.get("predictions"), plan.until_row
+    labels = store.labels(as_of=tables.get("labels"))
+    newest = store.newest_row_of(labels.ids[-ASKED:], as_of=as_of)
+    pieces = rows_to_read(newest, until, max_rows)
+    read = [store.predictions(rows.start, rows.stop, as_of=as_of) for rows in pieces if rows]
+    found = [rows for rows in read if len(rows)]
+    if not found:
+        raise TrainingError("there is nothing to train on: no prediction has been made yet")
+    return Pool.build(Predictions.concat(found), labels, reference, max_rows)

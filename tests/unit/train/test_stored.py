@@ -1,0 +1,97 @@
+"""The pool of a retraining, read from the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from undrift.errors import TrainingError
+from undrift.evidence import DriftKind
+from undrift.records import Labels, Predictions, Reference
+from undrift.store.store import Store
+from undrift.train.plan import RetrainPlan
+from undrift.train.stored import read_pool
+
+ROWS, MOST = 2000, 50
+REFERENCE = Reference(
+    x=np.zeros((10, 2), np.float32),
+    y=np.arange(10) % 2,
+    embedding=np.zeros((10, 1), np.float32),
+    output=np.full((10, 2), 0.5, np.float32),
+    recent=np.ones(10, dtype=np.bool_),
+)
+
+
+def plan(until_row: int, as_of: dict[str, int] | None = None) -> RetrainPlan:
+    return RetrainPlan(
+        run_id="run-1",
+        base_version=1,
+        until_row=until_row,
+        kind=DriftKind.BOTH,
+        regime_start=0,
+        method="bandit",
+        steps=10,
+        seed=0,
+        as_of=as_of,
+    )
+
+
+def served(store: Store, labelled: range) -> None:
+    """Keep 2,000 predictions in ten commits, and in the last one the labels of some."""
+    for seq, start in enumerate(range(0, ROWS, 200), start=1):
+        row = np.arange(start, start + 200)
+        x = np.stack([row, row], axis=1).astype(np.float32)
+        rows = Predictions(
+            ids=tuple(f"row-{i}" for i in row),
+            row=row,
+            at=row.astype(np.float64),
+            version=np.ones(200, np.int64),
+            x=x,
+            embedding=x[:, :1],
+            output=np.full((200, 2), 0.5, np.float32),
+        )
+        store.append_predictions(seq, rows)
+    told = np.array(labelled, dtype=np.int64)
+    ids = tuple(f"row-{i}" for i in told)
+    store.append_labels(10, Labels(ids, told % 2, told.astype(np.float64)))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "state")
+
+
+@pytest.mark.parametrize("lag", [0, 500, 1500])
+def test_labels_of_any_lag_are_trained_on(store: Store, lag: int) -> None:
+    newest = ROWS - lag
+    served(store, range(newest - 100, newest))
+    pool = read_pool(store, plan(ROWS), REFERENCE, MOST)
+    assert pool.row[10:].tolist() == list(range(newest - MOST, newest))
+    assert pool.newest_row[-1] == ROWS - 1, "where inputs are now needs no label"
+
+
+def test_as_far_back_from_the_newest_label_as_the_span_reaches(store: Store) -> None:
+    served(store, range(0, 1000, 25))
+    pool = read_pool(store, plan(ROWS), REFERENCE, MOST)
+    assert pool.row[10:].tolist() == list(range(800, 1000, 25))
+
+
+def test_what_came_after_the_order_is_left_out(store: Store) -> None:
+    served(store, range(1000, 1500))
+    pool = read_pool(store, plan(1200), REFERENCE, MOST)
+    assert pool.row[10:].tolist() == list(range(1150, 1200))
+    assert pool.newest_row[-1] == 1199
+
+
+def test_without_a_label_the_newest_rows_are_there(store: Store) -> None:
+    served(store, range(0))
+    pool = read_pool(store, plan(ROWS), REFERENCE, MOST)
+    assert len(pool) == len(REFERENCE)
+    assert pool.newest_row[-1] == ROWS - 1
+
+
+def test_without_a_prediction_there_is_nothing_to_train_on(store: Store) -> None:
+    with pytest.raises(TrainingError, match="no prediction has been made yet"):
+        read_pool(store, plan(ROWS), REFERENCE, MOST)
