@@ -12,8 +12,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
-
 from undrift.errors import StoreError
 from undrift.store.files import explained, read_json, write_file
 
@@ -89,6 +87,8 @@ class Checkpoint:
         """
         if not self._path.exists():
             return None
+        import torch
+
         with explained("read", self._path):
             try:
                 found = torch.load(self._path, map_location="cpu", weights_only=True)
@@ -102,6 +102,8 @@ class Checkpoint:
         begun = time.monotonic()
         if not self._writes or begun < self._due:
             return
+        import torch
+
         buffer = io.BytesIO()
         torch.save({"task": self._task, "state": state()}, buffer)
         with suppress(OSError):  # a worker that gave up alone would leave the others waiting

@@ -13,13 +13,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import torch
 from numpy.typing import NDArray
 
 from undrift.errors import StoreError
@@ -27,6 +26,9 @@ from undrift.records import FloatArray, Labels, Predictions, Reference
 from undrift.store.files import open_root
 from undrift.store.tables import Table
 from undrift.store.versions import Manifest, Versions
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Manifest", "Store"]
 

@@ -9,19 +9,20 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
-import safetensors.torch
-import torch
 from numpy.typing import NDArray
 
 from undrift.errors import StoreError
 from undrift.records import Reference
 from undrift.store.files import explained, locked, read_json, sync, write_file
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHTS = "model.safetensors"
 REFERENCE = "reference.safetensors"
@@ -143,7 +144,9 @@ class Versions:
         remedy = "restore the file or roll back to another version"
         _verify(path, self.manifest(version).hash, remedy)
         with explained("read", path):
-            return safetensors.torch.load_file(path)
+            from safetensors.torch import load_file
+
+            return load_file(path)
 
     def bandit_log(self, version: int) -> dict[str, NDArray[Any]] | None:
         """Return what the bandits chose for ``version``, verified; None if nothing was kept."""
@@ -185,12 +188,15 @@ class Versions:
 
 
 def _write_weights(path: Path, state_dict: Mapping[str, torch.Tensor]) -> str:
+    import torch
+    from safetensors.torch import save_file
+
     # Cloned, because safetensors refuses tensors that share memory, as tied layers do.
     own = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in state_dict.items()
     }
-    safetensors.torch.save_file(own, path)
+    save_file(own, path)
     sync(path)
     return _sha256(path)
 

@@ -15,38 +15,21 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray._raylet import PlacementGroupID
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
-from ray.train.v2.api.config import LoggingConfig
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from undrift.errors import TrainingError
 from undrift.events import Codec, Train
 from undrift.model.settings import ModelSettings
-from undrift.store.runs import TRAINING, TrainingFolder
+from undrift.store.runs import TrainingFolder
 from undrift.store.store import Store
 from undrift.train.plan import RetrainPlan
 from undrift.train.settings import TrainSettings
-from undrift.train.worker import TOLD, WorkerConfig, worker_loop
 
-WORKER_RETRIES = 3
 LONG_POLL_S = 5.0
 RESTAGE_S = 5.0
 SESSION_FILE = "training.json"
-
-
-class _Trainer(TorchTrainer):  # type: ignore[misc]
-    """TorchTrainer without two helper actors that need Ray's dashboard or Ray Data.
-
-    What they are for, the release of the placement group after a kill, `TrainerActor` does itself.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        unwanted = {"PlacementGroupCleanerCallback", "DatasetsCallback"}
-        found = super()._create_default_callbacks()
-        return [c for c in found if type(c).__name__ not in unwanted]
+_TOLD = ("accepted", "reason", "regime_rows", "regime_start")
 
 
 class TrainerActor:
@@ -111,7 +94,7 @@ class TrainerActor:
         assert isinstance(order, Train)
         for manifest in self._store.versions():
             if manifest.run_id == order.run_id:
-                return {"version": manifest.version, **{k: manifest.metrics[k] for k in TOLD}}
+                return {"version": manifest.version, **{k: manifest.metrics[k] for k in _TOLD}}
         if order.run_id not in self._outcomes:
             TrainingFolder.remove_others(self._state_dir, {order.run_id, *self._outcomes})
             self._plans.append(self._plan(order))
@@ -227,36 +210,16 @@ class TrainerActor:
                 future.set_exception(TrainingError(failure or "the trainer was stopped"))
 
     def _blocking_fit(self, session: str) -> None:
-        settings = self._settings
-        gpus = ray.cluster_resources().get("GPU", 0)
-        use_gpu = gpus >= settings.workers if settings.use_gpu == "auto" else settings.use_gpu
-        config = WorkerConfig(
-            trainer=ray.get_runtime_context().current_actor,
-            session=session,
-            state=self._state_dir,
-            settings=settings,
-            model=self._model,
-            search_path=self._search_path,
-            reference_rows=self._reference_rows,
+        from undrift.train.session import serve_plans
+
+        serve_plans(
+            session,
+            self._state_dir,
+            self._settings,
+            self._model,
+            self._search_path,
+            self._reference_rows,
         )
-        trainer = _Trainer(
-            worker_loop,
-            train_loop_config={"worker": config},
-            scaling_config=ScalingConfig(
-                num_workers=settings.workers,
-                use_gpu=use_gpu,
-                resources_per_worker={"CPU": 0.5, **({"GPU": 1} if use_gpu else {})},
-            ),
-            run_config=RunConfig(
-                name=session,
-                storage_path=str((self._state_dir / TRAINING).absolute()),
-                checkpoint_config=CheckpointConfig(num_to_keep=1),
-                failure_config=FailureConfig(max_failures=WORKER_RETRIES),
-                logging_config=LoggingConfig(log_level="ERROR"),
-                worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(settings.threads)}},
-            ),
-        )
-        trainer.fit()
 
     def _release_leftovers(self) -> None:
         """Free the CPUs that a session reserved whose trainer was killed."""

@@ -31,7 +31,6 @@ from undrift.train.stored import read_pool
 from undrift.train.trainee import Trainee
 
 TELL_S = 0.25
-TOLD = ("accepted", "reason", "regime_rows", "regime_start")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,79 @@
+"""One Ray Train run. Imported when one is started: Ray Train and PyTorch take seconds to import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.config import LoggingConfig
+
+from undrift.model.settings import ModelSettings
+from undrift.store.runs import TRAINING
+from undrift.train.settings import TrainSettings
+from undrift.train.worker import WorkerConfig, worker_loop
+
+WORKER_RETRIES = 3
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc]
+    """TorchTrainer without two helper actors that need Ray's dashboard or Ray Data.
+
+    What they are for, the release of the placement group after a kill, `TrainerActor` does itself.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        unwanted = {"PlacementGroupCleanerCallback", "DatasetsCallback"}
+        found = super()._create_default_callbacks()
+        return [c for c in found if type(c).__name__ not in unwanted]
+
+
+def serve_plans(
+    session: str,
+    state: Path,
+    settings: TrainSettings,
+    model: ModelSettings,
+    search_path: Path,
+    reference_rows: int,
+) -> None:
+    """Run the workers of a session until the trainer, the actor that calls, ends it.
+
+    Args:
+        session: Its name.
+        state: The model's folder of the state.
+        settings: The train section of the configuration.
+        model: The model section of the configuration.
+        search_path: Folder that holds the user's model module.
+        reference_rows: Held-out rows of its regime that a new version is watched by, at least.
+    """
+    gpus = ray.cluster_resources().get("GPU", 0)
+    use_gpu = gpus >= settings.workers if settings.use_gpu == "auto" else settings.use_gpu
+    config = WorkerConfig(
+        trainer=ray.get_runtime_context().current_actor,
+        session=session,
+        state=state,
+        settings=settings,
+        model=model,
+        search_path=search_path,
+        reference_rows=reference_rows,
+    )
+    trainer = _Trainer(
+        worker_loop,
+        train_loop_config={"worker": config},
+        scaling_config=ScalingConfig(
+            num_workers=settings.workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": 0.5, **({"GPU": 1} if use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=session,
+            storage_path=str((state / TRAINING).absolute()),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=FailureConfig(max_failures=WORKER_RETRIES),
+            logging_config=LoggingConfig(log_level="ERROR"),
+            worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(settings.threads)}},
+        ),
+    )
+    trainer.fit()
