@@ -82,6 +82,7 @@ class Challenger:
         lead: Accuracy above the live model's on ``rows``, as a fraction.
         low: What the lead is at least, at a confidence of 95 %.
         rows: Newest labels, since the lead began if it is significant.
+        share: Its share in the answer of a mixture; with the live model's they sum to one.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Challenger:
     lead: float
     low: float
     rows: int
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,9 @@ class Predictions:
         version: (n,) model version that answered.
         x: (n, *input_shape) model input.
         embedding: (n, e) input of the last linear layer.
-        output: (n, c) class probabilities.
+        output: (n, c) class probabilities by that version.
+        answered: (n,) class that was answered; None: the likeliest in ``output``. A mixture of the
+            model with others may have answered another.
     """
 
     ids: tuple[str, ...]
@@ -100,6 +102,15 @@ class Predictions:
     x: FloatArray
     embedding: FloatArray
     output: FloatArray
+    answered: IntArray | None = None
+
+    @property
+    def answers(self) -> IntArray:
+        """(n,) class that was answered."""
+        if self.answered is not None:
+            return self.answered
+        likeliest: IntArray = self.output.argmax(axis=1)
+        return likeliest
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -124,11 +135,13 @@ class Predictions:
             x=self.x[kept],
             embedding=self.embedding[kept],
             output=self.output[kept],
+            answered=None if self.answered is None else self.answered[kept],
         )
 
     @staticmethod
     def concat(parts: Sequence[Predictions]) -> Predictions:
         """Join parts (at least one) in order."""
+        mixed = any(part.answered is not None for part in parts)
         return Predictions(
             ids=tuple(i for part in parts for i in part.ids),
             row=np.concatenate([part.row for part in parts]),
@@ -137,6 +150,7 @@ class Predictions:
             x=np.concatenate([part.x for part in parts]),
             embedding=np.concatenate([part.embedding for part in parts]),
             output=np.concatenate([part.output for part in parts]),
+            answered=np.concatenate([part.answers for part in parts]) if mixed else None,
         )
 
 

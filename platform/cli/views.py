@@ -113,10 +113,12 @@ def drift_view(drift: DriftView) -> RenderableType:
 
 def _challengers(challengers: Sequence[Challenger]) -> Iterable[Table]:
     """Yield a table of the challengers, the best supported first, if labels have come."""
-    table = Table("challenger", "lead over the live model", "at least", "on labels", "evidence")
+    titles = ("lead over the live model", "at least", "on labels", "evidence", "share in a mixture")
+    table = Table("challenger", *titles)
     for rival in challengers:
         lead, low = f"{100 * rival.lead:+.1f} points", f"{100 * rival.low:+.1f}"
-        table.add_row(rival.name, lead, low, f"{rival.rows:,}", f"{rival.weight:.0%}")
+        rest = (f"{rival.weight:.0%}", f"{rival.share:.0%}")
+        table.add_row(rival.name, lead, low, f"{rival.rows:,}", *rest)
     if any(rival.rows for rival in challengers):
         yield table
 

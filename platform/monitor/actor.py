@@ -18,6 +18,7 @@ from typing import Any
 
 from undrift.errors import StoreError
 from undrift.events import Codec, Rearm
+from undrift.model.mixture import Mixture
 from undrift.monitor.history import Moment, moments, take
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
@@ -56,6 +57,8 @@ class MonitorActor:
         self._live_version = live_version
         self._class_names = class_names
         self._lost_rows = 0
+        self._mixes = False
+        self._mixture: Mixture | None = None
         self._restore()
         self._predictions: list[Predictions] = []
         self._labels: list[tuple[Labels, asyncio.Future[None]]] = []
@@ -97,13 +100,29 @@ class MonitorActor:
         reference = self._store.reference(version)
         return Monitor(self._settings, reference, version, class_names=self._class_names)
 
-    def ingest(self, rows: Predictions, message: str = "") -> None:
+    def ingest(
+        self,
+        rows: Predictions,
+        message: str = "",
+        mixing: tuple[int, int] | None = None,
+    ) -> Mixture | None:
         """Take rows from a replica's tap; they are durable after the next commit.
 
         Args:
             rows: What was predicted.
             message: Tells a message sent again, which is ignored, from another.
+            mixing: Name of the mixture that the replica answers with; None if it shall not.
+
+        Returns:
+            A newer mixture, if it wants one and there is one.
         """
+        self._take(rows, message)
+        if mixing is None:
+            return None
+        self._mixes, newest = True, self._mixture
+        return newest if newest is not None and newest.name != mixing else None
+
+    def _take(self, rows: Predictions, message: str) -> None:
         if message:
             if message in self._heard:
                 return
@@ -156,6 +175,7 @@ class MonitorActor:
             summary=self._monitor.summary(),
             commit=self._commits,
         )
+        self._mixture = self._monitor.mixture() if self._mixes else None
 
     def report(self) -> MonitorReport:
         """Return evidence, probation and summary after the newest step."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from undrift.errors import StoreError
 from undrift.evidence import Change, Evidence, Level, ProbationReport, SignalReport
+from undrift.model.mixture import Mixture
 from undrift.monitor.base import Calibration, State, collect, restore
 from undrift.monitor.challengers.challengers import Challengers
 from undrift.monitor.ensemble import decide
@@ -26,7 +27,7 @@ from undrift.monitor.signals.segments import SegmentReport, Segments
 from undrift.records import Labels, Predictions, Reference
 from undrift.views import AccuracyView, CalibrationView, LabelsView, SegmentView, SummaryView
 
-_FORMAT = 5
+_FORMAT = 6
 _SAVED = ("_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row")
 _PARTS = (
     "_join", "_labels", "_input", "_output", "_performance", "_challengers", "_segments", "_recall",
@@ -153,6 +154,10 @@ class Monitor:
         start = evidence.change_row if drifted else self._regime_start
         return replace(evidence, regime_rows=self._join.labelled_since(start or 0))
 
+    def mixture(self) -> Mixture | None:
+        """Return the watched version's answer mixed with the challengers'; None before a label."""
+        return self._challengers.mixture(self._version)
+
     def rearm(
         self,
         version: int,
@@ -232,14 +237,11 @@ class Monitor:
             )
         restore(self, arrays, _SAVED, _PARTS)
         self._run_id = str(meta["run_id"])
-        self._calibration = {
-            name: Calibration(c["rows"], c["correlation_time"], tuple(c["notes"]))
-            for name, c in meta["calibration"].items()
-        }
+        saved = meta["calibration"].items()
+        self._calibration = {n: Calibration(**c | {"notes": tuple(c["notes"])}) for n, c in saved}
 
     def _watch(self, version: int, reference: Reference, regime_start: int) -> None:
-        inputs = InputSignal(self._settings)
-        outputs = OutputSignal(self._settings)
+        inputs, outputs = InputSignal(self._settings), OutputSignal(self._settings)
         performance = performance_signal_for(self._settings)
         challengers, segments = Challengers(self._settings), Segments(self._settings)
         self._calibration = {

@@ -79,6 +79,7 @@ def simulate(
     lifecycle: LifecycleSettings,
     train: TrainSettings,
     pace: Pace | None = None,
+    mixes: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Simulation:
     """Play a stream through monitor and lifecycle, ticks and delays counted in virtual seconds.
@@ -91,9 +92,10 @@ def simulate(
         lifecycle: When to act.
         train: How to retrain.
         pace: Rows a second and the duration of a training.
+        mixes: Whether the answer is the challengers' too.
         progress: Called with the rows played.
     """
-    loop = _Loop(stream, shelf, trainer, monitor, lifecycle, train, pace or Pace())
+    loop = _Loop(stream, shelf, trainer, monitor, lifecycle, train, pace or Pace(), mixes)
     while loop.sent < len(stream):
         loop.tick()
         if progress is not None:
@@ -113,9 +115,10 @@ class _Loop:
         lifecycle: LifecycleSettings,
         train: TrainSettings,
         pace: Pace,
+        mixes: bool,
     ) -> None:
         self.stream, self.shelf, self.trainer = stream, shelf, trainer
-        self.train_settings, self.pace = train, pace
+        self.train_settings, self.pace, self.mixes = train, pace, mixes
         self.monitor = Monitor(monitor, shelf.reference(1), 1, class_names=stream.class_names)
         self.state = initial(lifecycle, 1)
         self.scribe = Scribe()
@@ -164,7 +167,10 @@ class _Loop:
     def _answer(self, start: int, stop: int) -> Predictions:
         x, version = self.stream.live.x, self.state.live
         output, embedding = self.shelf.answers(version, x, start, stop)
-        self.predicted[start:stop] = output.argmax(axis=1)
+        given, mixture = output, self.monitor.mixture() if self.mixes else None
+        if mixture is not None and mixture.version == version:
+            given = mixture(output, embedding, x[start:stop])
+        self.predicted[start:stop] = given.argmax(axis=1)
         return Predictions(
             ids=self.ids[start:stop],
             row=np.arange(start, stop),
@@ -173,6 +179,7 @@ class _Loop:
             x=x[start:stop],
             embedding=embedding,
             output=output,
+            answered=self.predicted[start:stop],
         )
 
     def _due(self, sent: int) -> Labels | None:

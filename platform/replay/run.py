@@ -182,6 +182,7 @@ def _labelled(options: ReplayOptions, console: Console) -> Replayed:
             lifecycle=config.lifecycle.model_copy(update={"mode": "auto"}),
             train=config.train,
             pace=Pace(options.pace, options.training_s),
+            mixes=config.serve.mixes,
             progress=advance,
         )
     seconds = time.perf_counter() - begun

@@ -10,19 +10,26 @@ from ray.exceptions import RayActorError
 
 from undrift.records import Predictions
 from undrift.serve.settings import TapSettings
+from undrift.serve.slots import DoubleBuffer
 from undrift.serve.tap import Tap
 
 CALLS_IN_FLIGHT = 4
-
-
 RESEND_S = 0.2
 
 
-async def deliver(tap: Tap, settings: TapSettings, monitor: ActorHandle) -> None:
+async def deliver(
+    tap: Tap, settings: TapSettings, monitor: ActorHandle, mixed: DoubleBuffer | None = None
+) -> None:
     """Hand rows to the monitor for ever, with few calls under way.
 
     While the monitor restarts or stands still, the calls under way wait for it and the tap fills
     and drops; a message that may have been lost goes out again under the same number.
+
+    Args:
+        tap: Where rows wait.
+        settings: How many at a time.
+        monitor: The monitor actor.
+        mixed: The models, if they are to answer with the mixtures that the monitor returns.
     """
     waiting: set[asyncio.Task[None]] = set()
 
@@ -30,7 +37,10 @@ async def deliver(tap: Tap, settings: TapSettings, monitor: ActorHandle) -> None
         message = uuid.uuid4().hex
         while True:
             try:
-                await monitor.ingest.remote(rows, message)
+                if mixed is None:
+                    await monitor.ingest.remote(rows, message)
+                elif newer := await monitor.ingest.remote(rows, message, mixed.mixing):
+                    mixed.mix(newer)
                 return
             except RayActorError:
                 await asyncio.sleep(RESEND_S)

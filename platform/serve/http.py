@@ -188,7 +188,7 @@ class HttpApi:
             if version is not None and version != str(answered):
                 raise RequestError(f"version {version} was replaced by {answered} meanwhile", 409)
             content, json_length = encode_infer(
-                asked, answer.output, self._spec, answer.version, answer.hash
+                asked, answer.output, self._spec, answer.version, answer.hash, answer.labels
             )
         except RequestError as error:
             code = error.status

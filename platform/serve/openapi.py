@@ -218,7 +218,7 @@ def _schemas(spec: ModelSpec, settings: ServeSettings) -> dict[str, Schema]:
             model_name=_TEXT,
             model_version=_TEXT,
             id=_TEXT,
-            parameters=_object(weights_hash=_TEXT),
+            parameters=_object({"labels": _COUNT}, weights_hash=_TEXT),
             outputs=_list(_tensor()),
         ),
         "Label": _object(

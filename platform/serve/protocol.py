@@ -137,7 +137,12 @@ def parse_infer(
 
 
 def encode_infer(
-    request: InferRequest, output: FloatArray, spec: ModelSpec, version: int, weights_hash: str
+    request: InferRequest,
+    output: FloatArray,
+    spec: ModelSpec,
+    version: int,
+    weights_hash: str,
+    labels: int = 0,
 ) -> tuple[bytes, int]:
     """Return the body that answers ``request``, and how many bytes of it are JSON.
 
@@ -147,6 +152,7 @@ def encode_infer(
         spec: The model.
         version: Version that answered.
         weights_hash: Hash of its weights.
+        labels: Labels that the heads mixed in have learnt from; 0 where the model answers alone.
 
     Raises:
         RequestError: 422, the model's answer to this input is not finite.
@@ -173,7 +179,7 @@ def encode_infer(
             "model_name": spec.name,
             "model_version": str(version),
             "id": request.id,
-            "parameters": {"weights_hash": weights_hash},
+            "parameters": {"weights_hash": weights_hash} | ({"labels": labels} if labels else {}),
             "outputs": tensors,
         }
     )

@@ -7,6 +7,7 @@ waits for the monitor or the controller.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -104,9 +105,10 @@ class ModelReplica:
             probe=np.zeros((2, *self._spec.input_shape), np.float32),
         )
         loop = asyncio.get_running_loop()
+        mixed = self._models if settings.mixes else None
         self._background = (
             loop.create_task(self._follower.run(self._report)),
-            loop.create_task(deliver(self._tap, settings.tap, monitor)),
+            loop.create_task(deliver(self._tap, settings.tap, monitor, mixed)),
         )
 
     def __del__(self) -> None:
@@ -160,9 +162,8 @@ class ModelReplica:
         self._offer(requests, x, answer)
         if one:
             return [answer]
-        ends = np.cumsum([len(r.x) for r in requests])[:-1]
-        outputs = np.split(answer.output, ends)
-        return [Answer(o, answer.embedding[:0], answer.version, answer.hash) for o in outputs]
+        ends = np.cumsum([0, *(len(r.x) for r in requests)])
+        return [answer.rows(slice(*part)) for part in itertools.pairwise(ends)]
 
     def _offer(self, requests: Sequence[InferRequest], x: FloatArray, answer: Answer) -> None:
         """Put the rows that were answered on the tap; rows without a finite answer were not."""
@@ -173,7 +174,8 @@ class ModelReplica:
             version=np.full(len(x), answer.version, np.int64),
             x=x,
             embedding=answer.embedding,
-            output=answer.output,
+            output=answer.alone,
+            answered=answer.output.argmax(axis=1) if answer.labels else None,
         )
         finite = np.flatnonzero(np.isfinite(answer.output).all(axis=1))
         if len(finite):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -89,6 +89,10 @@ class ReplicaSettings(Section):
     """A request that waits longer, in seconds, is answered 504, and one whose body takes longer
     408. With `timeout`, in microseconds, a request can ask for less."""
 
+    answer: Literal["model", "mixture"] = "model"
+    """Who answers: `model`, the live version; `mixture`, the live version and heads beside it that
+    go on learning from late labels, each with the share that its right answers have earned."""
+
     tap: TapSettings = TapSettings()
     """Hand-over to the monitor."""
 
@@ -102,6 +106,11 @@ class ReplicaSettings(Section):
                 f"max_replicas, {self.max_replicas}, is below replicas, {self.replicas}"
             )
         return self
+
+    @property
+    def mixes(self) -> bool:
+        """Whether heads that go on learning have a share in the answer."""
+        return self.answer == "mixture"
 
     def scaling(self) -> dict[str, Any]:
         """Return the options of a Ray Serve deployment that set the number of replicas."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from undrift.errors import ModelError, RequestError, SwapError
+from undrift.model.mixture import Mixture
 from undrift.model.network import Factory, find_head, forward_with_embedding, load_weights
 from undrift.records import FloatArray
 
@@ -20,19 +21,32 @@ NEGLIGIBLE_S = 0.01  # a forward pass of the probe below this is never called sl
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one version of the model says about a batch.
+    """What one version of the model says about a batch, alone or in a mixture.
 
     Attributes:
-        output: (n, c) class probabilities.
+        output: (n, c) class probabilities that are answered.
+        alone: (n, c) class probabilities by the model alone; the same array without a mixture.
         embedding: (n, e) input of the head.
         version: Version that computed all rows.
         hash: Hash of its weights.
+        labels: Labels that the mixture has learnt from; 0 without one.
     """
 
     output: FloatArray
+    alone: FloatArray
     embedding: FloatArray
     version: int
     hash: str
+    labels: int = 0
+
+    def rows(self, part: slice) -> Answer:
+        """Return the answer to some of the rows."""
+        return replace(
+            self,
+            output=self.output[part],
+            alone=self.alone[part],
+            embedding=self.embedding[part],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +88,7 @@ class DoubleBuffer:
         self._state = threading.Lock()
         self._live: _Slot | None = None
         self._prepared: _Slot | None = None
+        self._mixture: Mixture | None = None
         self._ticket = 0  # raised by whatever makes a preparation that still runs obsolete
 
     @property
@@ -104,8 +119,23 @@ class DoubleBuffer:
             live = self._live
             if live is None:
                 raise RequestError("the model is not loaded yet; try again", status=503)
-            output, embedding = self._forward(live.model, live.head, x)
-        return Answer(output, embedding, live.version, live.hash)
+            mixture = self._mixture
+            alone, embedding = self._forward(live.model, live.head, x)
+        if mixture is None:
+            return Answer(alone, alone, embedding, live.version, live.hash)
+        output = mixture(alone, embedding, x)
+        return Answer(output, alone, embedding, live.version, live.hash, mixture.labels)
+
+    @property
+    def mixing(self) -> tuple[int, int]:
+        """Name of the mixture that answers; (0, 0) while the live version answers alone."""
+        return self._mixture.name if self._mixture is not None else (0, 0)
+
+    def mix(self, mixture: Mixture) -> None:
+        """Answer with ``mixture`` from here on, if it is one of the version that is live."""
+        with self._state:
+            if mixture.version == self.version:
+                self._mixture = mixture
 
     def prepare(
         self, version: int, hash_: str, state: Mapping[str, torch.Tensor], probe: FloatArray
@@ -142,7 +172,7 @@ class DoubleBuffer:
         with self._compute, self._state:
             if self._prepared is not None and self._prepared.version == version:
                 self._live = self._prepared
-                self._prepared = None
+                self._prepared = self._mixture = None
             elif self.version != version:
                 raise SwapError(
                     f"version {version} is not prepared (prepared: {self.prepared}, "

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from undrift.errors import StoreError
 
-FORMAT = 1
+FORMAT = 2
 FORMAT_FILE = "store.json"
 _DURABLE = (FORMAT_FILE, "tables", "versions", "blobs", "training", "training.json")
 
@@ -46,7 +46,7 @@ def open_root(root: str | Path, *, create: bool = True) -> Path:
         create: Whether to create it if it is missing.
 
     Raises:
-        StoreError: It is missing, cannot be created or written, or a newer release wrote it.
+        StoreError: It is missing, cannot be created or written, or another release wrote it.
     """
     path = Path(root)
     if path.exists() and not path.is_dir():
@@ -61,10 +61,11 @@ def open_root(root: str | Path, *, create: bool = True) -> Path:
     found = read_json(marker).get("format")
     if not isinstance(found, int):
         raise StoreError(f"{marker} is damaged: it must hold a format number, found {found!r}")
-    if found > FORMAT:
+    if found != FORMAT:
+        age, remedy = ("newer", "upgrade") if found > FORMAT else ("older", "install that")
         raise StoreError(
-            f"{path} was written by a newer release (format {found}, this one reads {FORMAT}): "
-            "upgrade undrift or use another state directory"
+            f"{path} was written by {'a' if age == 'newer' else 'an'} {age} release (format "
+            f"{found}, this one reads {FORMAT}): {remedy} undrift or use another state directory"
         )
     return path
 

@@ -79,6 +79,8 @@ class Store:
             columns[name] = pa.field(name, array.type), array
         for name in _VECTORS:
             columns[name] = _to_lists(name, getattr(rows, name))
+        answered = pa.array(rows.answers, pa.int64())
+        columns["answered"] = pa.field("answered", answered.type), answered
         return self._predictions.append(seq, _tick(seq, rows.ids, columns))
 
     def append_labels(self, seq: int, rows: Labels) -> int:
@@ -273,11 +275,9 @@ class Store:
             return Predictions((), ints, floats, ints, none, none, none)
         order = np.argsort(_numpy(table, "row"), kind="stable")
         shapes = self._known_shapes()
-        return Predictions(
-            _ids(table, order),
-            *(_numpy(table, name)[order] for name in ("row", "at", "version")),
-            *(_from_lists(table, name, shapes[name])[order] for name in _VECTORS),
-        )
+        found: dict[str, Any] = {name: _from_lists(table, name, shapes[name]) for name in _VECTORS}
+        found |= {name: _numpy(table, name) for name in ("row", "at", "version", "answered")}
+        return Predictions(_ids(table, order), **{name: v[order] for name, v in found.items()})
 
 
 def _tick(
@@ -327,7 +327,11 @@ def _part(rows: Batch, begin: int, end: int) -> Batch | None:
     """Return the rows from ``begin`` to ``end``, None if there are none."""
     if begin == end:
         return None
-    return type(rows)(*(getattr(rows, field.name)[begin:end] for field in fields(rows)))
+
+    def part(column: Any) -> Any:
+        return None if column is None else column[begin:end]
+
+    return type(rows)(*(part(getattr(rows, field.name)) for field in fields(rows)))
 
 
 def _ends(table: pa.Table | None, seqs: list[int]) -> list[tuple[int, int]]:

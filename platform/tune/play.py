@@ -156,6 +156,7 @@ def _played(
         lifecycle=config.lifecycle.model_copy(update={"mode": "auto"}),
         train=config.train,
         pace=history.pace,
+        mixes=config.serve.mixes,
         progress=progress,
     )
     right = np.zeros(len(history.stream), dtype=np.bool_)

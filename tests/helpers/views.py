@@ -58,7 +58,12 @@ def drift(**changes: Any) -> dict[str, Any]:
                 lag={"rows": None, "seconds": None},
             ),
             accuracy=AccuracyView(
-                window_labels=0, window=None, reference=None, estimated=None, estimated_error=None
+                window_labels=0,
+                window=None,
+                answered=None,
+                reference=None,
+                estimated=None,
+                estimated_error=None,
             ),
         ),
     )

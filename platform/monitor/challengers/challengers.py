@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.evidence import Challenger, Level, SignalReport
+from undrift.model.mixture import Mixture
 from undrift.monitor.base import Calibration, Measures
 from undrift.monitor.calibration import limits, recent_rows
 from undrift.monitor.challengers.contest import Contest
 from undrift.monitor.challengers.heads import RidgeHeads
+from undrift.monitor.challengers.hedge import Hedge
 from undrift.monitor.challengers.inputs import Standard
 from undrift.monitor.join import Joined, LabelSignal
 from undrift.monitor.settings import MonitorSettings
@@ -48,7 +50,7 @@ class Challengers(LabelSignal):
     URGENT: ClassVar[float] = 0.1
     """Accuracy that a challenger must surely lead by where it need not have served to show it."""
     SAVED = ("_features", "_targets", "_count")
-    PARTS = ("_embedding", "_input", "_heads", "_served", "_prompt")
+    PARTS = ("_embedding", "_input", "_heads", "_served", "_prompt", "_hedge")
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
@@ -95,6 +97,7 @@ class Challengers(LabelSignal):
             rows, values = measures.row[part], measures.values[part]
             right, label, known, served = np.split(values, (1, 2, 2 + self._features.shape[1]), 1)
             self._served.update((served == label) - right, rows)
+            self._hedge.update(np.hstack([right > 0, served == label]))
             # Always the whole block, so that an answer does not depend on the row's company.
             here = slice(self._place, self._place + len(rows))
             self._features[here] = known
@@ -123,10 +126,23 @@ class Challengers(LabelSignal):
             return leader if leader.low >= self.URGENT else None
         return None
 
+    def mixture(self, version: int) -> Mixture | None:
+        """Return the live model's answer mixed with the challengers'; None before any label.
+
+        Args:
+            version: Version of the live model.
+        """
+        if not self._hedge.count:
+            return None
+        weights = self._heads.weights.copy()  # they are fitted in place
+        heads = weights.reshape(len(weights), len(self.KINDS), -1)
+        scalings = (self._embedding.scaling, self._input.scaling)
+        return Mixture(version, self._hedge.count, *scalings, heads, self._hedge.shares())
+
     def _standings(self, contest: Contest) -> tuple[Challenger, ...]:
-        shares = contest.weights().tolist()
+        weights, shares = contest.weights().tolist(), self._hedge.shares()[1:].tolist()
         found = [
-            Challenger(_name(memory, alone), memory, alone, shares[k], *contest.lead(k))
+            Challenger(_name(memory, alone), memory, alone, weights[k], *contest.lead(k), shares[k])
             for k, (alone, memory) in enumerate(self.KINDS)
         ]
         return tuple(sorted(found, key=lambda c: -c.weight))
@@ -145,6 +161,7 @@ class Challengers(LabelSignal):
         self._count = 0
         self._served = Contest(len(self.KINDS), limits(self._settings))
         self._prompt = Contest(len(self.KINDS), limits(self._settings))
+        self._hedge = Hedge(1 + len(self.KINDS))
 
     def _describe(self, embedding: FloatArray, x: FloatArray, rows: IntArray) -> Matrix:
         parts = [np.ones((len(rows), 1)), self._embedding(embedding, rows), self._input(x, rows)]

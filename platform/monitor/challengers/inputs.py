@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from undrift.model.mixture import Scaling
 from undrift.monitor.base import Stateful
 from undrift.monitor.statistics.products import row_products
 from undrift.records import FloatArray, IntArray
@@ -21,7 +22,6 @@ class Standard(Stateful):
     """
 
     WIDEST: ClassVar[int] = 64
-    CLIP: ClassVar[float] = 10.0
     SAVED = ("_centre", "_scale", "_axes")
 
     def __init__(self) -> None:
@@ -30,18 +30,23 @@ class Standard(Stateful):
         self._axes = np.zeros((0, 0))
 
     @property
+    def scaling(self) -> Scaling:
+        """What it does to a row, without the promise about bits."""
+        return Scaling(self._centre, self._scale, self._axes)
+
+    @property
     def width(self) -> int:
         """Number of columns that come out."""
-        return self._axes.shape[1] or len(self._centre)
+        return self.scaling.width
 
     def fit(self, data: FloatArray) -> None:
         """Take location, scale and axes from (n, ...) rows, at least two."""
-        flat = _flat(data)
+        flat = data.reshape(len(data), -1).astype(np.float64)
         self._centre, scale = flat.mean(axis=0), flat.std(axis=0)
         self._scale = np.where(scale > 1e-9 * (1.0 + np.abs(self._centre)), scale, 1.0)
         self._axes = np.zeros((0, 0))
         if flat.shape[1] > self.WIDEST:
-            standard = self._clipped(flat)
+            standard = self.scaling.standardised(data)
             _, lengths, axes = np.linalg.svd(standard, full_matrices=False)
             kept = axes[: self.WIDEST][lengths[: self.WIDEST] > 1e-6 * lengths[0]]
             spread = (standard @ kept.T).std(axis=0)
@@ -49,17 +54,8 @@ class Standard(Stateful):
 
     def __call__(self, data: FloatArray, rows: IntArray) -> Matrix:
         """Return (n, width) values of (n, ...) data whose row numbers are ``rows``."""
-        standard = self._clipped(_flat(data))
+        standard = self.scaling.standardised(data)
         if not self._axes.size:
             return standard
         projected: Matrix = row_products(standard, self._axes, rows)
-        return projected.clip(-self.CLIP, self.CLIP)
-
-    def _clipped(self, flat: Matrix) -> Matrix:
-        clipped: Matrix = ((flat - self._centre) / self._scale).clip(-self.CLIP, self.CLIP)
-        return clipped
-
-
-def _flat(data: FloatArray) -> Matrix:
-    flat = data.reshape(len(data), -1).astype(np.float64)
-    return np.nan_to_num(flat, posinf=1e38, neginf=-1e38).clip(-1e38, 1e38)
+        return projected.clip(-Scaling.CLIP, Scaling.CLIP)

@@ -13,6 +13,7 @@ from tests.helpers.recording import ORDER, SETTINGS, acting, feeding, rearm, two
 from tests.helpers.streams import Stream
 from undrift.errors import ConfigError
 from undrift.events import Codec, Rearm
+from undrift.model.mixture import Mixture
 from undrift.monitor.actor import MonitorActor
 from undrift.monitor.history import moments, take
 from undrift.monitor.monitor import Monitor
@@ -67,6 +68,30 @@ def test_message_sent_again_is_ignored(root: Path) -> None:
 
     acting(root, body)
     assert sum(len(rows) for _, rows, _ in Store(root).commits(0) if rows is not None) == 100
+
+
+def test_replicas_that_mix_are_told_of_what_was_learnt_since(root: Path) -> None:
+    source = Stream(5)
+
+    async def body(actor: MonitorActor) -> None:
+        async def told(known: tuple[int, int] | None) -> Mixture | None:
+            rows, labels = source.take(50)
+            actor.ingest(rows, mixing=known)
+            await actor.feedback(labels)
+            await actor.drain()
+            return actor.ingest(source.take(1)[0], mixing=known)
+
+        assert await told(None) is None
+        newer = await told((0, 0))
+        assert newer is not None
+        assert newer.name == (1, 100)
+        assert actor.ingest(source.take(1)[0], mixing=newer.name) is None
+        later = await told(newer.name)
+        assert later is not None
+        assert later.name == (1, 150)
+        assert newer.heads is not later.heads
+
+    acting(root, body)
 
 
 def test_order_recorded_before_a_kill_takes_effect_at_its_tick(root: Path) -> None:

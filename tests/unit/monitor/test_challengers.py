@@ -59,6 +59,7 @@ def labelled(signal: Challengers, rows: Predictions, label: np.ndarray) -> Joine
         row=rows.row,
         version=rows.version,
         wrong=rows.output.argmax(axis=1) != label,
+        missed=rows.answers != label,
         label=label,
         notes=signal.note(rows),
         lag_rows=np.zeros(n, dtype=np.int64),
@@ -127,6 +128,39 @@ def test_what_depends_on_the_input_alone_is_learnt_by_those_that_see_it(
     assert better is not None
     assert not better.embedding_only
     assert "and the input" in better.name
+
+
+def test_mixture_follows_a_new_concept_and_is_not_changed_by_later_labels(
+    signal: Challengers,
+) -> None:
+    assert signal.mixture(1) is None
+    after = play(signal, World(1), truth=0, blocks=4)
+    before = signal.mixture(1)
+    play(signal, World(2), truth=1, blocks=20, first=after)
+    now = signal.mixture(1)
+    assert before is not None
+    assert now is not None
+    assert (before.name, now.name) == ((1, 200), (1, 1200))
+    x = World(3).x(500)
+    rows = World.live(x), x[:, :2], x
+    first, second = (x[:, k] > 0 for k in (0, 1))
+    assert (before(*rows).argmax(axis=1) == first).mean() > 0.95
+    assert (now(*rows).argmax(axis=1) == second).mean() > 0.9
+    told = [c.share for c in signal.standings()]
+    assert sum(told) == pytest.approx(1.0 - now.shares[0])
+
+
+def test_mixture_answers_what_the_challengers_were_noted_to_answer(signal: Challengers) -> None:
+    after = play(signal, World(1), truth=1, blocks=10)
+    mixed, world = signal.mixture(1), World(4)
+    assert mixed is not None
+    rows = world.predictions(world.x(300), after)
+    noted = signal.note(rows)[:, -len(Challengers.KINDS) :]
+    for k in range(len(Challengers.KINDS)):
+        shares = np.zeros(1 + len(Challengers.KINDS))
+        shares[1 + k] = 1.0
+        alone = replace(mixed, shares=shares)(rows.output, rows.embedding, rows.x)
+        assert (alone.argmax(axis=1) == noted[:, k]).mean() > 0.99  # but for ties in rounding
 
 
 def test_cut_into_other_batches_nothing_changes() -> None:

@@ -73,7 +73,7 @@ def shelf() -> Shelf:
     return Shelf(nn.Sequential(nn.Linear(2, 2)), weights(), reference.x, reference.y)
 
 
-def played(flips: dict[int, float], kind: type[Trainer]) -> Simulation:
+def played(flips: dict[int, float], kind: type[Trainer], *, mixes: bool = False) -> Simulation:
     versions = shelf()
     return simulate(
         stream(flips),
@@ -83,6 +83,7 @@ def played(flips: dict[int, float], kind: type[Trainer]) -> Simulation:
         lifecycle=LIFECYCLE,
         train=TRAIN,
         pace=Pace(rows_per_s=200.0, training_s=1.0),
+        mixes=mixes,
     )
 
 
@@ -122,6 +123,16 @@ def test_retraining_brings_the_accuracy_back() -> None:
     assert (
         found.predicted[FIRST : promoted[0] - 50] == live.y[FIRST : promoted[0] - 50]
     ).mean() < 0.2
+
+
+def test_mixture_answers_truly_before_anything_is_retrained() -> None:
+    live = stream({0: 0.05, FIRST: 0.95}).live
+    found = played({0: 0.05, FIRST: 0.95}, Trainer, mixes=True)
+    promoted = next(row for row, kind in happened(found) if kind == "promoted")
+    between = slice(FIRST + LAG + 150, promoted)
+    assert promoted > FIRST + LAG + 250
+    assert (found.predicted[between] == live.y[between]).mean() > 0.8
+    assert (found.predicted[:FIRST] == live.y[:FIRST]).mean() > 0.9
 
 
 @pytest.mark.thorough

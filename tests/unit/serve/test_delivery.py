@@ -8,13 +8,16 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, RayTaskError
 
+from undrift.model.mixture import Mixture, Scaling
 from undrift.records import Predictions
 from undrift.serve import delivery
 from undrift.serve.delivery import CALLS_IN_FLIGHT, deliver
 from undrift.serve.settings import TapSettings
+from undrift.serve.slots import DoubleBuffer
 from undrift.serve.tap import Tap
 
 SETTINGS = TapSettings(flush_ms=1.0, flush_rows=1)
@@ -23,18 +26,24 @@ SETTINGS = TapSettings(flush_ms=1.0, flush_rows=1)
 class Mailbox:
     """Stands where the monitor's handle stands; `answers` says how each call ends, then all do."""
 
-    def __init__(self, *answers: Exception | asyncio.Event) -> None:
+    def __init__(self, *answers: Exception | asyncio.Event | Mixture) -> None:
         self.answers = list(answers)
         self.calls: list[tuple[int, str]] = []
+        self.mixing: list[tuple[int, int] | None] = []
         self.ingest = self
 
-    async def remote(self, rows: Predictions, message: str) -> None:
+    async def remote(
+        self, rows: Predictions, message: str, mixing: tuple[int, int] | None = None
+    ) -> Mixture | None:
         self.calls.append((int(rows.row[0]), message))
+        self.mixing.append(mixing)
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, Exception):
             raise answer
-        if answer is not None:
+        if isinstance(answer, asyncio.Event):
             await answer.wait()
+            return None
+        return answer
 
 
 def tap_of(rows: int) -> Tap:
@@ -54,9 +63,12 @@ def tap_of(rows: int) -> Tap:
     return tap
 
 
-def deliver_until(done: Callable[[], bool], tap: Tap, mailbox: Mailbox) -> None:
+def deliver_until(
+    done: Callable[[], bool], tap: Tap, mailbox: Mailbox, mixed: DoubleBuffer | None = None
+) -> None:
     async def run() -> None:
-        task = asyncio.create_task(deliver(tap, SETTINGS, cast("ActorHandle[Any]", mailbox)))
+        monitor = cast("ActorHandle[Any]", mailbox)
+        task = asyncio.create_task(deliver(tap, SETTINGS, monitor, mixed))
         async with asyncio.timeout(30):
             while not done():
                 await asyncio.sleep(0.001)
@@ -92,3 +104,24 @@ def test_monitor_that_stands_still_holds_up_a_few_calls_and_no_more() -> None:
     deliver_until(lambda: len(mailbox.calls) == CALLS_IN_FLIGHT, tap, mailbox)
     assert len(tap) == 10 - CALLS_IN_FLIGHT
     assert tap.rows_dropped == 0
+
+
+def test_newer_mixture_comes_back_with_the_receipt_for_rows() -> None:
+    def build() -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(2, 2))
+
+    models = DoubleBuffer(build)
+    models.load(1, "one", build().state_dict(), np.zeros((1, 2), np.float32))
+    plain = Scaling(np.zeros(2), np.ones(2), np.zeros((0, 0)))
+    newer = Mixture(1, 7, plain, plain, np.zeros((5, 1, 2)), np.array([0.5, 0.5]))
+    tap, mailbox = tap_of(1), Mailbox(newer)
+    deliver_until(lambda: models.mixing == (1, 7), tap, mailbox, models)
+    tap.offer(tap_of(1).take(1) or pytest.fail("no row"))
+    deliver_until(lambda: len(mailbox.calls) == 2, tap, mailbox, models)
+    assert mailbox.mixing == [(0, 0), (1, 7)]
+
+
+def test_without_mixtures_none_is_asked_for() -> None:
+    mailbox = Mailbox()
+    deliver_until(lambda: len(mailbox.calls) == 1, tap_of(1), mailbox)
+    assert mailbox.mixing == [None]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from undrift.errors import ModelError, RequestError, SwapError
+from undrift.model.mixture import Mixture, Scaling
 from undrift.serve.slots import DoubleBuffer
 
 X = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
@@ -234,3 +235,44 @@ def test_version_of_other_classes_is_refused() -> None:
     with pytest.raises(ModelError, match="version 2 gives 4 outputs a row, version 1 gives 3"):
         buffer.prepare(2, "two", Costly(4).state_dict(), PROBE)
     assert (buffer.version, buffer.prepared) == (1, None)
+
+
+# ------------------------------------------------------------------ mixtures
+
+
+def mixture(version: int, share: float = 1.0) -> Mixture:
+    """A head that always says the third class has ``share`` of the answer."""
+    heads = np.zeros((1 + 8 + 4, 1, 3))
+    heads[0, 0] = [-1 / 3, -1 / 3, 2 / 3]
+    scalings = (Scaling(np.zeros(d), np.ones(d), np.zeros((0, 0))) for d in (8, 4))
+    return Mixture(version, 64, *scalings, heads, np.array([1.0 - share, share]))
+
+
+def test_mixture_answers_beside_what_the_model_says_alone(buffer: DoubleBuffer) -> None:
+    assert (buffer.mixing, buffer.predict(X).labels) == ((0, 0), 0)
+    buffer.mix(mixture(1))
+    answer = buffer.predict(X)
+    assert (buffer.mixing, answer.labels, answer.version) == ((1, 64), 64, 1)
+    assert (answer.output.argmax(axis=1) == 2).all()
+    np.testing.assert_allclose(answer.alone, expected(1), rtol=1e-5)
+    part = answer.rows(slice(1, 3))
+    np.testing.assert_array_equal(part.output, answer.output[1:3])
+    np.testing.assert_array_equal(part.alone, answer.alone[1:3])
+    assert (len(part.embedding), part.labels, part.version) == (2, 64, 1)
+
+
+def test_mixture_of_another_version_is_not_taken(buffer: DoubleBuffer) -> None:
+    buffer.mix(mixture(2))
+    assert buffer.mixing == (0, 0)
+
+
+def test_mixture_ends_with_its_version(buffer: DoubleBuffer) -> None:
+    buffer.mix(mixture(1))
+    buffer.prepare(2, "two", weights(2), PROBE)
+    assert buffer.predict(X).labels == 64
+    buffer.commit(2)
+    answer = buffer.predict(X)
+    assert (buffer.mixing, answer.labels) == ((0, 0), 0)
+    np.testing.assert_allclose(answer.output, expected(2), rtol=1e-5)
+    buffer.load(1, "one", weights(1), PROBE)
+    assert buffer.mixing == (0, 0), "what was learnt beside it is out of date"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ from numpy.testing import assert_array_equal
 
 from undrift.errors import StoreError
 from undrift.store.blobs import Blobs
-from undrift.store.files import check_layout, write_file
+from undrift.store.files import FORMAT, check_layout, write_file
 from undrift.store.store import Store
 
 
@@ -72,9 +73,13 @@ def test_folder_of_a_model_is_no_state_folder(tmp_path: Path) -> None:
         check_layout(model, model / "models" / "m")
 
 
-def test_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
-    (tmp_path / "store.json").write_text('{"format": 2}')
-    with pytest.raises(StoreError, match=r"newer release .*format 2.* upgrade undrift"):
+@pytest.mark.parametrize(
+    ("by", "told"),
+    [(1, "a newer release .* upgrade undrift"), (-1, "an older release .* install that undrift")],
+)
+def test_another_format_is_refused_with_a_remedy(tmp_path: Path, by: int, told: str) -> None:
+    (tmp_path / "store.json").write_text(json.dumps({"format": FORMAT + by}))
+    with pytest.raises(StoreError, match=told):
         Store(tmp_path)
 
 
