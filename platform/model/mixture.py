@@ -36,11 +36,14 @@ class Scaling:
         return self.axes.shape[1] or len(self.centre)
 
     def standardised(self, data: FloatArray) -> Matrix:
-        """Return (n, d) standardised columns of (n, ...) data; what is not finite is clipped."""
+        """Return (n, d) standardised columns of (n, ...) data; what is no number counts as 0."""
         flat = data.reshape(len(data), -1).astype(np.float64)
-        flat = np.nan_to_num(flat, posinf=1e38, neginf=-1e38).clip(-1e38, 1e38)
-        clipped: Matrix = ((flat - self.centre) / self.scale).clip(-self.CLIP, self.CLIP)
-        return clipped
+        unknown = np.isnan(flat)
+        if unknown.any():
+            flat[unknown] = 0.0
+        flat -= self.centre
+        flat /= self.scale
+        return np.clip(flat, -self.CLIP, self.CLIP, out=flat)
 
     def __call__(self, data: FloatArray) -> Matrix:
         """Return (n, width) values of (n, ...) data."""
@@ -102,6 +105,6 @@ class Mixture:
         scores = (known @ self.heads.reshape(len(self.heads), -1)).reshape(n, -1, c)
         # Targets were one-hot less 1/c, so what comes back are probabilities, nearly.
         guesses = np.maximum(scores + 1.0 / c, self.FAINT)
-        guesses *= (self.shares[1:] / guesses.sum(axis=2))[:, :, None]
-        mixed: FloatArray = (self.shares[0] * output + guesses.sum(axis=1)).astype(output.dtype)
+        by_heads = np.matmul((self.shares[1:] / guesses.sum(axis=2))[:, None], guesses)[:, 0]
+        mixed: FloatArray = (self.shares[0] * output + by_heads).astype(output.dtype)
         return mixed

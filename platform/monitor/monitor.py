@@ -156,7 +156,8 @@ class Monitor:
 
     def mixture(self) -> Mixture | None:
         """Return the watched version's answer mixed with the challengers'; None before a label."""
-        return self._challengers.mixture(self._version)
+        worse = self._performance.report().level is Level.DRIFT
+        return self._challengers.mixture(self._version, worse=worse)
 
     def rearm(
         self,

@@ -26,9 +26,9 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture
 def watched(starter: Path, tmp_path: Path) -> Iterator[Running]:
-    """One replica; nothing happens by itself but watching."""
+    """One replica; nothing happens by itself but watching, and heads that learn and answer too."""
     sections = {
-        "serve": {"port": free_port(), "replicas": 1},
+        "serve": {"port": free_port(), "replicas": 1, "answer": "mixture"},
         "monitor": {"rows_per_false_drift": 10_000},
         "lifecycle": {"mode": "off", "auto_rollback": False},
     }
@@ -48,6 +48,7 @@ class Seen:
         data = np.load(running.config.reference)
         self.x, self.y = data["x"], data["y"]
         self.sent = 0
+        self.turned = 0.0
         self.evidence: set[str] = set()
 
     def ask(self, times: int, turn: int = 0) -> DriftView:
@@ -56,7 +57,9 @@ class Seen:
         for _ in range(times):
             index = np.arange(self.sent, self.sent + 50) % len(self.y)
             answer = client.infer(self.x[index], f"row-{self.sent}")
-            client.feedback(answer.ids, ((self.y[index] + turn) % 3).tolist())
+            truth = (self.y[index] + turn) % 3
+            self.turned = float((answer.label == truth).mean())
+            client.feedback(answer.ids, truth.tolist())
             self.sent += 50
             view = client.drift()
             if view.rows:  # the controller may not have looked since the first tick
@@ -85,6 +88,12 @@ def test_replay_makes_the_live_decisions_again_byte_for_byte(watched: Running) -
     os.kill(victim, signal.SIGKILL)
     eventually(lambda: set(watched.processes("ray::MonitorActor")) - {victim}, 60)
     eventually(lambda: seen.ask(1, turn=1).level, 60, until=lambda seen: seen == "drift")
+    # Nothing is retrained, yet the heads beside the model learn the turned classes and answer.
+    eventually(lambda: (seen.ask(1, turn=1), seen.turned)[1], 60, until=lambda right: right > 0.8)
+    accuracy = seen.ask(1, turn=1).summary.accuracy
+    assert accuracy.answered is not None
+    assert accuracy.window is not None
+    assert accuracy.answered > accuracy.window
 
     store = watched.store
     version = store.add_version(

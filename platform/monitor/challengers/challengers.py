@@ -50,7 +50,7 @@ class Challengers(LabelSignal):
     URGENT: ClassVar[float] = 0.1
     """Accuracy that a challenger must surely lead by where it need not have served to show it."""
     SAVED = ("_features", "_targets", "_count")
-    PARTS = ("_embedding", "_input", "_heads", "_served", "_prompt", "_hedge")
+    PARTS = ("_embedding", "_input", "_heads", "_served", "_prompt", "_hedge", "_keen")
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
@@ -103,6 +103,7 @@ class Challengers(LabelSignal):
             self._features[here] = known
             prompt = self._answers(self._features @ self._heads.weights)[here]
             self._prompt.update((prompt == label) - right, rows)
+            self._keen.update(np.hstack([right > 0, prompt == label]))
             self._learn(known, label[:, 0].astype(np.int64))
 
     def report(self) -> SignalReport:
@@ -121,23 +122,30 @@ class Challengers(LabelSignal):
         """
         if self._served.detector.level is Level.DRIFT:
             return self._standings(self._served)[0]
-        if worse and self._prompt.detector.level is Level.DRIFT:
-            leader = self._standings(self._prompt)[0]
-            return leader if leader.low >= self.URGENT else None
-        return None
+        return self._urgent() if worse else None
 
-    def mixture(self, version: int) -> Mixture | None:
+    def _urgent(self) -> Challenger | None:
+        """Return the challenger that surely leads by much in the second contest, if one does."""
+        if self._prompt.detector.level is not Level.DRIFT:
+            return None
+        leader = self._standings(self._prompt)[0]
+        return leader if leader.low >= self.URGENT else None
+
+    def mixture(self, version: int, *, worse: bool) -> Mixture | None:
         """Return the live model's answer mixed with the challengers'; None before any label.
 
         Args:
             version: Version of the live model.
+            worse: Whether it is known to be worse than it was; then answers that nobody was
+                served count too.
         """
         if not self._hedge.count:
             return None
         weights = self._heads.weights.copy()  # they are fitted in place
         heads = weights.reshape(len(weights), len(self.KINDS), -1)
         scalings = (self._embedding.scaling, self._input.scaling)
-        return Mixture(version, self._hedge.count, *scalings, heads, self._hedge.shares())
+        hedge = self._keen if worse and self._urgent() else self._hedge
+        return Mixture(version, hedge.count, *scalings, heads, hedge.shares())
 
     def _standings(self, contest: Contest) -> tuple[Challenger, ...]:
         weights, shares = contest.weights().tolist(), self._hedge.shares()[1:].tolist()
@@ -161,7 +169,7 @@ class Challengers(LabelSignal):
         self._count = 0
         self._served = Contest(len(self.KINDS), limits(self._settings))
         self._prompt = Contest(len(self.KINDS), limits(self._settings))
-        self._hedge = Hedge(1 + len(self.KINDS))
+        self._hedge, self._keen = Hedge(1 + len(self.KINDS)), Hedge(1 + len(self.KINDS))
 
     def _describe(self, embedding: FloatArray, x: FloatArray, rows: IntArray) -> Matrix:
         parts = [np.ones((len(rows), 1)), self._embedding(embedding, rows), self._input(x, rows)]

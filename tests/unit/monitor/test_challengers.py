@@ -133,11 +133,11 @@ def test_what_depends_on_the_input_alone_is_learnt_by_those_that_see_it(
 def test_mixture_follows_a_new_concept_and_is_not_changed_by_later_labels(
     signal: Challengers,
 ) -> None:
-    assert signal.mixture(1) is None
+    assert signal.mixture(1, worse=False) is None
     after = play(signal, World(1), truth=0, blocks=4)
-    before = signal.mixture(1)
+    before = signal.mixture(1, worse=False)
     play(signal, World(2), truth=1, blocks=20, first=after)
-    now = signal.mixture(1)
+    now = signal.mixture(1, worse=False)
     assert before is not None
     assert now is not None
     assert (before.name, now.name) == ((1, 200), (1, 1200))
@@ -150,9 +150,20 @@ def test_mixture_follows_a_new_concept_and_is_not_changed_by_later_labels(
     assert sum(told) == pytest.approx(1.0 - now.shares[0])
 
 
+def test_where_the_model_is_worse_what_neighbours_would_have_won_counts(
+    signal: Challengers,
+) -> None:
+    after = play(signal, World(1), truth=0, blocks=20)
+    play(signal, World(2), truth=1, blocks=12, lag=6, first=after)
+    kept, keen = (signal.mixture(1, worse=worse) for worse in (False, True))
+    assert kept is not None
+    assert keen is not None
+    assert keen.shares[0] < 0.05 < kept.shares[0]
+
+
 def test_mixture_answers_what_the_challengers_were_noted_to_answer(signal: Challengers) -> None:
     after = play(signal, World(1), truth=1, blocks=10)
-    mixed, world = signal.mixture(1), World(4)
+    mixed, world = signal.mixture(1, worse=False), World(4)
     assert mixed is not None
     rows = world.predictions(world.x(300), after)
     noted = signal.note(rows)[:, -len(Challengers.KINDS) :]
