@@ -141,8 +141,7 @@ class Challengers(LabelSignal):
         """
         if not self._hedge.count:
             return None
-        weights = self._heads.weights.copy()  # they are fitted in place
-        heads = weights.reshape(len(weights), len(self.KINDS), -1)
+        heads = self._heads.weights.reshape(len(self._heads.weights), len(self.KINDS), -1)
         scalings = (self._embedding.scaling, self._input.scaling)
         hedge = self._keen if worse and self._urgent() else self._hedge
         return Mixture(version, hedge.count, *scalings, heads, hedge.shares())

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 from undrift.monitor.base import Stateful
 
@@ -61,21 +61,20 @@ class RidgeHeads(Stateful):
             rows: (n, features).
             targets: (n, targets).
         """
-        n = len(rows)
-        age = np.arange(n - 1, -1, -1)
-        for k, keep in enumerate(self._keep):
-            weighted = (rows * (keep**age)[:, None]).T
-            self._gram[k] = keep**n * self._gram[k] + weighted @ rows
-            self._moment[k] = keep**n * self._moment[k] + weighted @ targets
+        n, features = rows.shape
+        kept = self._keep[:, None] ** np.arange(n, -1, -1)
+        weighted = rows.T * kept[:, None, 1:]
+        sums = weighted @ np.hstack([rows, targets])
+        self._gram = kept[:, :1, None] * self._gram + sums[:, :, :features]
+        self._moment = kept[:, :1, None] * self._moment + sums[:, :, features:]
         self._solve()
 
     def _solve(self) -> None:
         features, c = self._gram.shape[1], self._moment.shape[2]
         ridge, e = self.RIDGE * np.eye(features), self._leading
-        weights = self.weights.reshape(features, 2, len(self._keep), c)
+        weights = np.zeros((features, 2, len(self._keep), c))
         for k in range(len(self._keep)):
-            factor = cholesky(self._gram[k] + ridge, lower=True, check_finite=False)
-            weights[:, 0, k] = cho_solve((factor, True), self._moment[k], check_finite=False)
-            part = (factor[:e, :e], True)
-            weights[:e, 1, k] = cho_solve(part, self._moment[k, :e], check_finite=False)
+            factor, _ = dpotrf(self._gram[k] + ridge, lower=1)
+            weights[:, 0, k], _ = dpotrs(factor, self._moment[k], lower=1)
+            weights[:e, 1, k], _ = dpotrs(factor[:e, :e], self._moment[k, :e], lower=1)
         self.weights = weights.reshape(features, -1)
