@@ -186,14 +186,14 @@ class AccuracyView:
     """Accuracies of the watched version; None where nothing is known.
 
     Attributes:
-        window_labels, window: Newest labels, and the accuracy of the version on them.
-        answered: On them too, of the answers given: by the version, or a mixture with it.
-        reference, estimated, estimated_error: On the reference; without labels; its standard error.
+        window_labels, window: Newest labels, and the accuracy of what was answered on them.
+        reference: On the reference.
+        estimated: Estimated without labels.
+        estimated_error: Standard error of the estimate.
     """
 
     window_labels: int
     window: float | None
-    answered: float | None
     reference: float | None
     estimated: float | None
     estimated_error: float | None

@@ -25,12 +25,7 @@ TRAINING = {
 """Gauges of a retraining in progress: name and help, by key of its progress."""
 
 
-ACCURACIES = {
-    "labels": "window",
-    "answers": "answered",
-    "reference": "reference",
-    "estimate": "estimated",
-}
+ACCURACIES = {"labels": "window", "reference": "reference", "estimate": "estimated"}
 """What an accuracy is of, by the label ``of``; the values are keys of the monitor's summary."""
 
 

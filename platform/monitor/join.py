@@ -48,8 +48,7 @@ class Joined:
     Attributes:
         row: (n,) row numbers of the predictions.
         version: (n,) model versions that answered.
-        wrong: (n,) True where label and the class that the model predicted differ.
-        missed: (n,) True where label and the class that was answered differ.
+        wrong: (n,) True where label and the class that was answered differ.
         label: (n,) class index that the label named; the model may know no such class.
         notes: (n, k) what was noted of each prediction when it was made.
         lag_rows: (n,) rows between the prediction and the newest row when they met.
@@ -59,7 +58,6 @@ class Joined:
     row: IntArray
     version: IntArray
     wrong: NDArray[np.bool_]
-    missed: NDArray[np.bool_]
     label: IntArray
     notes: FloatArray
     lag_rows: IntArray
@@ -74,7 +72,6 @@ class Joined:
             row=self.row[index],
             version=self.version[index],
             wrong=self.wrong[index],
-            missed=self.missed[index],
             label=self.label[index],
             notes=self.notes[index],
             lag_rows=self.lag_rows[index],
@@ -103,7 +100,7 @@ class LabelSignal(Signal[Joined]):
 class LabelJoin:
     """Joins labels to predictions by inference id, in memory bounded by a window of rows.
 
-    A remembered prediction takes 48 bytes, its id (some 160 bytes with its place in the index)
+    A remembered prediction takes 40 bytes, its id (some 160 bytes with its place in the index)
     and 4 bytes for each number noted of it.
 
     The first label of a prediction stands. A label whose id is not known yet is kept for as many
@@ -134,7 +131,6 @@ class LabelJoin:
         self._row = np.zeros(window, dtype=np.int64)
         self._at = np.zeros(window, dtype=np.float64)
         self._version = np.zeros(window, dtype=np.int64)
-        self._predicted = np.zeros(window, dtype=np.int64)
         self._answered = np.zeros(window, dtype=np.int64)
         self._label = np.full(window, _NO_LABEL, dtype=np.int64)
         self._notes = np.zeros((window, 0), dtype=np.float32)
@@ -223,7 +219,6 @@ class LabelJoin:
             "row": self._row[slots],
             "at": self._at[slots],
             "version": self._version[slots],
-            "predicted": self._predicted[slots],
             "answered": self._answered[slots],
             "label": self._label[slots],
             "notes": self._notes[slots],
@@ -242,7 +237,7 @@ class LabelJoin:
         self._added = added
         slots = np.arange(added - size, added) % self._window
         self._notes = np.zeros((self._window, state["notes"].shape[1]), dtype=np.float32)
-        for name in ("row", "at", "version", "predicted", "answered", "label", "notes"):
+        for name in ("row", "at", "version", "answered", "label", "notes"):
             getattr(self, f"_{name}")[slots] = state[name][len(names) - size :]
         for sequence, name in enumerate(names[len(names) - size :], start=added - size):
             self._ids[sequence % self._window] = name
@@ -259,7 +254,6 @@ class LabelJoin:
         self._row[slots] = rows.row[part]
         self._at[slots] = rows.at[part]
         self._version[slots] = rows.version[part]
-        self._predicted[slots] = rows.output[part].argmax(axis=1)
         self._answered[slots] = rows.answers[part]
         self._label[slots] = _NO_LABEL
         self._notes[slots] = notes
@@ -302,8 +296,7 @@ class LabelJoin:
         return Joined(
             row=self._row[slots],
             version=self._version[slots],
-            wrong=self._label[slots] != self._predicted[slots],
-            missed=self._label[slots] != self._answered[slots],
+            wrong=self._label[slots] != self._answered[slots],
             label=self._label[slots],
             notes=self._notes[slots],
             lag_rows=self._newest_row - self._row[slots],

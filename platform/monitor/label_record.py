@@ -24,7 +24,7 @@ class LabelRecord(Stateful):
     """
 
     SAVED = (
-        "newest_row", "_reference_error", "_previous_error", "_wrong", "_missed", "_previous_wrong",
+        "newest_row", "_reference_error", "_previous_error", "_wrong", "_previous_wrong",
         "_lag_rows", "_lag_seconds", "_counts",
     )  # fmt: skip
 
@@ -32,7 +32,7 @@ class LabelRecord(Stateful):
         self._size = size
         self.newest_row = -1
         self._reference_error = self._previous_error = 0.0
-        self._wrong = self._missed = self._previous_wrong = np.zeros(0, dtype=np.bool_)
+        self._wrong = self._previous_wrong = np.zeros(0, dtype=np.bool_)
         self._lag_rows = np.zeros(0, dtype=np.int64)
         self._lag_seconds = np.zeros(0)
         self._counts = np.zeros(len(_OUTCOMES), dtype=np.int64)
@@ -46,8 +46,7 @@ class LabelRecord(Stateful):
         recent = reference.recent
         wrong = reference.output[recent].argmax(axis=1) != reference.y[recent]
         self._previous_error, self._reference_error = self._reference_error, float(wrong.mean())
-        self._previous_wrong = self._wrong
-        self._wrong = self._missed = np.zeros(0, dtype=np.bool_)
+        self._previous_wrong, self._wrong = self._wrong, np.zeros(0, dtype=np.bool_)
 
     def count(self, counts: LabelCounts) -> None:
         """Add what became of some labels."""
@@ -66,7 +65,6 @@ class LabelRecord(Stateful):
         self._lag_seconds = self._push(self._lag_seconds, joined.lag_seconds)
         self._previous_wrong = self._push(self._previous_wrong, joined.wrong[before])
         self._wrong = self._push(self._wrong, joined.wrong[live])
-        self._missed = self._push(self._missed, joined.missed[live])
 
     def baseline(self) -> float:
         """Return the error of the version before: on its newest labels, or on its reference."""
@@ -83,14 +81,10 @@ class LabelRecord(Stateful):
         return {"rows": _quantiles(self._lag_rows), "seconds": _quantiles(self._lag_seconds)}
 
     def accuracy(self) -> dict[str, Any]:
-        """Return the accuracy on the newest labels, how many they are, and on the reference.
-
-        Of the newest labels also that of the answers given, which may be a mixture's.
-        """
+        """Return the accuracy on the newest labels, how many they are, and on the reference."""
         return {
             "window_labels": len(self._wrong),
             "window": float(1 - self._wrong.mean()) if len(self._wrong) else None,
-            "answered": float(1 - self._missed.mean()) if len(self._missed) else None,
             "reference": 1 - self._reference_error,
         }
 

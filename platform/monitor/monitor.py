@@ -122,8 +122,7 @@ class Monitor:
     def evidence(self) -> Evidence:
         """Return what the monitor knows now, and what the ensemble makes of it.
 
-        ``regime_rows`` counts labelled rows of the join window since the change point while the
-        level is drift, else since the regime start that was given last.
+        ``regime_rows`` counts since the change point in drift, else since the last regime start.
         """
         reports, missing = self._reports(), self._labels_missing()
         estimate = self._output.estimate()

@@ -60,7 +60,6 @@ def drift(**changes: Any) -> dict[str, Any]:
             accuracy=AccuracyView(
                 window_labels=0,
                 window=None,
-                answered=None,
                 reference=None,
                 estimated=None,
                 estimated_error=None,

@@ -90,10 +90,7 @@ def test_replay_makes_the_live_decisions_again_byte_for_byte(watched: Running) -
     eventually(lambda: seen.ask(1, turn=1).level, 60, until=lambda seen: seen == "drift")
     # Nothing is retrained, yet the heads beside the model learn the turned classes and answer.
     eventually(lambda: (seen.ask(1, turn=1), seen.turned)[1], 60, until=lambda right: right > 0.8)
-    accuracy = seen.ask(1, turn=1).summary.accuracy
-    assert accuracy.answered is not None
-    assert accuracy.window is not None
-    assert accuracy.answered > accuracy.window
+    assert sum(rival.share for rival in seen.ask(1, turn=1).challengers) > 0.5
 
     store = watched.store
     version = store.add_version(

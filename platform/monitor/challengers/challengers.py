@@ -60,7 +60,7 @@ class Challengers(LabelSignal):
     @property
     def width(self) -> int:
         """Numbers noted of a row."""
-        return self._features.shape[1] + len(self.KINDS)
+        return self._features.shape[1] + 1 + len(self.KINDS)
 
     def fit(self, reference: Reference) -> Calibration:
         """Take scales from ``reference``, let the challengers learn from it, and begin anew."""
@@ -76,10 +76,10 @@ class Challengers(LabelSignal):
         return Calibration(len(recent))
 
     def note(self, rows: Predictions) -> FloatArray:
-        """Return (n, width): features of the rows, and what each challenger answers to them."""
+        """Return (n, width): features of rows, what the live model says, and each challenger."""
         known = self._describe(rows.embedding, rows.x, rows.row)
         answers = self._answers(row_products(known, self._heads.weights, rows.row))
-        return np.hstack([known, answers]).astype(np.float32)
+        return np.column_stack([known, rows.output.argmax(axis=1), answers]).astype(np.float32)
 
     def own(self, batch: Joined, behind: int) -> Joined:
         """Return ``batch`` with this signal's notes alone, which ``behind`` others follow."""
@@ -87,7 +87,7 @@ class Challengers(LabelSignal):
         return replace(batch, notes=batch.notes[:, end - self.width : end])
 
     def measure(self, batch: Joined) -> Measures:
-        """Return (n, 2 + width): whether the live model was right, label, and the notes."""
+        """Return (n, 2 + width): whether the answer was right, label, and the notes."""
         told = np.column_stack([~batch.wrong, batch.label])
         return Measures(batch.row, np.hstack([told, batch.notes.astype(np.float64)]))
 
@@ -95,15 +95,16 @@ class Challengers(LabelSignal):
         """Take in labels that met their predictions: bet on them, then learn from them."""
         for part in aligned(self._count, len(measures)):
             rows, values = measures.row[part], measures.values[part]
-            right, label, known, served = np.split(values, (1, 2, 2 + self._features.shape[1]), 1)
+            right, label, known, said = np.split(values, (1, 2, 2 + self._features.shape[1]), 1)
+            live, served = said[:, :1], said[:, 1:]
             self._served.update((served == label) - right, rows)
-            self._hedge.update(np.hstack([right > 0, served == label]))
+            self._hedge.update(said == label)
             # Always the whole block, so that an answer does not depend on the row's company.
             here = slice(self._place, self._place + len(rows))
             self._features[here] = known
             prompt = self._answers(self._features @ self._heads.weights)[here]
             self._prompt.update((prompt == label) - right, rows)
-            self._keen.update(np.hstack([right > 0, prompt == label]))
+            self._keen.update(np.hstack([live, prompt]) == label)
             self._learn(known, label[:, 0].astype(np.int64))
 
     def report(self) -> SignalReport:

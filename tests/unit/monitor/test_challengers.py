@@ -58,8 +58,7 @@ def labelled(signal: Challengers, rows: Predictions, label: np.ndarray) -> Joine
     return Joined(
         row=rows.row,
         version=rows.version,
-        wrong=rows.output.argmax(axis=1) != label,
-        missed=rows.answers != label,
+        wrong=rows.answers != label,
         label=label,
         notes=signal.note(rows),
         lag_rows=np.zeros(n, dtype=np.int64),

@@ -21,7 +21,6 @@ def labels(first: int, n: int, wrong_class: int | None) -> Joined:
         row=np.arange(first, first + n),
         version=np.ones(n, dtype=np.int64),
         wrong=label == wrong_class,
-        missed=label == wrong_class,
         label=label,
         notes=np.zeros((n, 0), dtype=np.float32),
         lag_rows=zeros.astype(np.int64),

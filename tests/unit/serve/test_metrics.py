@@ -31,7 +31,7 @@ FACTS = ControlFacts(
         "coverage_beyond_lag": 0.75,
         "lag": {"rows": QUANTILES, "seconds": None},
     },
-    accuracy={"window": 0.75, "answered": 0.8, "reference": 0.5, "estimated": None},
+    accuracy={"window": 0.75, "reference": 0.5, "estimated": None},
     swaps={"done": 2, "failed": 1},
     swap_seconds=(0.25, 0.5),
     rollbacks=1,
