@@ -43,7 +43,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import undrift
+import undrift.records
 from undrift.monitor.challengers.heads import RidgeHeads
 from undrift.monitor.challengers.inputs import Standard
 from undrift.records import IntArray
@@ -217,9 +217,11 @@ def first_rows(path: Path, folder: Path, rows: int) -> Path:
 
 def digest(player: str) -> str:
     """Return a digest of the code behind a result."""
-    root = Path(str(undrift.__file__)).parent
+    root = Path(str(undrift.records.__file__)).parent
     parts = ("monitor", "control", "train", "replay", "streams", "model") if player in OURS else ()
-    files = [Path(__file__), *(p for d in parts for p in sorted((root / d).rglob("*.py")))]
+    code = [sorted((root / part).rglob("*.py")) for part in parts]
+    assert all(code), f"no code in {root}"
+    files = [Path(__file__), *itertools.chain.from_iterable(code)]
     return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:16]
 
 

@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from undrift.cli.cluster import ChangesOption, deploy_on, remove_from, run_job, say_stage, submit
+from undrift.cli.demo import demo
 from undrift.cli.follow import follow, outcome_view
 from undrift.cli.k8s import app as k8s_app
 from undrift.cli.tune import tune
@@ -301,9 +302,7 @@ def replay(
     data: Annotated[Path | None, typer.Option(help="A labelled CSV to play instead.")] = None,
     label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
     lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="SECTION.KEY=VALUE instead; repeatable.")
-    ] = None,
+    changes: ChangesOption = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Retrain after drifts.")] = False,
     pace: Annotated[float, typer.Option(min=0.1, help="Rows a second of the CSV.")] = 150.0,
     delay: Annotated[float, typer.Option(min=0, help="Seconds that a retraining takes.")] = 3.0,
@@ -335,6 +334,7 @@ def replay(
 
 app.command()(tune)
 app.command()(submit)
+app.command()(demo)
 
 
 @config_app.command()
@@ -365,36 +365,3 @@ def reference() -> None:
     from undrift.cli.reference import markdown
 
     typer.echo(markdown(config_schema()), nl=False)
-
-
-@app.command()
-def demo(
-    stream: Annotated[str, typer.Argument(help="digits or flights; or see --data.")] = "digits",
-    data: Annotated[Path | None, typer.Option(help="A labelled CSV to play instead.")] = None,
-    label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
-    lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
-    pace: Annotated[float | None, typer.Option(min=0.1, help="Rows a second.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    out: Annotated[Path, typer.Option(help="For state and report.")] = Path("undrift-demo"),
-    workers: Annotated[int, typer.Option(min=1, help="Training processes.")] = 1,
-    as_json: JsonOption = False,
-) -> None:
-    """Play a drifting stream through the whole loop, and write a report."""
-    from undrift.demo.run import DemoOptions
-    from undrift.demo.run import main as play
-
-    raise typer.Exit(
-        play(
-            DemoOptions(
-                stream=stream,
-                data=data,
-                label=label,
-                lag=lag,
-                pace=pace,
-                seed=seed,
-                out=out,
-                workers=workers,
-                as_json=as_json,
-            )
-        )
-    )

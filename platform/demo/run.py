@@ -47,6 +47,7 @@ class DemoOptions:
         seed: Seed of the stream, the first model and its training.
         out: Folder for the project, the state, the result and the report.
         workers: Training processes.
+        changes: Changes to the settings that the demo writes, as ``section.key=value``.
         as_json: Print the result as JSON instead of a summary.
     """
 
@@ -58,6 +59,7 @@ class DemoOptions:
     seed: int = 0
     out: Path = Path("undrift-demo")
     workers: int = 1
+    changes: tuple[str, ...] = ()
     as_json: bool = False
 
 
@@ -79,7 +81,7 @@ def main(options: DemoOptions) -> int:
         )
     path = folder / "undrift.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    config = load_config(path)
+    config = load_config(path, options.changes)
     with app.up(config, lambda text: console.print(f"[dim]{text}[/dim]")) as handle:
         for note in handle.notes:
             console.print(note)
