@@ -12,6 +12,7 @@ import contextlib
 import json
 import time
 import uuid
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,12 @@ from undrift.train.settings import TrainSettings
 LONG_POLL_S = 5.0
 RESTAGE_S = 5.0
 SESSION_FILE = "training.json"
+IMPORT_AFTER_S = 10.0  # when the start of the platform is over
 _TOLD = ("accepted", "reason", "regime_rows", "regime_start")
+
+
+def _import_session() -> None:
+    import_module("undrift.train.session")
 
 
 class TrainerActor:
@@ -66,6 +72,8 @@ class TrainerActor:
         self._idle_since = time.time()
         self._changed = asyncio.Event()
         self._release_leftovers()
+        loop = asyncio.get_running_loop()
+        loop.call_later(IMPORT_AFTER_S, lambda: loop.run_in_executor(None, _import_session))
         if settings.keep_staged:
             self.stage()
 
