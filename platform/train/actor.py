@@ -34,10 +34,6 @@ IMPORT_AFTER_S = 10.0  # when the start of the platform is over
 _TOLD = ("accepted", "reason", "regime_rows", "regime_start")
 
 
-def _import_session() -> None:
-    import_module("undrift.train.session")
-
-
 class TrainerActor:
     """Shell round one training session at a time, and the mailbox of its workers.
 
@@ -73,7 +69,8 @@ class TrainerActor:
         self._changed = asyncio.Event()
         self._release_leftovers()
         loop = asyncio.get_running_loop()
-        loop.call_later(IMPORT_AFTER_S, lambda: loop.run_in_executor(None, _import_session))
+        session = "undrift.train.session"
+        loop.call_later(IMPORT_AFTER_S, lambda: loop.run_in_executor(None, import_module, session))
         if settings.keep_staged:
             self.stage()
 

@@ -32,7 +32,7 @@ class Challengers(LabelSignal):
     """Tests whether a cheap model that follows the labels answers better than the live one.
 
     A challenger is a ridge regression on the live model's embedding, alone or with the input, with
-    one of several memories. It is held against the live model in two contests. In the first it
+    one of several memories. It is held against what was answered in two contests. In the first it
     answers each row with the labels that had come when the row was served: what it wins there, a
     model retrained by the same rows would have won for users. In the second it answers with the
     labels of all rows before: that tells some ``lag`` rows earlier that the newest rows can be
