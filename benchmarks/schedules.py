@@ -47,7 +47,7 @@ import numpy as np
 import torch
 
 import undrift.records
-from undrift.monitor.challengers.heads import RidgeHeads
+from undrift.model.heads import RidgeHeads
 from undrift.monitor.challengers.inputs import Standard
 from undrift.records import IntArray
 from undrift.replay.loop import Pace, simulate

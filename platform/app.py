@@ -220,8 +220,16 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
 
     state, names = config.model_state, config.model.class_names
     monitor = actor("monitor", MonitorActor, state, config.monitor, 1, names)
-    rows = config.monitor.min_reference_rows
-    trainer = actor("trainer", TrainerActor, state, config.train, config.model, config.folder, rows)
+    trainer = actor(
+        "trainer",
+        TrainerActor,
+        state,
+        config.train,
+        config.model,
+        config.folder,
+        config.monitor.min_reference_rows,
+        config.serve.mixes,
+    )
     controller = actor(
         "controller",
         ControllerActor,

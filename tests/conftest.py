@@ -26,6 +26,15 @@ def pytest_configure() -> None:
         signal.signal(told, signal.default_int_handler)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell why tests were run again: each is a fault to be found, though they passed then."""
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"failed once: {report.nodeid}", sep="_")
+        terminalreporter.write_line(report.longreprtext)
+        for title, content in report.sections:
+            terminalreporter.write_line(f"--- {title}\n{content}")
+
+
 def _forbidden(*args: Any, **kwargs: Any) -> None:
     raise AssertionError("this test would start Ray; mark it `ray`, or test the core")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,29 @@ class Scaling:
     """
 
     CLIP: ClassVar[float] = 10.0
+    WIDEST: ClassVar[int] = 64
+    """Most columns that come out."""
 
     centre: Matrix
     scale: Matrix
     axes: Matrix
+
+    @classmethod
+    def of(cls, data: FloatArray) -> Self:
+        """Return location, spread and axes of (n, ...) rows, at least two."""
+        flat = data.reshape(len(data), -1).astype(np.float64)
+        centre, scale = flat.mean(axis=0), flat.std(axis=0)
+        scale = np.where(scale > 1e-9 * (1.0 + np.abs(centre)), scale, 1.0)
+        found = cls(centre, scale, np.zeros((0, 0)))
+        if flat.shape[1] <= cls.WIDEST:
+            return found
+        standard = found.standardised(data)
+        _, lengths, axes = np.linalg.svd(standard, full_matrices=False)
+        kept = axes[: cls.WIDEST][lengths[: cls.WIDEST] > 1e-6 * lengths[0]]
+        spread = (standard @ kept.T).std(axis=0)
+        return cls(
+            centre, scale, np.ascontiguousarray((kept / np.maximum(spread, 1e-3)[:, None]).T)
+        )
 
     @property
     def width(self) -> int:

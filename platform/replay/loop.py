@@ -233,7 +233,7 @@ class _Loop:
             self.scribe.rearmed(self.monitor.evidence(), text, kind)
 
     def _train(self, order: Train) -> None:
-        plan = RetrainPlan.of(order, self.train_settings)
+        plan = RetrainPlan.of(order, self.train_settings, mixed=self.mixes)
         pool = self._pool(plan)
         self.retrainings += 1
         trigger = self.state.run.trigger if self.state.run else ""

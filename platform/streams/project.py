@@ -155,7 +155,7 @@ def write_project(
 def quick_sections(workers: int) -> dict[str, Any]:
     """Return the configuration of a demo: defaults, but for a world that moves within minutes."""
     return {
-        "serve": {"port": _free_port(), "replicas": 2},
+        "serve": {"port": _free_port(), "replicas": 2, "answer": "mixture"},
         "monitor": {
             "rows_per_false_drift": 20_000,
             "probation_labels": 150,
@@ -163,7 +163,7 @@ def quick_sections(workers: int) -> dict[str, Any]:
             "probation_tolerance": 0.1,
         },
         "train": {"workers": workers, "keep_staged": True},
-        "lifecycle": {"cooldown_s": 0.0, "backoff_s": 1.0, "backoff_max_s": 5.0},
+        "lifecycle": {"cooldown_s": 0.0, "backoff_s": 1.0, "backoff_max_s": 60.0},
     }
 
 

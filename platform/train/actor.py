@@ -43,6 +43,7 @@ class TrainerActor:
         model: The model section of the configuration.
         search_path: Folder that holds the user's model module.
         reference_rows: Held-out rows of its regime that a new version is watched by, at least.
+        mixed: Whether heads answer beside the model.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class TrainerActor:
         model: ModelSettings,
         search_path: Path,
         reference_rows: int,
+        mixed: bool,
     ) -> None:
         self._state_dir, self._settings = Path(state), settings
         self._model, self._search_path = model, search_path
-        self._reference_rows = reference_rows
+        self._reference_rows, self._mixed = reference_rows, mixed
         self._store = Store(state)
         self._session = ""
         self._fit: asyncio.Task[None] | None = None
@@ -180,7 +182,8 @@ class TrainerActor:
     def _plan(self, order: Train) -> RetrainPlan:
         def make() -> dict[str, Any]:
             versions = self._store.as_of()
-            return RetrainPlan.of(order, self._settings, versions).to_dict()
+            plan = RetrainPlan.of(order, self._settings, versions, mixed=self._mixed)
+            return plan.to_dict()
 
         return RetrainPlan.from_dict(TrainingFolder(self._state_dir, order.run_id).plan(make))
 

@@ -10,6 +10,7 @@ import torch
 from undrift.errors import TrainingError
 from undrift.records import Reference
 from undrift.train.gate import Comparison, GateReport, judge
+from undrift.train.heads import heads_right
 from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import REFERENCE_ROW, Pool, Split, held_out
@@ -18,6 +19,7 @@ from undrift.train.settings import TrainSettings
 from undrift.train.trainee import Trainee
 
 _OLDER_ROWS = 1000  # rows of older regimes kept in a reference
+_NOW = 200  # newest held-out rows, on which heads are held against a candidate
 
 
 def judge_candidate(
@@ -30,6 +32,8 @@ def judge_candidate(
     settings: TrainSettings,
 ) -> tuple[GateReport, Reference]:
     """Judge what a retraining made against its base version, and make the reference to watch it by.
+
+    Where heads answer beside the model, they are held against the candidate as well.
 
     Args:
         trainee: The model; it ends with the candidate's weights.
@@ -46,12 +50,17 @@ def judge_candidate(
     rows = (result.chosen.validation, result.chosen.retention)
     trainee.load(base_state)
     old = [trainee.score(pool.x[i], objective)[0] for i in rows]
+    heads = None
+    if plan.mixed and np.issubdtype(pool.y.dtype, np.integer):
+        heads = heads_right(trainee, pool, rows[0][-_NOW:], plan.regime_start)
     trainee.load(result.state_dict)
     new = [trainee.score(pool.x[i], objective)[0] for i in rows]
     validation, retention = (
         Comparison(o, n, pool.y[i]) for o, n, i in zip(old, new, rows, strict=True)
     )
-    verdict = judge(validation, retention, plan.kind, settings, expected=plan.lead > 0.0)
+    verdict = judge(
+        validation, retention, plan.kind, settings, expected=plan.lead > 0.0, heads=heads
+    )
     return verdict, build_reference(trainee, pool, result.chosen, seed=plan.seed)
 
 

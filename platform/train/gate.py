@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from undrift.evidence import DriftKind
 from undrift.records import FloatArray, TargetArray
@@ -65,6 +66,7 @@ def judge(
     settings: TrainSettings,
     *,
     expected: bool = False,
+    heads: NDArray[np.bool_] | None = None,
 ) -> GateReport:
     """Judge a candidate on held-out rows.
 
@@ -82,12 +84,16 @@ def judge(
         settings: The tolerances.
         expected: Whether a challenger has already shown, on other rows, that a model of these rows
             is better. Then a few held-out rows need not show it again: any gain will do.
+        heads: (m,) whether the best head that learns from the labels would answer each of the m
+            newest recent rows right, if such heads have a share in the answer. There the candidate
+            must be right more often: a swap makes the heads begin anew.
     """
     objective = validation.objective
     measure = objective.measure
     old_quality, new_quality = validation.qualities()
     old_kept, new_kept = retention.qualities()
-    chance = _chance_of_no_gain(validation)
+    errors = objective.errors
+    chance = _chance(errors(validation.old, validation.y) - errors(validation.new, validation.y))
     metrics = {
         "validation_rows": float(len(validation.y)),
         f"validation_{measure}_old": old_quality,
@@ -113,6 +119,10 @@ def judge(
         return GateReport(False, f"{moved}: {wanted}", metrics)
     if not chance <= (_EXPECTED if expected else _SIGNIFICANCE):
         return GateReport(False, f"{moved}: not beyond chance (p = {chance:.2f})", metrics)
+    if heads is not None and not _beats(validation, heads, metrics):
+        reached, new = heads.mean(), metrics["heads_accuracy_new"]
+        beside = f"heads that learn from the labels reach {reached:.3f}, the candidate {new:.3f}"
+        return GateReport(False, f"{moved}, but on the newest {len(heads)} {beside}", metrics)
     if len(retention.y) and loss > allowed:
         return GateReport(False, f"{moved}, but {kept}: forgets more than {allowed:.3f}", metrics)
     return GateReport(True, f"{moved}; {kept}" if len(retention.y) else moved, metrics)
@@ -128,10 +138,20 @@ def _allowed_loss(kind: DriftKind, gain: float, settings: TrainSettings) -> floa
     return settings.max_retention_loss
 
 
-def _chance_of_no_gain(rows: Comparison) -> float:
-    """Return the one-sided p-value of a paired z test on the two versions' errors."""
-    errors = rows.objective.errors
-    gains = errors(rows.old, rows.y) - errors(rows.new, rows.y)
+def _beats(validation: Comparison, heads: NDArray[np.bool_], metrics: dict[str, float]) -> bool:
+    """Return whether a candidate is right more often than heads; keeps the figures."""
+    newest = slice(len(validation.y) - len(heads), None)
+    right = validation.new[newest].argmax(axis=1) == validation.y[newest]
+    metrics |= {
+        "heads_rows": float(len(heads)),
+        "heads_accuracy": float(heads.mean()),
+        "heads_accuracy_new": float(right.mean()),
+    }
+    return bool(right.sum() > heads.sum())
+
+
+def _chance(gains: NDArray[np.float64]) -> float:
+    """Return the one-sided p-value of a paired z test: how likely such gains are by luck."""
     n = len(gains)
     if n < 2:
         return 1.0

@@ -30,6 +30,8 @@ class RetrainPlan:
         workers: Training processes.
         newest_rows: If above 0, train for the newest labelled rows, this many, instead of
             those from ``regime_start`` on.
+        mixed: Whether heads that learn from the labels answer beside the model; then a candidate
+            has to beat them too.
         lead: Accuracy that a challenger has shown above the base version's, as a fraction.
 
     Example:
@@ -51,6 +53,7 @@ class RetrainPlan:
     workers: int = 1
     newest_rows: int = 0
     lead: float = 0.0
+    mixed: bool = False
     budget: str = ""
 
     @staticmethod
@@ -58,6 +61,8 @@ class RetrainPlan:
         order: Train,
         settings: TrainSettings,
         as_of: dict[str, int] | None = None,
+        *,
+        mixed: bool = False,
     ) -> RetrainPlan:
         """Return the plan for an order; what the order leaves open is as configured.
 
@@ -65,6 +70,7 @@ class RetrainPlan:
             order: What the lifecycle asks for; steps asked for set a configured budget aside.
             settings: How to retrain.
             as_of: Versions of the tables ``predictions`` and ``labels`` to read.
+            mixed: Whether heads answer beside the model.
         """
         return RetrainPlan(
             run_id=order.run_id,
@@ -77,6 +83,7 @@ class RetrainPlan:
             regime_start=order.regime_start,
             newest_rows=order.newest_rows,
             lead=order.lead,
+            mixed=mixed,
             until_row=order.until_row,
             as_of=as_of,
             workers=settings.workers,

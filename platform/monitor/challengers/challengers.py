@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.evidence import Challenger, Level, SignalReport
+from undrift.model.heads import MEMORIES, RidgeHeads
 from undrift.model.mixture import Mixture
-from undrift.monitor.base import Calibration, Measures
+from undrift.monitor.base import Calibration, Measures, Stateful
 from undrift.monitor.calibration import limits, recent_rows
 from undrift.monitor.challengers.contest import Contest
-from undrift.monitor.challengers.heads import RidgeHeads
 from undrift.monitor.challengers.hedge import Hedge
 from undrift.monitor.challengers.inputs import Standard
 from undrift.monitor.join import Joined, LabelSignal
@@ -26,6 +26,10 @@ from undrift.records import FloatArray, IntArray, Predictions, Reference
 Matrix = NDArray[np.float64]
 
 NAME = "challenger"
+
+
+class _Heads(RidgeHeads, Stateful):
+    SAVED = ("_leading", "_gram", "_moment", "weights")
 
 
 class Challengers(LabelSignal):
@@ -45,7 +49,6 @@ class Challengers(LabelSignal):
         settings: Budget of false alarms.
     """
 
-    MEMORIES: ClassVar[tuple[int, ...]] = (250, 1000, 4000, 0)  # labelled rows; 0: all
     KINDS: ClassVar[tuple[tuple[bool, int], ...]] = tuple(product((False, True), MEMORIES))
     URGENT: ClassVar[float] = 0.1
     """Accuracy that a challenger must surely lead by where it need not have served to show it."""
@@ -163,7 +166,7 @@ class Challengers(LabelSignal):
     def _start(self, classes: int) -> None:
         leading = 1 + self._embedding.width
         features = leading + self._input.width
-        self._heads = RidgeHeads(features, leading, classes, self.MEMORIES)
+        self._heads = _Heads(features, leading, classes, MEMORIES)
         self._features = np.zeros((EDetector.BLOCK, features))
         self._targets = np.zeros((EDetector.BLOCK, classes))
         self._count = 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +19,6 @@ class Standard(Stateful):
     The same bits for a row in whatever batch it comes.
     """
 
-    WIDEST: ClassVar[int] = 64
     SAVED = ("_centre", "_scale", "_axes")
 
     def __init__(self) -> None:
@@ -41,16 +38,8 @@ class Standard(Stateful):
 
     def fit(self, data: FloatArray) -> None:
         """Take location, scale and axes from (n, ...) rows, at least two."""
-        flat = data.reshape(len(data), -1).astype(np.float64)
-        self._centre, scale = flat.mean(axis=0), flat.std(axis=0)
-        self._scale = np.where(scale > 1e-9 * (1.0 + np.abs(self._centre)), scale, 1.0)
-        self._axes = np.zeros((0, 0))
-        if flat.shape[1] > self.WIDEST:
-            standard = self.scaling.standardised(data)
-            _, lengths, axes = np.linalg.svd(standard, full_matrices=False)
-            kept = axes[: self.WIDEST][lengths[: self.WIDEST] > 1e-6 * lengths[0]]
-            spread = (standard @ kept.T).std(axis=0)
-            self._axes = np.ascontiguousarray((kept / np.maximum(spread, 1e-3)[:, None]).T)
+        found = Scaling.of(data)
+        self._centre, self._scale, self._axes = found.centre, found.scale, found.axes
 
     def __call__(self, data: FloatArray, rows: IntArray) -> Matrix:
         """Return (n, width) values of (n, ...) data whose row numbers are ``rows``."""

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from undrift.evidence import Level
+from undrift.model.heads import RidgeHeads
+from undrift.model.mixture import Scaling
 from undrift.monitor.challengers.challengers import Challengers
 from undrift.monitor.challengers.contest import Contest
-from undrift.monitor.challengers.heads import RidgeHeads
 from undrift.monitor.challengers.inputs import Standard
 from undrift.monitor.join import Joined
 from undrift.monitor.settings import MonitorSettings
@@ -224,7 +225,7 @@ def test_many_columns_are_reduced_and_few_rows_of_them_do_no_harm() -> None:
     data = rng.normal(size=(50, 4, 30)).astype(np.float32)
     standard = Standard()
     standard.fit(data)
-    assert standard.width <= Standard.WIDEST
+    assert standard.width <= Scaling.WIDEST
     wild = np.full((3, 4, 30), np.inf, dtype=np.float32)
     assert np.isfinite(standard(wild, np.arange(3))).all()
 

@@ -99,3 +99,26 @@ def test_outputs_that_are_not_finite_are_rejected() -> None:
 
 def test_one_row_proves_nothing() -> None:
     assert not judge(compare(1, 0.0, 1.0), NOTHING, DriftKind.CONCEPT, SETTINGS).accepted
+
+
+def heads(n: int, accuracy: float) -> np.ndarray:
+    return np.arange(n) < round(accuracy * n)
+
+
+def test_a_candidate_must_beat_heads_that_answer_beside_the_model() -> None:
+    recent = compare(200, 0.4, 0.8)
+    beaten = judge(recent, NOTHING, DriftKind.CONCEPT, SETTINGS, heads=heads(200, 0.7))
+    assert beaten.accepted
+    assert (beaten.metrics["heads_accuracy"], beaten.metrics["heads_accuracy_new"]) == (0.7, 0.8)
+    for reached in (0.8, 0.9):
+        report = judge(recent, NOTHING, DriftKind.CONCEPT, SETTINGS, heads=heads(200, reached))
+        assert not report.accepted
+        assert f"heads that learn from the labels reach {reached:.3f}" in report.reason
+
+
+def test_heads_are_beaten_on_the_newest_rows_or_not_at_all() -> None:
+    """The candidate is right on the first four fifths; heads as well, and on the last as well."""
+    recent = compare(500, 0.4, 0.8)
+    newest = judge(recent, NOTHING, DriftKind.CONCEPT, SETTINGS, heads=heads(100, 1.0))
+    assert not newest.accepted
+    assert newest.metrics["heads_accuracy_new"] == 0.0

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from undrift.monitor.base import Stateful
-
 Matrix = NDArray[np.float64]
 
 
-class RidgeHeads(Stateful):
+MEMORIES = (250, 1000, 4000, 0)
+"""Labelled rows that heads beside a model reach back; 0: all."""
+
+
+class RidgeHeads:
     """Linear heads fitted by least squares, in which a row counts less the older it is.
 
     A head of memory m gives the k-th newest row the weight (1 - 1/m)^k, so about m rows count; a
@@ -40,7 +42,6 @@ class RidgeHeads(Stateful):
     """
 
     RIDGE: ClassVar[float] = 3.0
-    SAVED = ("_leading", "_gram", "_moment", "weights")
 
     def __init__(
         self, features: int, leading: int, targets: int, memories: tuple[int, ...]

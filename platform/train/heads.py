@@ -1,0 +1,59 @@
+"""What a candidate must beat where heads that follow the labels have a share in the answer."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undrift.model.heads import MEMORIES, RidgeHeads
+from undrift.model.mixture import Scaling
+from undrift.train.pool import REFERENCE_ROW, Index, Pool, held_out
+from undrift.train.trainee import Trainee
+
+_BLOCK = 64  # rows between two fits
+
+
+def heads_right(trainee: Trainee, pool: Pool, index: Index, since: int) -> NDArray[np.bool_]:
+    """Return whether the best of several heads would answer each of some held-out rows right.
+
+    The heads learn from the rows that a retraining may train on, oldest first, on the base
+    version's embedding, alone and with the input. The best is the one that would have answered
+    most of the regime's rows right before it learnt from them; so it is not chosen on the rows that
+    it is judged on.
+
+    Args:
+        trainee: The base version.
+        pool: The labelled rows; targets are classes.
+        index: (n,) held-out rows of the pool.
+        since: First row of the regime.
+
+    Returns:
+        (n,) booleans.
+    """
+    output, embedding = trainee.score(pool.x)
+    reference = pool.row == REFERENCE_ROW
+    scalings = [(Scaling.of(data[reference]), data) for data in (embedding, pool.x)]
+    classes = output.shape[1]
+
+    def described(rows: Index) -> NDArray[np.float64]:
+        parts = [scaling(data[rows]) for scaling, data in scalings]
+        return np.hstack([np.ones((len(rows), 1)), *parts])
+
+    leading = 1 + scalings[0][0].width
+    heads = RidgeHeads(leading + scalings[1][0].width, leading, classes, MEMORIES)
+
+    def said(known: NDArray[np.float64]) -> NDArray[np.intp]:
+        scores = (known @ heads.weights).reshape(len(known), -1, classes)
+        answers: NDArray[np.intp] = scores.argmax(axis=2)
+        return answers
+
+    learnt = np.flatnonzero(~held_out(pool))
+    right = np.zeros(2 * len(MEMORIES))
+    for start in range(0, len(learnt), _BLOCK):
+        rows = learnt[start : start + _BLOCK]
+        known, y = described(rows), pool.y[rows]
+        right += (said(known) == y[:, None])[pool.row[rows] >= since].sum(axis=0)
+        heads.add(known, (y[:, None] == np.arange(classes)) - 1.0 / classes)
+    best = said(described(index))[:, right.argmax()]
+    found: NDArray[np.bool_] = best == pool.y[index]
+    return found
