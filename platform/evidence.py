@@ -79,7 +79,7 @@ class Challenger:
         memory: Labelled rows that it reaches back; 0 for all.
         embedding_only: Whether it is a new last layer of the live model.
         weight: Its share in the evidence that some challenger is better; all sum to one.
-        lead: Accuracy above that of the answers given on ``rows``, as a fraction.
+        lead: Accuracy above the live model's on ``rows``, as a fraction.
         low: What the lead is at least, at a confidence of 95 %.
         rows: Newest labels, since the lead began if it is significant.
         share: Its share in the answer of a mixture; with the live model's they sum to one.

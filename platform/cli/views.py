@@ -113,7 +113,7 @@ def drift_view(drift: DriftView) -> RenderableType:
 
 def _challengers(challengers: Sequence[Challenger]) -> Iterable[Table]:
     """Yield a table of the challengers, the best supported first, if labels have come."""
-    titles = ("lead over the answers", "at least", "on labels", "evidence", "share in a mixture")
+    titles = ("lead over the live model", "at least", "on labels", "evidence", "share in a mixture")
     table = Table("challenger", *titles)
     for rival in challengers:
         lead, low = f"{100 * rival.lead:+.1f} points", f"{100 * rival.low:+.1f}"

@@ -167,15 +167,12 @@ def _due(state: State, evidence: Evidence, at: float) -> str:
     settings = state.settings
     if settings.mode == "off" or at < state.not_before:
         return ""
-    if state.refinements < settings.refine_limit and _grown(state, evidence):
+    more = state.refinements < settings.refine_limit and settings.refine_growth > 0
+    grown = evidence.regime_rows >= settings.refine_growth * state.regime_rows > 0
+    if more and grown:
         return "refine"
     every = settings.retrain_every_rows
     return "amount" if 0 < every <= evidence.labelled - state.labelled else ""
-
-
-def _grown(state: State, evidence: Evidence) -> bool:
-    """Return whether there is much more of the regime than at the last retraining for it."""
-    return evidence.regime_rows >= state.settings.refine_growth * state.regime_rows > 0
 
 
 def retry(state: State, event: Event, *before: Instruction) -> Step:
@@ -183,9 +180,7 @@ def retry(state: State, event: Event, *before: Instruction) -> Step:
     assert isinstance(event, Scored)
     evidence, settings = event.evidence, state.settings
     better = settings.retrain_when == "better" and evidence.better is not None
-    # What was refused is tried again when there is much more to learn from.
-    again = state.attempts > 0 and _grown(state, evidence)
-    enough = better or again or evidence.labels_missing
+    enough = better or evidence.labels_missing
     if settings.retrain_when == "worse":
         enough |= evidence.regime_rows >= settings.min_regime_rows
     due = settings.mode != "off" and event.at >= state.not_before and enough
@@ -217,7 +212,7 @@ def trained(state: State, event: Event) -> Step:
         if run.trigger in ("refine", "amount"):  # the live version is good; wait for more labels
             tell = Notify(run_id=event.run_id, kind="failed", text=text)
             return _to(state, run.resume, tell, run=None, regime_rows=train_rows)
-        return _failed(replace(state, regime_rows=train_rows), event.at, text)
+        return _failed(state, event.at, text)
     kind, start = _regime(state, run.trigger)
     state = replace(
         state,

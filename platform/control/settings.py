@@ -16,8 +16,7 @@ class LifecycleSettings(Section):
     """off: only watch; suggest: retrain, then wait for an operator; auto: promote as well."""
     retrain_when: Literal["worse", "better"] = "better"
     """worse: retrain as soon as there is a drift; better: when a challenger shows that another
-    model would be better now, again when a refused candidate's rows have grown by `refine_growth`,
-    or when labels are missing and the drift was escalated."""
+    model would be better now, or when labels are missing and the drift was escalated."""
     min_regime_rows: int = Field(250, ge=1)
     """Labelled rows of the new regime to wait for before it is retrained on."""
     cooldown_s: float = Field(300.0, ge=0)

@@ -36,12 +36,12 @@ class Challengers(LabelSignal):
     """Tests whether a cheap model that follows the labels answers better than the live one.
 
     A challenger is a ridge regression on the live model's embedding, alone or with the input, with
-    one of several memories. It is held against what was answered in two contests. In the first it
-    answers each row with the labels that had come when the row was served: what it wins there, a
-    model retrained by the same rows would have won for users. In the second it answers with the
-    labels of all rows before: that tells some ``lag`` rows earlier that the newest rows can be
-    learnt from, but also where only neighbours are alike. So the second counts only where the live
-    model is known to be worse than it was, and for large leads.
+    one of several memories. In a first contest it answers each row with the labels that had come
+    when the row was served: what it wins over the live model, one retrained by the same rows would
+    have won for users. In a second it answers with the labels of all rows before, and is held
+    against what users got: that tells some ``lag`` rows earlier that the newest rows can be learnt
+    from, but also where only neighbours are alike. So the second counts only where answers are
+    known to be worse than they were, and for large leads.
 
     A waiting row takes 4 bytes for each feature, at most 129, and for each challenger.
 
@@ -100,7 +100,7 @@ class Challengers(LabelSignal):
             rows, values = measures.row[part], measures.values[part]
             right, label, known, said = np.split(values, (1, 2, 2 + self._features.shape[1]), 1)
             live, served = said[:, :1], said[:, 1:]
-            self._served.update((served == label) - right, rows)
+            self._served.update(1.0 * (served == label) - (live == label), rows)
             self._hedge.update(said == label)
             # Always the whole block, so that an answer does not depend on the row's company.
             here = slice(self._place, self._place + len(rows))

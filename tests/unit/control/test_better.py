@@ -58,19 +58,6 @@ def test_what_was_trained_for_is_refined_as_it_grows() -> None:
     assert (state.regime_start, state.regime_rows) == (640, 900)
 
 
-def test_what_was_refused_is_tried_again_when_its_rows_have_doubled() -> None:
-    """No challenger leads any more, but another network may do better still."""
-    refused = replace(MADE, accepted=False, regime_rows=300)
-    state, _ = run(initial(PAYS, 1), pays(), refused)
-    assert (state.phase, state.regime_rows, state.attempts) == (Phase.DRIFT, 300, 1)
-    state, done = run(state, scored(Level.DRIFT, at=9_000, regime_rows=599))
-    assert not any(isinstance(i, Train) for i in done)
-    state, done = run(state, scored(Level.DRIFT, at=9_001, regime_rows=600))
-    assert order(done).kind is DriftKind.CONCEPT
-    assert state.run is not None
-    assert state.run.trigger == "drift"
-
-
 def test_its_journal_is_read_and_its_story_told() -> None:
     events = [scored(Level.DRIFT, at=50), pays(), MADE]
     lines = [json.loads(json.dumps(Codec.encode(event))) for event in events]
