@@ -1,6 +1,6 @@
 """How often the loop would retrain for nothing, where rows are harder at times but nothing changes.
 
-    python -m benchmarks.false_retrainings [--seeds 3] [--rows 200000]
+    python -m benchmarks.false_retrainings [--seeds 3] [--rows 60000]
 
 Three classes, well apart; the model answers as well as any could, and what it gets wrong is noise
 of the labels, at the rate that the world says. So every retraining is for nothing. Labels come 200
@@ -126,7 +126,7 @@ def page(found: dict[tuple[str, str], list[int]], rows: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--table", type=Path, default=Path("docs/false_retrainings.md"))
     options = parser.parse_args()

@@ -27,11 +27,11 @@ from undrift.monitor.signals.segments import SegmentReport, Segments
 from undrift.records import Labels, Predictions, Reference
 from undrift.views import AccuracyView, CalibrationView, LabelsView, SegmentView, SummaryView
 
-_FORMAT = 6
+_FORMAT = 7
 _SAVED = ("_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row")
 _PARTS = (
-    "_join", "_labels", "_input", "_output", "_performance", "_challengers", "_segments", "_recall",
-    "_probation",
+    "_join", "_labels", "_input", "_output", "_performance", "_challengers", "_former", "_segments",
+    "_recall", "_probation",
 )  # fmt: skip
 
 
@@ -52,6 +52,8 @@ class Monitor:
         ConfigError: The reference cannot calibrate the signals.
     """
 
+    _challengers: Challengers
+
     def __init__(
         self,
         settings: MonitorSettings,
@@ -60,15 +62,13 @@ class Monitor:
         regime_start: int = 0,
         class_names: tuple[str, ...] = (),
     ) -> None:
-        self._settings = settings
-        self._class_names = class_names
+        self._settings, self._class_names = settings, class_names
         self._join = LabelJoin(settings.join_window_rows)
         self._probation = Probation(settings)
         self._run_id = ""
-        self._rows = 0
-        self._newest_row = -1
-        self._previous = -1
+        self._rows, self._newest_row, self._previous = 0, -1, -1
         self._labels = LabelRecord(settings.accuracy_window)
+        self._former = Challengers(settings)
         self._watch(version, reference, regime_start)
 
     @property
@@ -126,7 +126,6 @@ class Monitor:
         """
         reports, missing = self._reports(), self._labels_missing()
         estimate = self._output.estimate()
-        segments = [s.name for s in self._segments.report() if s.level > Level.NONE]
         challengers = self._challengers.standings()
         verdict = decide(
             reports,
@@ -134,7 +133,7 @@ class Monitor:
             labels_missing=missing,
             estimated_loss=estimate.loss,
             loss_error=estimate.error,
-            segments=segments,
+            segments=[s.name for s in self._segments.report() if s.level > Level.NONE],
             leader=challengers[0],
         )
         evidence = Evidence(
@@ -179,13 +178,14 @@ class Monitor:
         Raises:
             ConfigError: The reference cannot calibrate the signals; nothing has changed.
         """
-        self._previous = self._version
+        left, learnt = self.version, self._challengers
         self._watch(version, reference, regime_start)
+        if version == self._previous:  # what was learnt beside it is true as ever
+            self._former.begin_contests()
+            self._challengers = self._former
+        self._former, self._previous = learnt, left
         self._run_id = run_id
-        if against:
-            self._probation.start()
-        else:
-            self._probation.stop()
+        self._probation.start() if against else self._probation.stop()
 
     def summary(self) -> SummaryView:
         """Return what is known beside the evidence: labels, accuracy, segments, calibration."""
@@ -255,9 +255,8 @@ class Monitor:
         self._challengers, self._segments = challengers, segments
         self._recall = ClassRecall(self._settings.accuracy_window)
         self._recall.fit(reference)
-        self._version = version
+        self._version, self._regime_start = version, regime_start
         self._armed_row = self._newest_row
-        self._regime_start = regime_start
         self._labels.watch(reference)
 
     def _take_joined(self, joined: Joined) -> None:

@@ -132,7 +132,7 @@ class _Loop:
         self.label_rows, self.label_at = stream.due()
         self.labelled = 0
         self.sent = 0
-        self.pending: list[tuple[float, Event]] = []
+        self.pending: list[tuple[float, Callable[[], Event]]] = []
         self.trained: dict[int, int] = {}
         self.retrainings = self.spent = 0
 
@@ -151,8 +151,8 @@ class _Loop:
         self.scribe.look(evidence)
         due = [entry for entry in self.pending if entry[0] <= self.now]
         self.pending = [entry for entry in self.pending if entry[0] > self.now]
-        for _, event in sorted(due, key=lambda entry: entry[0]):
-            self._deliver(replace(event, at=self.now))
+        for _, happens in sorted(due, key=lambda entry: entry[0]):
+            self._deliver(happens())
         for event in heard(self.state, evidence, self._probation(), self.now):
             self._deliver(event)
         self._deliver(Tick(at=self.now))
@@ -212,9 +212,9 @@ class _Loop:
         if isinstance(instruction, Train):
             self._train(instruction)
         elif isinstance(instruction, Swap):
-            live = instruction.assignment.live
-            event = Swapped(at=0.0, run_id=instruction.run_id, version=live)
-            self.pending.append((self.now + SWAP_S, event))
+            live, run_id = instruction.assignment.live, instruction.run_id
+            swapped = lambda: Swapped(at=self.now, run_id=run_id, version=live)  # noqa: E731
+            self.pending.append((self.now + SWAP_S, swapped))
         elif isinstance(instruction, Rearm):
             take(self.monitor, Moment(0, rearm=instruction), self.shelf.reference)
         elif isinstance(instruction, Notify):
@@ -239,31 +239,34 @@ class _Loop:
         trigger = self.state.run.trigger if self.state.run else ""
         since = f"{trigger}: from version {order.base_version}, regime since row"
         self.scribe.note("retraining", f"{since} {order.regime_start:,}, kind {order.kind}")
+        self.pending.append((self.now + self.pace.training_s, lambda: self._trained(pool, plan)))
+
+    def _trained(self, pool: Pool, plan: RetrainPlan) -> Event:
+        """Return what comes of a retraining, when its time is over."""
         try:
-            done = self.trainer(pool, plan)
+            done = self.trainer(pool, plan, self._pool(plan))
         except TrainingError as error:
-            event: Event = TrainFailed(at=0.0, run_id=order.run_id, reason=str(error))
-        else:
-            known = self.trained.get(done.regime_start, 0)
-            self.trained[done.regime_start] = max(known, done.regime_rows)
-            self.spent += done.regime_rows
-            event = Trained(
-                at=0.0,
-                run_id=order.run_id,
-                version=done.version,
-                accepted=done.accepted,
-                reason=done.reason,
-                regime_rows=done.regime_rows,
-                regime_start=done.regime_start,
-            )
-        self.pending.append((self.now + self.pace.training_s, event))
+            return TrainFailed(at=self.now, run_id=plan.run_id, reason=str(error))
+        known = self.trained.get(done.regime_start, 0)
+        self.trained[done.regime_start] = max(known, done.regime_rows)
+        self.spent += done.regime_rows
+        return Trained(
+            at=self.now,
+            run_id=plan.run_id,
+            version=done.version,
+            accepted=done.accepted,
+            reason=done.reason,
+            regime_rows=done.regime_rows,
+            regime_start=done.regime_start,
+        )
 
     def _pool(self, plan: RetrainPlan) -> Pool:
         """Return what a training worker would read from the store."""
         most = self.train_settings.max_pool_rows
         asked = self.label_rows[max(0, self.labelled - ASKED) : self.labelled]
         newest = int(asked.max()) if len(asked) else None
-        row = np.concatenate(rows_to_read(newest, self.sent, most))
+        pieces = rows_to_read(newest, self.sent, most)
+        row = np.concatenate([np.arange(piece.start, piece.stop) for piece in pieces])
         x = self.stream.live.x[row]
         nothing = np.empty((len(x), 0), dtype=np.float32)
         rows = Predictions(

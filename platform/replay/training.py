@@ -132,8 +132,13 @@ class Trainer:
         self.shelf, self.settings, self.reference_rows = shelf, settings, reference_rows
         self.seconds = 0.0
 
-    def __call__(self, pool: Pool, plan: RetrainPlan) -> Outcome:
+    def __call__(self, pool: Pool, plan: RetrainPlan, later: Pool) -> Outcome:
         """Carry out a plan.
+
+        Args:
+            pool: What was labelled when it was ordered.
+            plan: What to do.
+            later: What is labelled when it is done.
 
         Raises:
             TrainingError: No candidate came of it.
@@ -149,6 +154,7 @@ class Trainer:
             plan,
             settings=self.settings,
             reference_rows=self.reference_rows,
+            later=lambda: later,
         )
         verdict = made.verdict
         version = shelf.add(made.result.state_dict, made.reference, accepted=verdict.accepted)
@@ -165,7 +171,7 @@ class Recalibrator(Trainer):
         super().__init__(shelf, settings, reference_rows)
         self._sample: TrainResult | None = None
 
-    def __call__(self, pool: Pool, plan: RetrainPlan) -> Outcome:
+    def __call__(self, pool: Pool, plan: RetrainPlan, _: Pool) -> Outcome:
         """Make the version that a plan asks for, without training it.
 
         Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from undrift.records import Reference
-from undrift.train.candidate import check_reference, judge_candidate
+from undrift.train.candidate import check_reference, judge_candidate, with_later
 from undrift.train.gate import GateReport
 from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
@@ -71,6 +71,7 @@ def attempt(
     reference_rows: int,
     progress: Callable[[Progress], None] | None = None,
     checkpoints: Callable[[int], Checkpoints] | None = None,
+    later: Callable[[], Pool] | None = None,
 ) -> Attempt:
     """Choose a start, retrain, and judge the candidate.
 
@@ -86,6 +87,8 @@ def attempt(
         progress: Called once a round of training.
         checkpoints: Returns where to keep the first training (0), and one that follows a collapse
             (1).
+        later: Returns the labelled rows that are known when the training is over; those that came
+            meanwhile are held out.
 
     Raises:
         TrainingError: No candidate came of it.
@@ -109,6 +112,8 @@ def attempt(
         # A second training would spend the budget twice; the gate refuses what has collapsed.
         if plan.budget or not _collapsed(trainee, result, pool):
             break
+    if later is not None:
+        result, pool = with_later(result, pool, later(), plan.regime_start)
     verdict, renewed = judge_candidate(
         trainee, weights(plan.base_version), result, pool, plan, settings=settings
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from undrift.train.gate import Comparison, GateReport, judge
 from undrift.train.heads import heads_right
 from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import REFERENCE_ROW, Pool, Split, held_out
+from undrift.train.pool import JUDGED, REFERENCE_ROW, Pool, Split, held_out
 from undrift.train.result import TrainResult
 from undrift.train.settings import TrainSettings
 from undrift.train.trainee import Trainee
@@ -52,7 +53,8 @@ def judge_candidate(
     old = [trainee.score(pool.x[i], objective)[0] for i in rows]
     heads = None
     if plan.mixed and np.issubdtype(pool.y.dtype, np.integer):
-        heads = heads_right(trainee, pool, rows[0][-_NOW:], plan.regime_start)
+        now = rows[0][-_NOW:]
+        heads = heads_right(trainee, pool, result.chosen, now, plan.regime_start)
     trainee.load(result.state_dict)
     new = [trainee.score(pool.x[i], objective)[0] for i in rows]
     validation, retention = (
@@ -62,6 +64,20 @@ def judge_candidate(
         validation, retention, plan.kind, settings, expected=plan.lead > 0.0, heads=heads
     )
     return verdict, build_reference(trainee, pool, result.chosen, seed=plan.seed)
+
+
+def with_later(
+    result: TrainResult, pool: Pool, later: Pool, regime_start: int
+) -> tuple[TrainResult, Pool]:
+    """Add to a regime's held-out rows those whose labels came while a retraining trained.
+
+    It has not learnt from them, and they are the newest there are.
+    """
+    whole, new = pool.and_later(later)
+    new = new[whole.row[new] >= regime_start]
+    recent = np.concatenate([result.chosen.validation, new])
+    recent = recent[np.argsort(whole.row[recent], kind="stable")][-JUDGED:]
+    return replace(result, chosen=replace(result.chosen, validation=recent)), whole
 
 
 def build_reference(trainee: Trainee, pool: Pool, chosen: Split, *, seed: int) -> Reference:

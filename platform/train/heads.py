@@ -7,16 +7,18 @@ from numpy.typing import NDArray
 
 from undrift.model.heads import MEMORIES, RidgeHeads
 from undrift.model.mixture import Scaling
-from undrift.train.pool import REFERENCE_ROW, Index, Pool, held_out
+from undrift.train.pool import REFERENCE_ROW, Index, Pool, Split
 from undrift.train.trainee import Trainee
 
 _BLOCK = 64  # rows between two fits
 
 
-def heads_right(trainee: Trainee, pool: Pool, index: Index, since: int) -> NDArray[np.bool_]:
+def heads_right(
+    trainee: Trainee, pool: Pool, chosen: Split, index: Index, since: int
+) -> NDArray[np.bool_]:
     """Return whether the best of several heads would answer each of some held-out rows right.
 
-    The heads learn from the rows that a retraining may train on, oldest first, on the base
+    The heads learn from the rows that the retraining might train on, oldest first, on the base
     version's embedding, alone and with the input. The best is the one that would have answered
     most of the regime's rows right before it learnt from them; so it is not chosen on the rows that
     it is judged on.
@@ -24,7 +26,8 @@ def heads_right(trainee: Trainee, pool: Pool, index: Index, since: int) -> NDArr
     Args:
         trainee: The base version.
         pool: The labelled rows; targets are classes.
-        index: (n,) held-out rows of the pool.
+        chosen: Which of them the retraining might train on.
+        index: (n,) other rows of the pool.
         since: First row of the regime.
 
     Returns:
@@ -47,7 +50,7 @@ def heads_right(trainee: Trainee, pool: Pool, index: Index, since: int) -> NDArr
         answers: NDArray[np.intp] = scores.argmax(axis=2)
         return answers
 
-    learnt = np.flatnonzero(~held_out(pool))
+    learnt = chosen.index
     right = np.zeros(2 * len(MEMORIES))
     for start in range(0, len(learnt), _BLOCK):
         rows = learnt[start : start + _BLOCK]

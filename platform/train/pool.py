@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,9 @@ REFERENCE_ROW = -1
 ASKED = 1000  # newest labels, among which is that of the newest labelled row
 _SPAN = 4  # predictions read for each labelled row that a pool may hold
 _NEWEST = 1000  # newest inputs, labelled or not, that show where the inputs are now
-_JUDGED = 1000  # most rows of a held-out set
+JUDGED = 1000  # most rows of a held-out set
 _BLOCK, _EVERY = 10, 5  # every fifth block of ten rows is held out, for ever
-_MIN_JUDGED = 20
+_MINJUDGED = 20
 _FAINT = 0.1  # least resemblance to the new inputs that an older row is credited with
 
 
@@ -63,6 +63,18 @@ class Pool:
         """Return the row from which on there are ``rows`` labelled rows, or the first row."""
         live = self.row[self.row != REFERENCE_ROW]
         return int(live[-rows:][0]) if len(live) else 0
+
+    def and_later(self, later: Pool) -> tuple[Pool, Index]:
+        """Return this pool with the rows of a later one that it lacks, last, and their index."""
+        new = np.flatnonzero((later.row != REFERENCE_ROW) & ~np.isin(later.row, self.row))
+        whole = replace(
+            self,
+            x=np.concatenate([self.x, later.x[new]]),
+            y=np.concatenate([self.y, later.y[new]]),
+            row=np.concatenate([self.row, later.row[new]]),
+            at=np.concatenate([self.at, later.at[new]]),
+        )
+        return whole, np.arange(len(self), len(whole))
 
     @staticmethod
     def build(
@@ -168,7 +180,9 @@ def held_out(pool: Pool) -> NDArray[np.bool_]:
 
     Live rows are held out in short blocks, every fifth block of ten: neighbours in an
     autocorrelated stream would give an answer away. Of the reference, half is held out, by a
-    hash of the content. So a row held out once is held out for ever, in every later version.
+    hash of the content. So a row held out once is held out for ever, in every later version; but
+    a version is also judged by rows whose labels came while it trained, and later ones may train
+    on those.
     """
     blocks: NDArray[np.bool_] = (pool.row // _BLOCK) % _EVERY == _EVERY - 1
     reference = pool.row == REFERENCE_ROW
@@ -209,8 +223,8 @@ def split_pool(
     _check_count(int(recent[index].sum()) if by_regime else len(index), by_regime, settings)
     validation = _validation(live & kept_out, recent)
     retention = np.setdiff1d(np.flatnonzero(~recent & kept_out), validation)
-    if len(retention) > _JUDGED:
-        retention = np.sort(rng.choice(retention, _JUDGED, replace=False))
+    if len(retention) > JUDGED:
+        retention = np.sort(rng.choice(retention, JUDGED, replace=False))
     weight = _trust(pool, kind, recent, pool.newest[pool.newest_row >= regime_start], seed)
     if kind is DriftKind.BOTH:
         # A resemblance of inputs says nothing about labels, which moved as well: a fixed share.
@@ -275,8 +289,8 @@ def _check_targets(y: TargetArray, by_regime: bool) -> None:
 def _validation(kept_out: NDArray[np.bool_], recent: NDArray[np.bool_]) -> Index:
     """Return the newest held-out live rows, of the regime if that has enough of them."""
     rows = np.flatnonzero(kept_out & recent)
-    if len(rows) < _MIN_JUDGED:
-        rows = np.flatnonzero(kept_out)[-_MIN_JUDGED:]
+    if len(rows) < _MINJUDGED:
+        rows = np.flatnonzero(kept_out)[-_MINJUDGED:]
     if not len(rows):
         raise TrainingError("no labelled row is left to judge a candidate on; wait for more labels")
-    return rows[-_JUDGED:]
+    return rows[-JUDGED:]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 from undrift.errors import TrainingError
 from undrift.records import Predictions, Reference
 from undrift.store.store import Store
@@ -31,3 +34,9 @@ def read_pool(store: Store, plan: RetrainPlan, reference: Reference, max_rows: i
     if not found:
         raise TrainingError("there is nothing to train on: no prediction has been made yet")
     return Pool.build(Predictions.concat(found), labels, reference, max_rows)
+
+
+def read_later(store: Store, plan: RetrainPlan, reference: Reference, max_rows: int) -> Pool:
+    """Return what is labelled by now; see `read_pool`."""
+    now = replace(plan, as_of=None, until_row=sys.maxsize)
+    return read_pool(store, now, reference, max_rows)

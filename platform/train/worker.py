@@ -27,7 +27,7 @@ from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.plan import RetrainPlan
 from undrift.train.result import Progress
 from undrift.train.settings import TrainSettings
-from undrift.train.stored import read_pool
+from undrift.train.stored import read_later, read_pool
 from undrift.train.trainee import Trainee
 
 TELL_S = 0.25
@@ -109,6 +109,7 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
         reference_rows=worker.reference_rows,
         progress=Teller(worker.trainer, plan.run_id, comm, device),
         checkpoints=_checkpoints(worker, plan, comm),
+        later=lambda: read_later(store, plan, reference, worker.settings.max_pool_rows),
     )
     outcome = {
         "accepted": made.verdict.accepted,

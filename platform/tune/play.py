@@ -98,10 +98,10 @@ class _Paid(Trainer):
         self.seed = seed
         self.bills: list[tuple[int, float]] = []
 
-    def __call__(self, pool: Pool, plan: RetrainPlan) -> Outcome:
+    def __call__(self, pool: Pool, plan: RetrainPlan, later: Pool) -> Outcome:
         before = self.seconds
         try:
-            return super().__call__(pool, replace(plan, seed=plan.seed + self.seed))
+            return super().__call__(pool, replace(plan, seed=plan.seed + self.seed), later)
         finally:
             self.bills.append((plan.until_row, self.seconds - before))
 

@@ -78,6 +78,11 @@ class Challengers(LabelSignal):
         self._learn(known, reference.y[order])
         return Calibration(len(recent))
 
+    def begin_contests(self) -> None:
+        """Hold the contests anew, by what is known already."""
+        self._served = Contest(len(self.KINDS), limits(self._settings))
+        self._prompt = Contest(len(self.KINDS), limits(self._settings))
+
     def note(self, rows: Predictions) -> FloatArray:
         """Return (n, width): features of rows, what the live model says, and each challenger."""
         known = self._describe(rows.embedding, rows.x, rows.row)
@@ -170,8 +175,7 @@ class Challengers(LabelSignal):
         self._features = np.zeros((EDetector.BLOCK, features))
         self._targets = np.zeros((EDetector.BLOCK, classes))
         self._count = 0
-        self._served = Contest(len(self.KINDS), limits(self._settings))
-        self._prompt = Contest(len(self.KINDS), limits(self._settings))
+        self.begin_contests()
         self._hedge, self._keen = Hedge(1 + len(self.KINDS)), Hedge(1 + len(self.KINDS))
 
     def _describe(self, embedding: FloatArray, x: FloatArray, rows: IntArray) -> Matrix:

@@ -225,6 +225,30 @@ def test_labels_from_an_earlier_stint_of_a_version_do_not_count_in_a_later_one()
     assert source.monitor.summary().accuracy.window is None
 
 
+def test_what_was_learnt_beside_a_version_is_there_when_it_comes_back() -> None:
+    source = feed(17)
+    source.ticks(12, flipped=0.5)
+    left = source.monitor.mixture()
+    assert left is not None
+    source.monitor.rearm(2, source.stream.reference(), 0)
+    source.ticks(6)
+    between = source.monitor.mixture()
+    assert between is not None
+    assert between.labels < left.labels
+    arrays, meta = source.monitor.state()
+    source.monitor = Monitor(SETTINGS, source.stream.reference(), version=9)
+    source.monitor.load(arrays, meta)
+    source.monitor.rearm(1, source.stream.reference(), 0)
+    back = source.monitor.mixture()
+    assert back is not None
+    assert back.name == left.name
+    np.testing.assert_array_equal(back.heads, left.heads)
+    np.testing.assert_array_equal(back.shares, left.shares)
+    assert {c.rows for c in source.monitor.evidence().challengers} == {0}  # contests begin anew
+    source.monitor.rearm(3, source.stream.reference(), 0)
+    assert source.monitor.mixture() is None
+
+
 def test_tick_of_two_versions_counts_only_the_watched_one() -> None:
     plain, mixed = feed(15), feed(15)
     plain.ticks(5)

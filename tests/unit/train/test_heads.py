@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.helpers.retraining import CHANGE, SETTINGS, World, plan, rows, world
-from undrift.train.candidate import judge_candidate
+from tests.helpers.retraining import CHANGE, SETTINGS, World, labels, plan, predictions, rows, world
+from undrift.evidence import DriftKind
+from undrift.train.candidate import judge_candidate, with_later
 from undrift.train.heads import heads_right
-from undrift.train.pool import REFERENCE_ROW, Pool, held_out
+from undrift.train.pool import REFERENCE_ROW, Pool, held_out, split_pool
 from undrift.train.retrain import retrain
 from undrift.train.trainee import Trainee
 
@@ -24,7 +25,10 @@ def right(w: World, pool: Pool, since: int = CHANGE) -> float:
     index = np.flatnonzero(held_out(pool) & (pool.row >= CHANGE))
     trainee = Trainee(w.model)
     trainee.load(w.state)
-    return float(heads_right(trainee, pool, index, since).mean())
+    chosen = split_pool(
+        pool, kind=DriftKind.CONCEPT, regime_start=CHANGE, settings=SETTINGS, seed=0
+    )
+    return float(heads_right(trainee, pool, chosen, index, since).mean())
 
 
 def test_heads_follow_a_turned_world_that_the_model_does_not_know(turned: World) -> None:
@@ -64,3 +68,38 @@ def test_where_heads_answer_too_a_candidate_must_beat_them(turned: World) -> Non
     assert not beside.accepted, beside.reason
     assert "heads that learn from the labels" in beside.reason
     assert "heads_accuracy" not in alone.metrics
+
+
+def test_rows_whose_labels_came_meanwhile_are_held_out_and_the_newest(turned: World) -> None:
+    w = turned
+    trainee = Trainee(w.model)
+    result = retrain(trainee, w.state, w.pool, w.reference, plan(), settings=SETTINGS)
+    x, y = rows(150, turned=False, seed=8)  # the world has turned back
+    whole_x = np.concatenate([w.pool.x[w.pool.row >= 0], x])
+    whole_y = np.concatenate([w.pool.y[w.pool.row >= 0], y])
+    later = Pool.build(predictions(whole_x), labels(whole_y), w.reference, 20_000)
+    longer, pool = with_later(result, w.pool, later, CHANGE)
+    held = pool.row[longer.chosen.validation]
+    assert set(range(700, 850)) <= set(held.tolist())
+    assert (np.diff(held) > 0).all()
+    np.testing.assert_array_equal(pool.row[longer.chosen.index], result.chosen.row)
+    before, _ = judge_candidate(trainee, w.state, result, w.pool, plan(), settings=SETTINGS)
+    verdict, reference = judge_candidate(trainee, w.state, longer, pool, plan(), settings=SETTINGS)
+    assert before.accepted
+    assert not verdict.accepted
+    assert int(reference.recent.sum()) == len(held)
+
+
+def test_late_labels_of_older_regimes_do_not_count_as_recent(turned: World) -> None:
+    w = turned
+    result = retrain(Trainee(w.model), w.state, w.pool, w.reference, plan(), settings=SETTINGS)
+    known = w.pool.row != 50  # its label comes while the retraining trains
+    early = replace(w.pool, x=w.pool.x[known], y=w.pool.y[known], row=w.pool.row[known])
+    early = replace(early, at=w.pool.at[known])
+    longer, _ = with_later(result, early, w.pool, CHANGE)
+    assert len(longer.chosen.validation) == len(result.chosen.validation)
+
+
+def test_without_later_labels_nothing_is_added(turned: World) -> None:
+    whole, new = turned.pool.and_later(turned.pool)
+    assert (len(whole), len(new)) == (len(turned.pool), 0)
