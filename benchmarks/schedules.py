@@ -171,8 +171,8 @@ PLAYERS: dict[str, Callable[[Player], IntArray]] = {
     "ridge": ridge,
 }
 OURS = {
-    "worse": ("lifecycle.retrain_when=worse",),
-    "better": ("lifecycle.retrain_when=better",),
+    "worse": ("lifecycle.retrain_when=worse", "serve.answer=model"),
+    "better": ("lifecycle.retrain_when=better", "serve.answer=model"),
     "mixture": ("lifecycle.retrain_when=better", "serve.answer=mixture"),
 }
 

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     """A configuration that never gets to a retraining, and a file whose labels turn round."""
     path = project(tmp_path)
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    data["lifecycle"]["min_regime_rows"] = 100_000
+    data["lifecycle"] |= {"retrain_when": "worse", "min_regime_rows": 100_000}
     path.write_text(f"# mine\n{yaml.safe_dump(data)}", encoding="utf-8")
     live = turning().live
     lines = [
