@@ -213,8 +213,9 @@ class _Loop:
             self._train(instruction)
         elif isinstance(instruction, Swap):
             live, run_id = instruction.assignment.live, instruction.run_id
-            swapped = lambda: Swapped(at=self.now, run_id=run_id, version=live)  # noqa: E731
-            self.pending.append((self.now + SWAP_S, swapped))
+            self.pending.append(
+                (self.now + SWAP_S, lambda: Swapped(at=self.now, run_id=run_id, version=live))
+            )
         elif isinstance(instruction, Rearm):
             take(self.monitor, Moment(0, rearm=instruction), self.shelf.reference)
         elif isinstance(instruction, Notify):

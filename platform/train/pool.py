@@ -32,7 +32,7 @@ _SPAN = 4  # predictions read for each labelled row that a pool may hold
 _NEWEST = 1000  # newest inputs, labelled or not, that show where the inputs are now
 JUDGED = 1000  # most rows of a held-out set
 _BLOCK, _EVERY = 10, 5  # every fifth block of ten rows is held out, for ever
-_MINJUDGED = 20
+_MIN_JUDGED = 20
 _FAINT = 0.1  # least resemblance to the new inputs that an older row is credited with
 
 
@@ -289,8 +289,8 @@ def _check_targets(y: TargetArray, by_regime: bool) -> None:
 def _validation(kept_out: NDArray[np.bool_], recent: NDArray[np.bool_]) -> Index:
     """Return the newest held-out live rows, of the regime if that has enough of them."""
     rows = np.flatnonzero(kept_out & recent)
-    if len(rows) < _MINJUDGED:
-        rows = np.flatnonzero(kept_out)[-_MINJUDGED:]
+    if len(rows) < _MIN_JUDGED:
+        rows = np.flatnonzero(kept_out)[-_MIN_JUDGED:]
     if not len(rows):
         raise TrainingError("no labelled row is left to judge a candidate on; wait for more labels")
     return rows[-JUDGED:]
