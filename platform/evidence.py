@@ -148,7 +148,9 @@ class ProbationReport:
         detail: One sentence for a person.
         labels: Labels of the new version seen so far.
         error: Its error rate on them.
-        baseline: Error rate of the version that it replaced, as last seen.
+        baseline: Error rate that the version before would have had on them; where it was not
+            asked, the one that it had, as last seen.
+        against: The version before; None if no probation was asked for.
     """
 
     status: Status
@@ -156,3 +158,4 @@ class ProbationReport:
     labels: int = 0
     error: float = 0.0
     baseline: float = 0.0
+    against: int | None = None

@@ -93,6 +93,8 @@ class Predictions:
         output: (n, c) class probabilities by that version.
         answered: (n,) class that was answered; None: the likeliest in ``output``. A mixture of the
             model with others may have answered another.
+        former: (n,) class that the version before would have answered, -1 where it was not asked;
+            None: nowhere.
     """
 
     ids: tuple[str, ...]
@@ -103,6 +105,7 @@ class Predictions:
     embedding: FloatArray
     output: FloatArray
     answered: IntArray | None = None
+    former: IntArray | None = None
 
     @property
     def answers(self) -> IntArray:
@@ -111,6 +114,11 @@ class Predictions:
             return self.answered
         likeliest: IntArray = self.output.argmax(axis=1)
         return likeliest
+
+    @property
+    def formers(self) -> IntArray:
+        """(n,) class that the version before would have answered, -1 where it was not asked."""
+        return np.full(len(self), -1, np.int64) if self.former is None else self.former
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -136,12 +144,14 @@ class Predictions:
             embedding=self.embedding[kept],
             output=self.output[kept],
             answered=None if self.answered is None else self.answered[kept],
+            former=None if self.former is None else self.former[kept],
         )
 
     @staticmethod
     def concat(parts: Sequence[Predictions]) -> Predictions:
         """Join parts (at least one) in order."""
         mixed = any(part.answered is not None for part in parts)
+        compared = any(part.former is not None for part in parts)
         return Predictions(
             ids=tuple(i for part in parts for i in part.ids),
             row=np.concatenate([part.row for part in parts]),
@@ -151,6 +161,7 @@ class Predictions:
             embedding=np.concatenate([part.embedding for part in parts]),
             output=np.concatenate([part.output for part in parts]),
             answered=np.concatenate([part.answers for part in parts]) if mixed else None,
+            former=np.concatenate([part.formers for part in parts]) if compared else None,
         )
 
 

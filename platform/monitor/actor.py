@@ -19,6 +19,7 @@ from typing import Any
 from undrift.errors import StoreError
 from undrift.events import Codec, Rearm
 from undrift.model.mixture import Mixture
+from undrift.model.receipt import Receipt
 from undrift.monitor.history import Moment, moments, take
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
@@ -105,7 +106,7 @@ class MonitorActor:
         rows: Predictions,
         message: str = "",
         mixing: tuple[int, int] | None = None,
-    ) -> Mixture | None:
+    ) -> Receipt:
         """Take rows from a replica's tap; they are durable after the next commit.
 
         Args:
@@ -114,13 +115,16 @@ class MonitorActor:
             mixing: Name of the mixture that the replica answers with; None if it shall not.
 
         Returns:
-            A newer mixture, if it wants one and there is one.
+            The version before, if it shall be asked too, and a newer mixture, if it wants one.
         """
         self._take(rows, message)
-        if mixing is None:
-            return None
-        self._mixes, newest = True, self._mixture
-        return newest if newest is not None and newest.name != mixing else None
+        newer = None
+        if mixing is not None:
+            self._mixes, newest = True, self._mixture
+            newer = newest if newest is not None and newest.name != mixing else None
+        probation = self._report.probation
+        against = probation.against if probation.status == "running" else None
+        return Receipt(self._report.evidence.version, against, newer)
 
     def _take(self, rows: Predictions, message: str) -> None:
         if message:

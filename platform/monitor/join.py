@@ -50,6 +50,7 @@ class Joined:
         version: (n,) model versions that answered.
         wrong: (n,) True where label and the class that was answered differ.
         label: (n,) class index that the label named; the model may know no such class.
+        former: (n,) class that the version before would have answered; -1 where it was not asked.
         notes: (n, k) what was noted of each prediction when it was made.
         lag_rows: (n,) rows between the prediction and the newest row when they met.
         lag_seconds: (n,) time between the answer and the arrival of the label; not negative.
@@ -59,6 +60,7 @@ class Joined:
     version: IntArray
     wrong: NDArray[np.bool_]
     label: IntArray
+    former: IntArray
     notes: FloatArray
     lag_rows: IntArray
     lag_seconds: TimeArray
@@ -73,6 +75,7 @@ class Joined:
             version=self.version[index],
             wrong=self.wrong[index],
             label=self.label[index],
+            former=self.former[index],
             notes=self.notes[index],
             lag_rows=self.lag_rows[index],
             lag_seconds=self.lag_seconds[index],
@@ -100,7 +103,7 @@ class LabelSignal(Signal[Joined]):
 class LabelJoin:
     """Joins labels to predictions by inference id, in memory bounded by a window of rows.
 
-    A remembered prediction takes 40 bytes, its id (some 160 bytes with its place in the index)
+    A remembered prediction takes 48 bytes, its id (some 160 bytes with its place in the index)
     and 4 bytes for each number noted of it.
 
     The first label of a prediction stands. A label whose id is not known yet is kept for as many
@@ -132,6 +135,7 @@ class LabelJoin:
         self._at = np.zeros(window, dtype=np.float64)
         self._version = np.zeros(window, dtype=np.int64)
         self._answered = np.zeros(window, dtype=np.int64)
+        self._former = np.zeros(window, dtype=np.int64)
         self._label = np.full(window, _NO_LABEL, dtype=np.int64)
         self._notes = np.zeros((window, 0), dtype=np.float32)
         self._orphans: dict[str, tuple[int, float, int]] = {}  # label, at, newest row then
@@ -220,6 +224,7 @@ class LabelJoin:
             "at": self._at[slots],
             "version": self._version[slots],
             "answered": self._answered[slots],
+            "former": self._former[slots],
             "label": self._label[slots],
             "notes": self._notes[slots],
             "orphan_ids": _pack(list(self._orphans)),
@@ -237,7 +242,7 @@ class LabelJoin:
         self._added = added
         slots = np.arange(added - size, added) % self._window
         self._notes = np.zeros((self._window, state["notes"].shape[1]), dtype=np.float32)
-        for name in ("row", "at", "version", "answered", "label", "notes"):
+        for name in ("row", "at", "version", "answered", "former", "label", "notes"):
             getattr(self, f"_{name}")[slots] = state[name][len(names) - size :]
         for sequence, name in enumerate(names[len(names) - size :], start=added - size):
             self._ids[sequence % self._window] = name
@@ -255,6 +260,7 @@ class LabelJoin:
         self._at[slots] = rows.at[part]
         self._version[slots] = rows.version[part]
         self._answered[slots] = rows.answers[part]
+        self._former[slots] = rows.formers[part]
         self._label[slots] = _NO_LABEL
         self._notes[slots] = notes
         found: list[tuple[int, float]] = []
@@ -298,6 +304,7 @@ class LabelJoin:
             version=self._version[slots],
             wrong=self._label[slots] != self._answered[slots],
             label=self._label[slots],
+            former=self._former[slots],
             notes=self._notes[slots],
             lag_rows=self._newest_row - self._row[slots],
             lag_seconds=np.maximum(arrived - self._at[slots], 0.0),

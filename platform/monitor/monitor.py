@@ -27,7 +27,7 @@ from undrift.monitor.signals.segments import SegmentReport, Segments
 from undrift.records import Labels, Predictions, Reference
 from undrift.views import AccuracyView, CalibrationView, LabelsView, SegmentView, SummaryView
 
-_FORMAT = 7
+_FORMAT = 8
 _SAVED = ("_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row")
 _PARTS = (
     "_join", "_labels", "_input", "_output", "_performance", "_challengers", "_former", "_segments",
@@ -185,7 +185,7 @@ class Monitor:
             self._challengers = self._former
         self._former, self._previous = learnt, left
         self._run_id = run_id
-        self._probation.start() if against else self._probation.stop()
+        self._probation.start(left) if against else self._probation.stop()
 
     def summary(self) -> SummaryView:
         """Return what is known beside the evidence: labels, accuracy, segments, calibration."""
@@ -271,7 +271,7 @@ class Monitor:
             self._challengers.update(self._challengers.own(rows, self._segments.width))
             self._segments.update(rows)
             self._recall.update(rows)
-            self._probation.update(rows.wrong, self._labels.baseline())
+            self._probation.update(rows, self._labels.baseline())
 
     def _labels_missing(self) -> bool:
         return self._newest_row - self._labels.newest_row > self._settings.label_lag_rows

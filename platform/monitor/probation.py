@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from undrift.evidence import ProbationReport, Status
 from undrift.monitor.base import Stateful
+from undrift.monitor.join import Joined
 from undrift.monitor.settings import MonitorSettings
 from undrift.monitor.statistics.bets import error_alternatives, likelihood_ratio
 
@@ -14,33 +17,50 @@ _STATUSES: tuple[Status, ...] = ("none", "running", "passed", "failed")
 
 
 class Probation(Stateful):
-    """A sequential test of "the error is at most the baseline's plus the tolerance".
+    """A sequential test of "it errs at most by the tolerance more than the version before would".
 
-    The product of likelihood ratios against that bound, mixed over higher rates, is a test
-    martingale: it ever reaches 1 / alpha with probability at most alpha while the bound holds, so
-    the test may be looked at after every label. It fails there, and passes after a set number of
-    labels. The baseline may be refined while it runs, as labels of the old version still arrive.
+    Most rows tell both answers: what was served, and what the version before would have served. Of
+    those the test bets on the loss L, 1 where only the new answer is wrong and -1 where only the
+    old one is: while its mean given the past is at most the tolerance t, 1 + b (L - t) is an
+    e-value for every stake b. What makes rows hard is hard for both, so a world that moves on is
+    not taken for a worse version.
+
+    Of the other rows, as those of a replica that has restarted, it tests that the error is at most
+    the baseline's plus t, by likelihood ratios mixed over higher rates. The baseline may be
+    refined while it runs, as labels of the old version still arrive.
+
+    The product of both is a test martingale: it ever reaches 1 / alpha with probability at most
+    alpha while both bounds hold, so the test may be looked at after every label. It fails there,
+    and passes after a set number of labels.
 
     Args:
         settings: Labels, alpha and tolerance.
 
     Reference:
-        Ville. "Etude critique de la notion de collectif", 1939.
+        Ville. "Etude critique de la notion de collectif", 1939. Waudby-Smith, Ramdas. "Estimating
+        means of bounded random variables by betting", JRSS B 2024.
     """
 
-    SAVED = ("_status", "_wealth", "_labels", "_errors", "_baseline")
+    STAKES: ClassVar[NDArray[np.float64]] = np.array([0.05, 0.1, 0.2, 0.4, 0.7])
+    SAVED = (
+        "_status", "_wealth", "_won", "_labels", "_errors", "_baseline", "_pairs", "_former_errors",
+        "_against",
+    )  # fmt: skip
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
         self._status = 0
         self._wealth = np.ones(len(error_alternatives(0.5)))
-        self._labels = 0
-        self._errors = 0
+        self._won = np.ones(len(self.STAKES))
+        self._labels = self._pairs = 0
+        self._errors = self._former_errors = 0
         self._baseline = 0.0
+        self._against = 0
 
-    def start(self) -> None:
-        """Begin a probation; an earlier one is forgotten."""
+    def start(self, against: int) -> None:
+        """Begin a probation against the version ``against``; an earlier one is forgotten."""
         self.stop()
+        self._against = against
         self._status = _STATUSES.index("running")
 
     def stop(self) -> None:
@@ -52,25 +72,34 @@ class Probation(Stateful):
         """True between start and verdict."""
         return _STATUSES[self._status] == "running"
 
-    def update(self, wrong: NDArray[np.bool_], baseline: float) -> None:
+    def update(self, rows: Joined, baseline: float) -> None:
         """Take in late labels of the promoted version, in order of arrival.
 
         Args:
-            wrong: (n,) True where its prediction was wrong.
+            rows: What it answered, and what the version before would have.
             baseline: Error rate of the version that it replaced.
         """
-        wrong = wrong[: self._settings.probation_labels - self._labels]
+        tolerance = self._settings.probation_tolerance
+        part = slice(self._settings.probation_labels - self._labels)
+        wrong, pair = rows.wrong[part], rows.former[part] >= 0
         if not self.running or len(wrong) == 0:
             return
+        former_wrong = pair & (rows.former[part] != rows.label[part])
+        loss = 1.0 * wrong - former_wrong - tolerance
+        bets = np.where(pair[:, None], 1.0 + loss[:, None] * self.STAKES, 1.0)
         self._baseline = baseline
-        allowed = float(np.clip(baseline + self._settings.probation_tolerance, 1e-3, 0.999))
-        values = likelihood_ratio(wrong, allowed, error_alternatives(allowed))
-        wealth = np.cumprod(np.vstack([self._wealth, values]), axis=0)[1:]
-        failed = np.flatnonzero(wealth.mean(axis=1) >= 1.0 / self._settings.probation_alpha)
+        allowed = float(np.clip(baseline + tolerance, 1e-3, 0.999))
+        ratios = likelihood_ratio(wrong, allowed, error_alternatives(allowed))
+        ratios[pair] = 1.0
+        won, wealth = _products(self._won, bets), _products(self._wealth, ratios)
+        evidence = won.mean(axis=1) * wealth.mean(axis=1)
+        failed = np.flatnonzero(evidence >= 1.0 / self._settings.probation_alpha)
         seen = int(failed[0]) + 1 if len(failed) else len(wrong)
-        self._wealth = wealth[seen - 1]
+        self._won, self._wealth = won[seen - 1], wealth[seen - 1]
         self._labels += seen
         self._errors += int(wrong[:seen].sum())
+        self._pairs += int(pair[:seen].sum())
+        self._former_errors += int(former_wrong[:seen].sum())
         if len(failed):
             self._status = _STATUSES.index("failed")
         elif self._labels == self._settings.probation_labels:
@@ -82,9 +111,17 @@ class Probation(Stateful):
         if status == "none":
             return ProbationReport("none", "no probation")
         error = self._errors / self._labels if self._labels else 0.0
-        allowed = min(self._baseline + self._settings.probation_tolerance, 1.0)
+        compared = self._pairs > 0
+        baseline = self._former_errors / self._pairs if compared else self._baseline
+        allowed = min(baseline + self._settings.probation_tolerance, 1.0)
+        asked = f", {self._pairs} of them of rows that version {self._against} was asked too"
         detail = (
-            f"{status} after {self._labels} of {self._settings.probation_labels} labels: "
-            f"error {error:.3f}, at most {allowed:.3f} allowed"
+            f"{status} after {self._labels} of {self._settings.probation_labels} labels"
+            f"{asked if compared else ''}: error {error:.3f}, at most {allowed:.3f} allowed"
         )
-        return ProbationReport(status, detail, self._labels, error, self._baseline)
+        return ProbationReport(status, detail, self._labels, error, baseline, self._against)
+
+
+def _products(start: NDArray[np.float64], factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (n, k) running products of (n, k) factors, begun with (k,) ``start``."""
+    return np.multiply.accumulate(np.vstack([start, factors]), axis=0)[1:]

@@ -24,6 +24,7 @@ from undrift.events import (
     TrainFailed,
 )
 from undrift.evidence import ProbationReport
+from undrift.model.mixture import Mixture
 from undrift.monitor.history import Moment, take
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
@@ -130,6 +131,7 @@ class _Loop:
         self.at = np.arange(1, n + 1) / pace.rows_per_s
         self.predicted = np.full(n, -1, dtype=np.int64)
         self.label_rows, self.label_at = stream.due()
+        self.former_mixture: Mixture | None = None
         self.labelled = 0
         self.sent = 0
         self.pending: list[tuple[float, Callable[[], Event]]] = []
@@ -180,7 +182,20 @@ class _Loop:
             embedding=embedding,
             output=output,
             answered=self.predicted[start:stop],
+            former=self._former(start, stop),
         )
+
+    def _former(self, start: int, stop: int) -> IntArray | None:
+        """Return what the version before would have answered, while a probation asks for it."""
+        probation = self.monitor.probation
+        if probation.status != "running" or probation.against is None:
+            return None
+        x, mixture = self.stream.live.x, self.former_mixture
+        output, embedding = self.shelf.answers(probation.against, x, start, stop)
+        if mixture is not None:
+            output = mixture(output, embedding, x[start:stop])
+        classes: IntArray = output.argmax(axis=1)
+        return classes
 
     def _due(self, sent: int) -> Labels | None:
         """Return the labels that have arrived since the last tick."""
@@ -217,6 +232,7 @@ class _Loop:
                 (self.now + SWAP_S, lambda: Swapped(at=self.now, run_id=run_id, version=live))
             )
         elif isinstance(instruction, Rearm):
+            self.former_mixture = self.monitor.mixture() if self.mixes else None
             take(self.monitor, Moment(0, rearm=instruction), self.shelf.reference)
         elif isinstance(instruction, Notify):
             self._tell(instruction)

@@ -18,7 +18,7 @@ RESEND_S = 0.2
 
 
 async def deliver(
-    tap: Tap, settings: TapSettings, monitor: ActorHandle, mixed: DoubleBuffer | None = None
+    tap: Tap, settings: TapSettings, monitor: ActorHandle, models: DoubleBuffer, *, mixes: bool
 ) -> None:
     """Hand rows to the monitor for ever, with few calls under way.
 
@@ -29,7 +29,8 @@ async def deliver(
         tap: Where rows wait.
         settings: How many at a time.
         monitor: The monitor actor.
-        mixed: The models, if they are to answer with the mixtures that the monitor returns.
+        models: They heed what the monitor says in return.
+        mixes: Whether they are to answer with its mixtures.
     """
     waiting: set[asyncio.Task[None]] = set()
 
@@ -37,10 +38,8 @@ async def deliver(
         message = uuid.uuid4().hex
         while True:
             try:
-                if mixed is None:
-                    await monitor.ingest.remote(rows, message)
-                elif newer := await monitor.ingest.remote(rows, message, mixed.mixing):
-                    mixed.mix(newer)
+                mixing = models.mixing if mixes else None
+                models.heed(await monitor.ingest.remote(rows, message, mixing))
                 return
             except RayActorError:
                 await asyncio.sleep(RESEND_S)

@@ -7,11 +7,12 @@ waits for the monitor or the controller.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, cast
@@ -105,10 +106,11 @@ class ModelReplica:
             probe=np.zeros((2, *self._spec.input_shape), np.float32),
         )
         loop = asyncio.get_running_loop()
-        mixed = self._models if settings.mixes else None
+        delivery = deliver(self._tap, settings.tap, monitor, self._models, mixes=settings.mixes)
+        self._comparing: set[asyncio.Task[None]] = set()
         self._background = (
             loop.create_task(self._follower.run(self._report)),
-            loop.create_task(deliver(self._tap, settings.tap, monitor, mixed)),
+            loop.create_task(delivery),
         )
 
     def __del__(self) -> None:
@@ -178,8 +180,24 @@ class ModelReplica:
             answered=answer.output.argmax(axis=1) if answer.labels else None,
         )
         finite = np.flatnonzero(np.isfinite(answer.output).all(axis=1))
-        if len(finite):
-            self._tap.offer(rows if len(finite) == len(x) else rows.take(finite))
+        if len(finite) == 0:
+            return
+        if len(finite) < len(x):
+            rows = rows.take(finite)
+        if not self._models.compares:
+            self._tap.offer(rows)
+            return
+        task = asyncio.get_running_loop().create_task(self._compare(rows))
+        self._comparing.add(task)
+        task.add_done_callback(self._comparing.discard)
+
+    async def _compare(self, rows: Predictions) -> None:
+        """Put rows on the tap with what the version before would have answered."""
+        loop, version = asyncio.get_running_loop(), int(rows.version[0])
+        with contextlib.suppress(Exception):  # whatever the user's model raises
+            former = await loop.run_in_executor(self._compute, self._models.former, rows.x, version)
+            rows = replace(rows, former=former)
+        self._tap.offer(rows)
 
     # ------------------------------------------------------------------ the control plane
 

@@ -14,7 +14,8 @@ from torch import nn
 from undrift.errors import ModelError, RequestError, SwapError
 from undrift.model.mixture import Mixture
 from undrift.model.network import Factory, find_head, forward_with_embedding, load_weights
-from undrift.records import FloatArray
+from undrift.model.receipt import Receipt
+from undrift.records import FloatArray, IntArray
 
 NEGLIGIBLE_S = 0.01  # a forward pass of the probe below this is never called slow
 
@@ -57,13 +58,15 @@ class _Slot:
     head: nn.Linear
     width: int
     probe_s: float
+    mixture: Mixture | None = None  # by which it answers
 
 
 class DoubleBuffer:
     """Holds the live model and, during a swap, the prepared one.
 
     Preparing runs beside answering. Forward passes run one at a time, and the flip takes the same
-    lock: once ``commit`` returns, no answer of the old version is still being computed.
+    lock: once ``commit`` returns, no answer of the old version is still being computed. The version
+    before is kept until the monitor no longer wants to know what it would have answered.
 
     Args:
         factory: Builds a new model, unfilled, on each call.
@@ -88,7 +91,7 @@ class DoubleBuffer:
         self._state = threading.Lock()
         self._live: _Slot | None = None
         self._prepared: _Slot | None = None
-        self._mixture: Mixture | None = None
+        self._former: _Slot | None = None
         self._ticket = 0  # raised by whatever makes a preparation that still runs obsolete
 
     @property
@@ -119,23 +122,53 @@ class DoubleBuffer:
             live = self._live
             if live is None:
                 raise RequestError("the model is not loaded yet; try again", status=503)
-            mixture = self._mixture
             alone, embedding = self._forward(live.model, live.head, x)
-        if mixture is None:
+        if live.mixture is None:
             return Answer(alone, alone, embedding, live.version, live.hash)
-        output = mixture(alone, embedding, x)
-        return Answer(output, alone, embedding, live.version, live.hash, mixture.labels)
+        output = live.mixture(alone, embedding, x)
+        return Answer(output, alone, embedding, live.version, live.hash, live.mixture.labels)
+
+    @property
+    def compares(self) -> bool:
+        """Whether there is a version before that is still asked what it would answer."""
+        return self._former is not None
+
+    def former(self, x: FloatArray, version: int) -> IntArray | None:
+        """Return what the version before would have answered where ``version`` did.
+
+        Args:
+            x: (n, *input_shape) input.
+            version: Version that has answered it.
+
+        Returns:
+            (n,) classes; None if the version before is not asked any more, or another one is live.
+        """
+        with self._compute:
+            former = self._former
+            if former is None or version != self.version:
+                return None
+            output, embedding = self._forward(former.model, former.head, x)
+        if former.mixture is not None:
+            output = former.mixture(output, embedding, x)
+        classes: IntArray = output.argmax(axis=1)
+        return classes
 
     @property
     def mixing(self) -> tuple[int, int]:
         """Name of the mixture that answers; (0, 0) while the live version answers alone."""
-        return self._mixture.name if self._mixture is not None else (0, 0)
+        live = self._live
+        return live.mixture.name if live is not None and live.mixture is not None else (0, 0)
 
-    def mix(self, mixture: Mixture) -> None:
-        """Answer with ``mixture`` from here on, if it is one of the version that is live."""
+    def heed(self, receipt: Receipt) -> None:
+        """Take a newer mixture of the live version, and let the version before go in time."""
         with self._state:
-            if mixture.version == self.version:
-                self._mixture = mixture
+            live, mixture = self._live, receipt.mixture
+            if live is None or receipt.watched != live.version:
+                return  # the monitor has not heard of the swap
+            if mixture is not None and mixture.version == live.version:
+                self._live = replace(live, mixture=mixture)
+            if self._former is not None and self._former.version != receipt.against:
+                self._former = None
 
     def prepare(
         self, version: int, hash_: str, state: Mapping[str, torch.Tensor], probe: FloatArray
@@ -171,8 +204,7 @@ class DoubleBuffer:
         """
         with self._compute, self._state:
             if self._prepared is not None and self._prepared.version == version:
-                self._live = self._prepared
-                self._prepared = self._mixture = None
+                self._former, self._live, self._prepared = self._live, self._prepared, None
             elif self.version != version:
                 raise SwapError(
                     f"version {version} is not prepared (prepared: {self.prepared}, "

@@ -79,8 +79,9 @@ class Store:
             columns[name] = pa.field(name, array.type), array
         for name in _VECTORS:
             columns[name] = _to_lists(name, getattr(rows, name))
-        answered = pa.array(rows.answers, pa.int64())
-        columns["answered"] = pa.field("answered", answered.type), answered
+        for name, classes in (("answered", rows.answers), ("former", rows.formers)):
+            array = pa.array(classes, pa.int64())
+            columns[name] = pa.field(name, array.type), array
         return self._predictions.append(seq, _tick(seq, rows.ids, columns))
 
     def append_labels(self, seq: int, rows: Labels) -> int:
@@ -276,7 +277,8 @@ class Store:
         order = np.argsort(_numpy(table, "row"), kind="stable")
         shapes = self._known_shapes()
         found: dict[str, Any] = {name: _from_lists(table, name, shapes[name]) for name in _VECTORS}
-        found |= {name: _numpy(table, name) for name in ("row", "at", "version", "answered")}
+        numbers = ("row", "at", "version", "answered", "former")
+        found |= {name: _numpy(table, name) for name in numbers}
         return Predictions(_ids(table, order), **{name: v[order] for name, v in found.items()})
 
 

@@ -1,4 +1,4 @@
-"""Predictions made by hand: what a test does not care about is filled in."""
+"""Predictions and labels made by hand: what a test does not care about is filled in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from undrift.monitor.join import Joined
 from undrift.records import Predictions
 
 
@@ -40,4 +41,35 @@ def predictions(
         x=x.astype(np.float32),
         embedding=np.zeros((n, 1), np.float32) if embedding is None else np.float32(embedding),
         output=np.full((n, 2), 0.5, np.float32) if output is None else np.float32(output),
+    )
+
+
+def joined(
+    wrong: np.ndarray,
+    *,
+    first: int = 0,
+    label: np.ndarray | None = None,
+    former_wrong: np.ndarray | None = None,
+    notes: np.ndarray | None = None,
+) -> Joined:
+    """Return a label that met its prediction for each of ``wrong``.
+
+    Args:
+        wrong: (n,) True where the answer was wrong.
+        first: Number of the first row.
+        label: (n,) classes; else the first.
+        former_wrong: (n,) where the version before would have been wrong; else it was not asked.
+        notes: (n, k); else none.
+    """
+    n = len(wrong)
+    label = np.zeros(n, np.int64) if label is None else label
+    return Joined(
+        row=np.arange(first, first + n),
+        version=np.ones(n, np.int64),
+        wrong=wrong,
+        label=label,
+        former=np.full(n, -1) if former_wrong is None else label + former_wrong,
+        notes=np.zeros((n, 0), np.float32) if notes is None else notes,
+        lag_rows=np.zeros(n, np.int64),
+        lag_seconds=np.zeros(n),
     )

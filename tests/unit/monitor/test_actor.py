@@ -14,6 +14,7 @@ from tests.helpers.streams import Stream
 from undrift.errors import ConfigError
 from undrift.events import Codec, Rearm
 from undrift.model.mixture import Mixture
+from undrift.model.receipt import Receipt
 from undrift.monitor.actor import MonitorActor
 from undrift.monitor.history import moments, take
 from undrift.monitor.monitor import Monitor
@@ -70,6 +71,17 @@ def test_message_sent_again_is_ignored(root: Path) -> None:
     assert sum(len(rows) for _, rows, _ in Store(root).commits(0) if rows is not None) == 100
 
 
+def test_replicas_are_told_against_which_version_the_watched_one_is_proven(root: Path) -> None:
+    source = Stream(5)
+
+    async def body(actor: MonitorActor) -> None:
+        assert actor.ingest(source.take(1)[0]) == Receipt(1)
+        await rearm(actor)
+        assert actor.ingest(source.take(1)[0]) == Receipt(2, against=1)
+
+    acting(root, body)
+
+
 def test_replicas_that_mix_are_told_of_what_was_learnt_since(root: Path) -> None:
     source = Stream(5)
 
@@ -79,13 +91,13 @@ def test_replicas_that_mix_are_told_of_what_was_learnt_since(root: Path) -> None
             actor.ingest(rows, mixing=known)
             await actor.feedback(labels)
             await actor.drain()
-            return actor.ingest(source.take(1)[0], mixing=known)
+            return actor.ingest(source.take(1)[0], mixing=known).mixture
 
         assert await told(None) is None
         newer = await told((0, 0))
         assert newer is not None
         assert newer.name == (1, 100)
-        assert actor.ingest(source.take(1)[0], mixing=newer.name) is None
+        assert actor.ingest(source.take(1)[0], mixing=newer.name).mixture is None
         later = await told(newer.name)
         assert later is not None
         assert later.name == (1, 150)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.helpers.rows import joined
 from undrift.evidence import Level
 from undrift.model.heads import RidgeHeads
 from undrift.model.mixture import Scaling
@@ -55,16 +56,8 @@ class World:
 
 
 def labelled(signal: Challengers, rows: Predictions, label: np.ndarray) -> Joined:
-    n = len(rows)
-    return Joined(
-        row=rows.row,
-        version=rows.version,
-        wrong=rows.answers != label,
-        label=label,
-        notes=signal.note(rows),
-        lag_rows=np.zeros(n, dtype=np.int64),
-        lag_seconds=np.zeros(n),
-    )
+    first, wrong = int(rows.row[0]), rows.answers != label
+    return joined(wrong, first=first, label=label, notes=signal.note(rows))
 
 
 def play(
@@ -187,8 +180,8 @@ def test_cut_into_other_batches_nothing_changes() -> None:
         for signal, cut in zip(signals, cuts, strict=True):
             edges = sorted({start, start + 100, *(c for c in cut if start < c < start + 100)})
             rows = [world.predictions(x[a:b], a) for a, b in itertools.pairwise(edges)]
-            for joined in [labelled(signal, r, label[r.row]) for r in rows]:
-                signal.update(joined)
+            for part in [labelled(signal, r, label[r.row]) for r in rows]:
+                signal.update(part)
     one, two = (signal.state() for signal in signals)
     assert one.keys() == two.keys()
     for name, value in one.items():

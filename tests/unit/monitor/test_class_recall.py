@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.helpers.rows import joined
 from undrift.monitor.join import Joined
 from undrift.monitor.signals.class_recall import ClassRecall
 from undrift.records import Reference
@@ -16,16 +17,7 @@ def reference(n: int = 300) -> Reference:
 
 def labels(first: int, n: int, wrong_class: int | None) -> Joined:
     label = np.arange(n) % 3
-    zeros = np.zeros(n)
-    return Joined(
-        row=np.arange(first, first + n),
-        version=np.ones(n, dtype=np.int64),
-        wrong=label == wrong_class,
-        label=label,
-        notes=np.zeros((n, 0), dtype=np.float32),
-        lag_rows=zeros.astype(np.int64),
-        lag_seconds=zeros,
-    )
+    return joined(label == wrong_class, first=first, label=label)
 
 
 def test_class_that_was_unlearnt_is_named() -> None:

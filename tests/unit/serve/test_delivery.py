@@ -13,6 +13,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, RayTaskError
 
 from undrift.model.mixture import Mixture, Scaling
+from undrift.model.receipt import Receipt
 from undrift.records import Predictions
 from undrift.serve import delivery
 from undrift.serve.delivery import CALLS_IN_FLIGHT, deliver
@@ -26,7 +27,7 @@ SETTINGS = TapSettings(flush_ms=1.0, flush_rows=1)
 class Mailbox:
     """Stands where the monitor's handle stands; `answers` says how each call ends, then all do."""
 
-    def __init__(self, *answers: Exception | asyncio.Event | Mixture) -> None:
+    def __init__(self, *answers: Exception | asyncio.Event | Receipt) -> None:
         self.answers = list(answers)
         self.calls: list[tuple[int, str]] = []
         self.mixing: list[tuple[int, int] | None] = []
@@ -34,7 +35,7 @@ class Mailbox:
 
     async def remote(
         self, rows: Predictions, message: str, mixing: tuple[int, int] | None = None
-    ) -> Mixture | None:
+    ) -> Receipt:
         self.calls.append((int(rows.row[0]), message))
         self.mixing.append(mixing)
         answer = self.answers.pop(0) if self.answers else None
@@ -42,8 +43,8 @@ class Mailbox:
             raise answer
         if isinstance(answer, asyncio.Event):
             await answer.wait()
-            return None
-        return answer
+            return Receipt(1)
+        return answer or Receipt(1)
 
 
 def tap_of(rows: int) -> Tap:
@@ -63,12 +64,23 @@ def tap_of(rows: int) -> Tap:
     return tap
 
 
+def build() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(2, 2))
+
+
+def models_at(*versions: int) -> DoubleBuffer:
+    models = DoubleBuffer(build)
+    for version in versions:
+        models.load(version, "", build().state_dict(), np.zeros((1, 2), np.float32))
+    return models
+
+
 def deliver_until(
     done: Callable[[], bool], tap: Tap, mailbox: Mailbox, mixed: DoubleBuffer | None = None
 ) -> None:
     async def run() -> None:
-        monitor = cast("ActorHandle[Any]", mailbox)
-        task = asyncio.create_task(deliver(tap, SETTINGS, monitor, mixed))
+        monitor, models = cast("ActorHandle[Any]", mailbox), mixed or models_at(1)
+        task = asyncio.create_task(deliver(tap, SETTINGS, monitor, models, mixes=mixed is not None))
         async with asyncio.timeout(30):
             while not done():
                 await asyncio.sleep(0.001)
@@ -107,14 +119,10 @@ def test_monitor_that_stands_still_holds_up_a_few_calls_and_no_more() -> None:
 
 
 def test_newer_mixture_comes_back_with_the_receipt_for_rows() -> None:
-    def build() -> torch.nn.Module:
-        return torch.nn.Sequential(torch.nn.Linear(2, 2))
-
-    models = DoubleBuffer(build)
-    models.load(1, "one", build().state_dict(), np.zeros((1, 2), np.float32))
+    models = models_at(1)
     plain = Scaling(np.zeros(2), np.ones(2), np.zeros((0, 0)))
     newer = Mixture(1, 7, plain, plain, np.zeros((5, 1, 2)), np.array([0.5, 0.5]))
-    tap, mailbox = tap_of(1), Mailbox(newer)
+    tap, mailbox = tap_of(1), Mailbox(Receipt(1, mixture=newer))
     deliver_until(lambda: models.mixing == (1, 7), tap, mailbox, models)
     tap.offer(tap_of(1).take(1) or pytest.fail("no row"))
     deliver_until(lambda: len(mailbox.calls) == 2, tap, mailbox, models)
@@ -125,3 +133,13 @@ def test_without_mixtures_none_is_asked_for() -> None:
     mailbox = Mailbox()
     deliver_until(lambda: len(mailbox.calls) == 1, tap_of(1), mailbox)
     assert mailbox.mixing == [None]
+
+
+def test_version_before_is_asked_until_its_probation_is_over() -> None:
+    models = models_at(1, 2)
+    assert models.compares
+    early, running, over = Receipt(1), Receipt(2, against=1), Receipt(2)
+    for receipt, compares in ((early, True), (running, True), (over, False)):
+        mailbox = Mailbox(receipt)
+        deliver_until(lambda m=mailbox: len(m.calls) == 1, tap_of(1), mailbox, models)
+        assert models.compares == compares

@@ -10,6 +10,7 @@ from torch import nn
 
 from undrift.errors import ModelError, RequestError, SwapError
 from undrift.model.mixture import Mixture, Scaling
+from undrift.model.receipt import Receipt
 from undrift.serve.slots import DoubleBuffer
 
 X = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
@@ -248,9 +249,13 @@ def mixture(version: int, share: float = 1.0) -> Mixture:
     return Mixture(version, 64, *scalings, heads, np.array([1.0 - share, share]))
 
 
+def told(mixture: Mixture) -> Receipt:
+    return Receipt(mixture.version, mixture=mixture)
+
+
 def test_mixture_answers_beside_what_the_model_says_alone(buffer: DoubleBuffer) -> None:
     assert (buffer.mixing, buffer.predict(X).labels) == ((0, 0), 0)
-    buffer.mix(mixture(1))
+    buffer.heed(told(mixture(1)))
     answer = buffer.predict(X)
     assert (buffer.mixing, answer.labels, answer.version) == ((1, 64), 64, 1)
     assert (answer.output.argmax(axis=1) == 2).all()
@@ -262,12 +267,12 @@ def test_mixture_answers_beside_what_the_model_says_alone(buffer: DoubleBuffer) 
 
 
 def test_mixture_of_another_version_is_not_taken(buffer: DoubleBuffer) -> None:
-    buffer.mix(mixture(2))
+    buffer.heed(told(mixture(2)))
     assert buffer.mixing == (0, 0)
 
 
 def test_mixture_ends_with_its_version(buffer: DoubleBuffer) -> None:
-    buffer.mix(mixture(1))
+    buffer.heed(told(mixture(1)))
     buffer.prepare(2, "two", weights(2), PROBE)
     assert buffer.predict(X).labels == 64
     buffer.commit(2)
@@ -276,3 +281,40 @@ def test_mixture_ends_with_its_version(buffer: DoubleBuffer) -> None:
     np.testing.assert_allclose(answer.output, expected(2), rtol=1e-5)
     buffer.load(1, "one", weights(1), PROBE)
     assert buffer.mixing == (0, 0), "what was learnt beside it is out of date"
+
+
+# ------------------------------------------------------------------ the version before
+
+
+def test_version_before_says_what_it_would_have_answered(buffer: DoubleBuffer) -> None:
+    assert not buffer.compares
+    assert buffer.former(X, 1) is None
+    buffer.load(2, "two", weights(2), PROBE)
+    assert buffer.compares
+    np.testing.assert_array_equal(buffer.former(X, 2), expected(1).argmax(axis=1))
+    assert buffer.former(X, 1) is None, "rows that it answered itself tell nothing"
+
+
+def test_version_before_answers_with_the_mixture_that_it_had(buffer: DoubleBuffer) -> None:
+    buffer.heed(told(mixture(1)))
+    buffer.load(2, "two", weights(2), PROBE)
+    assert buffer.predict(X).labels == 0
+    np.testing.assert_array_equal(buffer.former(X, 2), np.full(5, 2))
+
+
+def test_version_before_is_let_go_when_no_probation_is_held_against_it(
+    buffer: DoubleBuffer,
+) -> None:
+    buffer.load(2, "two", weights(2), PROBE)
+    for receipt in (Receipt(1), Receipt(2, against=1)):
+        buffer.heed(receipt)
+        assert buffer.compares, receipt
+    buffer.heed(Receipt(2))
+    assert not buffer.compares
+    assert buffer.former(X, 2) is None
+
+
+def test_version_that_was_skipped_over_is_not_asked(buffer: DoubleBuffer) -> None:
+    buffer.load(3, "three", weights(3), PROBE)
+    buffer.heed(Receipt(3, against=2))
+    assert not buffer.compares
