@@ -6,6 +6,7 @@ found good, so a mistake there costs one message and no process.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -114,16 +115,21 @@ def prepare_state(config: Config) -> None:
     from undrift.model.artifacts import load_inputs
     from undrift.model.network import check_state_dict, load_weights
     from undrift.store.files import check_layout
-    from undrift.store.journal import Journal
+    from undrift.store.journal import REARMINGS, Journal
     from undrift.store.store import Store
     from undrift.train.scoring import score
 
     inputs = load_inputs(*config.artifacts)
     model = inputs.factory()
     check_layout(config.state, config.model_state)
-    store = Store(config.model_state)
+    store, events = Store(config.model_state), Journal(config.model_state)
+    torn = store.mend() + events.mend() + Journal(config.model_state, REARMINGS).mend()
+    for entry in torn:
+        logging.getLogger("undrift").warning(
+            "set aside as %s: unfinished when the power went; nothing of it was acknowledged", entry
+        )
     if store.versions():
-        live = recover(Journal(config.model_state).read(), config.lifecycle)[0].live
+        live = recover(events.read(), config.lifecycle)[0].live
         check_state_dict(model, store.state_dict(live))
         return
     load_weights(model, inputs.weights)

@@ -20,6 +20,8 @@ from undrift.views import AuditView, DriftView, EventsPage, EventView, StatusVie
 
 URL_VARIABLE = "UNDRIFT_URL"
 
+LABELS_AT_ONCE = 5_000
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -131,6 +133,8 @@ class Client:
     ) -> dict[str, Any]:
         """Hand in late labels; when this returns, they are durable.
 
+        They go in parts of 5,000. If one fails, hand in all of them again: repeats do no harm.
+
         Args:
             ids: n inference ids.
             labels: n class indices or names.
@@ -145,7 +149,13 @@ class Client:
         if timestamps is not None:
             for item, when in zip(items, timestamps, strict=True):
                 item["timestamp"] = when
-        answer: dict[str, Any] = self._call("POST", "/feedback", items)
+        answer: dict[str, Any] = {"accepted": 0, "rejected": []}
+        for start in range(0, len(items), LABELS_AT_ONCE):
+            part = self._call("POST", "/feedback", items[start : start + LABELS_AT_ONCE])
+            answer["accepted"] += part["accepted"]
+            answer["rejected"] += [
+                {**item, "index": start + item["index"]} for item in part["rejected"]
+            ]
         return answer
 
     def status(self) -> StatusView:

@@ -86,6 +86,7 @@ class ControllerActor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._settled = ""
         self._failure = ""
+        self._unsure = False  # whether the journal may have taken what was said to have failed
         self._door = asyncio.Lock()
         self._state, self._story = recover(self._journal.read(), policy)
         coordinator = SwapCoordinator(
@@ -139,10 +140,15 @@ class ControllerActor:
     async def _deliver(self, event: Event) -> None:
         """Journal an event if it changes anything, then execute what follows from it."""
         async with self._door:
+            if self._unsure:
+                known = await asyncio.to_thread(self._journal.read)
+                (self._state, self._story), self._unsure = recover(known, self._policy), False
             outcome = step(self._state, event)
             if outcome.state == self._state and not outcome.instructions:
                 return
+            self._unsure = True
             await asyncio.to_thread(self._journal.append, Codec.encode(event), event.at)
+            self._unsure = False
             if not isinstance(event, Configured):
                 self._story.add(self._state, event, outcome.instructions)
             self._state = outcome.state
@@ -262,7 +268,7 @@ class ControllerActor:
             replicas=self._replicas.versions(),
             training=self._progress,
             failures={
-                "controller": self._failure,
+                "controller": self._failure or self._journal.trouble,
                 "monitor": self._report.failure if self._report else "no report yet",
             },
         )

@@ -183,7 +183,8 @@ class MonitorActor:
 
     def report(self) -> MonitorReport:
         """Return evidence, probation and summary after the newest step."""
-        return replace(self._report, lost_rows=self._lost_rows, failure=self._failure)
+        failure = self._failure or self._store.trouble or self._rearmings.trouble
+        return replace(self._report, lost_rows=self._lost_rows, failure=failure)
 
     async def drain(self) -> None:
         """Return when everything taken so far is durable and folded."""

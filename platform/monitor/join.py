@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -138,7 +139,8 @@ class LabelJoin:
         self._former = np.zeros(window, dtype=np.int64)
         self._label = np.full(window, _NO_LABEL, dtype=np.int64)
         self._notes = np.zeros((window, 0), dtype=np.float32)
-        self._orphans: dict[str, tuple[int, float, int]] = {}  # label, at, newest row then
+        # label, at, newest row then; its first item goes in the same time however many went before
+        self._orphans: OrderedDict[str, tuple[int, float, int]] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -249,7 +251,7 @@ class LabelJoin:
             self._sequence[name] = sequence
         columns = (state[f"orphan_{c}"].tolist() for c in ("label", "at", "row"))
         rows = zip(*columns, strict=True)
-        self._orphans = dict(zip(_unpack(state["orphan_ids"]), rows, strict=True))
+        self._orphans = OrderedDict(zip(_unpack(state["orphan_ids"]), rows, strict=True))
 
     def _remember(
         self, rows: Predictions, notes: FloatArray, part: slice
@@ -289,10 +291,10 @@ class LabelJoin:
     def _expire(self) -> int:
         expired = 0
         while self._orphans:
-            name, (_, _, row) = next(iter(self._orphans.items()))
+            _, _, row = next(iter(self._orphans.values()))
             if len(self._orphans) <= self._window and self._newest_row - row <= self._window:
                 break
-            del self._orphans[name]
+            self._orphans.popitem(last=False)
             expired += 1
         return expired
 

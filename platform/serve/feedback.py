@@ -15,6 +15,8 @@ from undrift.serve.body import check_id, check_keys, kind, parse_json, show
 from undrift.serve.protocol import ModelSpec
 from undrift.serve.settings import ServeSettings
 
+BYTES_PER_LABEL = 512
+
 
 def parse_feedback(
     body: bytes, content_type: str, spec: ModelSpec, settings: ServeSettings, now: float
@@ -29,15 +31,19 @@ def parse_feedback(
         body: The HTTP body.
         content_type: The header of that name; empty if absent.
         spec: The model whose classes count.
-        settings: Limit on bytes.
+        settings: Limits on bytes and labels.
         now: Unix seconds, for items without a timestamp.
 
     Returns:
         The labels in order, and for each rejected item ``{"index": ..., "error": ...}``.
 
     Raises:
-        RequestError: The body as a whole cannot be read.
+        RequestError: The body as a whole cannot be read, or has more labels than are accepted at
+            once (413).
     """
+    most = settings.max_labels_per_request
+    if len(body) > BYTES_PER_LABEL * most:
+        raise _too_many(f"{len(body):,} bytes", most)
     items = parse_json(body, content_type, settings)
     if isinstance(items, dict):
         check_keys(items, {"labels"}, "the request")
@@ -46,6 +52,9 @@ def parse_feedback(
         raise RequestError(
             f'the body must be a list of {{"id", "label"}} objects, not {kind(items)}'
         )
+    lists = [v for item in items if isinstance(item, dict) and type(v := item.get("label")) is list]
+    if max(len(items), sum(map(len, lists))) > most:
+        raise _too_many(f"{max(len(items), sum(map(len, lists))):,} labels", most)
     by_name = {name: i for i, name in enumerate(spec.classes)}
     ids: list[str] = []
     label: list[int] = []
@@ -61,6 +70,10 @@ def parse_feedback(
         label += new_labels
         at += [when] * len(new_ids)
     return Labels(tuple(ids), np.array(label, np.int64), np.array(at, np.float64)), rejected
+
+
+def _too_many(got: str, most: int) -> RequestError:
+    return RequestError(f"{got} in one request; send at most {most:,} labels at a time", 413)
 
 
 def _parse_label(

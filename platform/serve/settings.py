@@ -82,6 +82,9 @@ class ReplicaSettings(Section):
     max_rows_per_request: int = Field(default=4_096, ge=1)
     """Most rows in one request."""
 
+    max_labels_per_request: int = Field(default=10_000, ge=1)
+    """Most labels in one request of feedback, whose body may have 512 bytes for each."""
+
     max_queued_requests: int = Field(default=1_000, ge=1)
     """Requests that may be in one replica at a time; more are answered 503."""
 

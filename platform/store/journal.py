@@ -41,7 +41,7 @@ class Journal:
     def __init__(self, root: str | Path, table: str = EVENTS) -> None:
         self._path = open_root(root) / "tables" / table
         self._table = Table(self._path)
-        self._last = self._table.version()
+        self._last: int | None = None
 
     def append(self, event: dict[str, Any], at: float) -> int:
         """Make ``event`` durable.
@@ -54,9 +54,11 @@ class Journal:
             Its number, counted from 0.
 
         Raises:
-            StoreError: The disk refuses.
+            StoreError: The disk refuses, or another process has written to the journal. Whether it
+                was written all the same is for :meth:`read` to say.
         """
-        seq = self._last + 1
+        seq = (self._table.version() if self._last is None else self._last) + 1
+        self._last = None  # until the table has taken it
         row = {
             "seq": seq,
             "at": float(at),
@@ -65,8 +67,23 @@ class Journal:
             "cause": str(event.get("cause", "")),
             "body": json.dumps(event),
         }
-        self._last = self._table.append(seq, pa.Table.from_pylist([row]))
-        return self._last
+        found = self._table.append(seq, pa.Table.from_pylist([row]))
+        if found != seq:
+            raise StoreError(
+                f"{self._path} has {found + 1} events where this process knows of {seq}; "
+                "is another platform writing to the same state directory?"
+            )
+        self._last = seq
+        return seq
+
+    def mend(self) -> list[Path]:
+        """Set aside what a power cut left unfinished, as `Table.mend`; for its writer only."""
+        return self._table.mend()
+
+    @property
+    def trouble(self) -> str:
+        """Why the table could not be compacted last time; empty if all is well."""
+        return self._table.trouble
 
     def read(self) -> list[dict[str, Any]]:
         """Return all events, oldest first.

@@ -84,6 +84,15 @@ class Store:
             columns[name] = pa.field(name, array.type), array
         return self._predictions.append(seq, _tick(seq, rows.ids, columns))
 
+    def mend(self) -> list[Path]:
+        """Set aside what a power cut left unfinished, as `Table.mend`; for the writer only."""
+        return self._predictions.mend() + self._labels.mend()
+
+    @property
+    def trouble(self) -> str:
+        """Why a table could not be compacted last time; empty if all is well."""
+        return self._predictions.trouble or self._labels.trouble
+
     def append_labels(self, seq: int, rows: Labels) -> int:
         """Commit the labels of number ``seq``; otherwise as `append_predictions`."""
         label, at = pa.array(rows.label), pa.array(rows.at)

@@ -6,13 +6,18 @@ contents at a version stay readable after compaction, and to any other reader as
 ``WHERE seq <= version``. That lets the Delta log be short, and it has to be: a commit costs
 8 ms over 100 log entries, 33 ms over 5,000 and 118 ms over 20,000.
 
-A commit survives the death of the process; Delta Lake does not wait for the disk, so a power cut
-can lose the last seconds.
+An append that has returned survives a power cut: its files, its log entry and their directories
+are synced, which Delta Lake leaves to the system. What a power cut tears is the tail that was never
+acknowledged; :meth:`Table.mend` sets it aside. Checkpoints are made when the table is compacted
+and synced before the entries that they replace go.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -20,13 +25,15 @@ from deltalake import (
     ColumnProperties,
     CommitProperties,
     DeltaTable,
+    PostCommitHookProperties,
     Transaction,
     WriterProperties,
     write_deltalake,
 )
 from deltalake.exceptions import TableNotFoundError
 
-from undrift.store.files import explained
+from undrift.errors import StoreError
+from undrift.store.files import explained, sync
 
 _APP = "undrift"
 _NOTHING = -1
@@ -38,6 +45,7 @@ _WRITER = WriterProperties(
     max_row_group_size=8192,  # the unit that a read by row range can skip
     default_column_properties=ColumnProperties(dictionary_enabled=False),
 )
+_NO_HOOK = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 5 minutes",
     "delta.deletedFileRetentionDuration": "interval 1 days",
@@ -50,6 +58,9 @@ class Table:
     Args:
         path: Directory of the table; the first append creates it.
         indexed: Columns whose range is kept for each file, so that reads can skip files.
+
+    Attributes:
+        trouble: Why the table could not be compacted last time; empty if all is well.
     """
 
     def __init__(self, path: Path, indexed: tuple[str, ...] = ("seq",)) -> None:
@@ -57,6 +68,7 @@ class Table:
         self._indexed = indexed
         self._writer: DeltaTable | None = None
         self._appends = 0
+        self.trouble = ""
 
     def version(self) -> int:
         """Return the number of the last append, -1 if there was none."""
@@ -79,24 +91,84 @@ class Table:
             The version of the table.
 
         Raises:
-            StoreError: The disk or the table refuses.
+            StoreError: It is not committed, or it is not known to be on the disk.
         """
         with explained("append to the table", self._path):
             table = self._for_writing(rows.schema)
             last = _last(table)
             if seq <= last or not len(rows):
                 return last
-            write_deltalake(
-                table,
-                rows,
-                mode="append",
-                writer_properties=_WRITER,
-                commit_properties=CommitProperties(app_transactions=[Transaction(_APP, seq)]),
-            )
+        try:
+            with explained("append to the table", self._path):
+                self._write(table, seq, rows)
+        except StoreError:
+            self._writer = None  # an error tells how a write ended; what it did, the table tells
+            last = self.version()
+            if last < seq:
+                raise
+            if last > seq:
+                return last
+        self._settle()
         self._appends += 1
         if self._appends % _COMPACT_EVERY == 0:
-            self.compact()
+            self._compact_some_time()
         return seq
+
+    @staticmethod
+    def _write(table: DeltaTable, seq: int, rows: pa.Table) -> None:
+        write_deltalake(
+            table,
+            rows,
+            mode="append",
+            writer_properties=_WRITER,
+            commit_properties=CommitProperties(app_transactions=[Transaction(_APP, seq)]),
+            post_commithook_properties=_NO_HOOK,
+        )
+
+    def _settle(self) -> None:
+        """Wait until the newest append is on the disk."""
+        with explained("append to the table", self._path):
+            self._sync_entry((self._writer or DeltaTable(self._path)).version())
+            sync(self._log)
+            sync(self._path)
+
+    def _sync_entry(self, version: int) -> None:
+        entry = self._log / f"{version:020}.json"
+        for added in _added(entry):
+            sync(self._path / added)
+        sync(entry)
+
+    def _compact_some_time(self) -> None:
+        """Compact, or remember why not: what was appended stays appended."""
+        try:
+            self.compact()
+            self.trouble = ""
+        except StoreError as error:
+            self.trouble = str(error)
+
+    def mend(self) -> list[Path]:
+        """Set aside what a power cut has left unfinished at the end of the log; writers only.
+
+        Nothing of it was acknowledged. Log entries are renamed, so that they can be looked at.
+
+        Returns:
+            The entries that were set aside, newest first; empty if all is well.
+
+        Raises:
+            StoreError: The directory cannot be read or written.
+        """
+        torn = []
+        with explained("mend the table", self._path):
+            for entry in sorted(self._log.glob("*.json"), reverse=True):
+                if _is_whole(entry, self._path):
+                    break
+                aside = entry.with_suffix(".torn")
+                entry.replace(aside)
+                torn.append(aside)
+            if torn:
+                sync(self._log)
+                self._writer = None
+        return torn
 
     def read(
         self, where: ds.Expression | None = None, columns: list[str] | None = None
@@ -120,12 +192,23 @@ class Table:
         table = self._open()
         if table is None:
             return
-        with explained("compact the table", self._path):
-            table.optimize.compact(target_size=_FILE_BYTES, writer_properties=_WRITER)
-            table.vacuum(dry_run=False)
-            table.create_checkpoint()
-            table.cleanup_metadata()
         self._writer = None
+        with explained("compact the table", self._path):
+            before = table.version()
+            table.optimize.compact(
+                target_size=_FILE_BYTES,
+                writer_properties=_WRITER,
+                post_commithook_properties=_NO_HOOK,
+            )
+            table.vacuum(dry_run=False)
+            for version in range(before + 1, table.version() + 1):
+                self._sync_entry(version)
+            table.create_checkpoint()
+            for checkpoint in self._log.glob("*.checkpoint.parquet"):
+                sync(checkpoint)
+            sync(self._log / "_last_checkpoint")
+            sync(self._log)
+            table.cleanup_metadata()
 
     def _open(self) -> DeltaTable | None:
         with explained("open the table", self._path):
@@ -141,11 +224,38 @@ class Table:
 
     def _create(self, schema: pa.Schema) -> DeltaTable:
         statistics = {"delta.dataSkippingStatsColumns": ",".join(self._indexed)}
-        return DeltaTable.create(
+        table = DeltaTable.create(
             self._path, schema=schema, configuration={**_CONFIGURATION, **statistics}
         )
+        for path in (self._log / f"{0:020}.json", self._log, self._path, self._path.parent):
+            sync(path)
+        return table
+
+    @property
+    def _log(self) -> Path:
+        return self._path / "_delta_log"
 
 
 def _last(table: DeltaTable) -> int:
     last = table.transaction_version(_APP)
     return _NOTHING if last is None else last
+
+
+def _actions(entry: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in entry.read_text(encoding="utf-8").splitlines()]
+
+
+def _added(entry: Path) -> list[str]:
+    """Return the data files that a log entry adds."""
+    return [unquote(action["add"]["path"]) for action in _actions(entry) if "add" in action]
+
+
+def _is_whole(entry: Path, root: Path) -> bool:
+    """Tell whether a log entry can be read, and every file that it adds has its size."""
+    try:
+        actions = _actions(entry)
+        added = [action["add"] for action in actions if "add" in action]
+        sizes = [(root / unquote(add["path"])).stat().st_size for add in added]
+    except (ValueError, TypeError, KeyError, FileNotFoundError):
+        return False
+    return bool(actions) and sizes == [add["size"] for add in added]

@@ -153,7 +153,8 @@ def default_space(config: Config) -> dict[str, str]:
         else {"monitor.days_per_false_drift": f"loguniform({days / 30!r}, {days * 3!r})"}
     )
     return budget | {
-        "lifecycle.min_regime_rows": "lograndint(100, 2001)",
+        "lifecycle.retrain_when": "choice(better, worse)",
+        "lifecycle.min_regime_rows": "lograndint(100, 2001)",  # read where drift alone is enough
         "lifecycle.retrain_every_rows": "choice(0, 250, 500, 1000, 2000)",
         "train.method": f"choice({', '.join(get_args(MethodName))})",
         "train.learning_rate": "loguniform(0.0005, 0.02)",

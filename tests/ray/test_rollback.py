@@ -71,6 +71,12 @@ def test_worse_version_is_rolled_back_and_an_operator_retrains_the_old_one(
     status = client.status()
     assert status.phase == "cooldown"
     assert status.counts["rolled_back"] == 1
+    asked = store.predictions()
+    compared = asked.take((asked.formers >= 0) & (asked.version == bad))
+    assert len(compared) >= 20, "the version before was asked beside it"
+    at = np.array([int(i[4:].split(":")[0]) + int(i.split(":")[1]) for i in compared.ids])
+    assert (compared.formers == y[at % len(y)]).mean() > 0.8
+    assert (compared.answers == y[at % len(y)]).mean() < 0.6
     assert ask(20) == 1
 
     client.retrain(method="finetune", steps=50)

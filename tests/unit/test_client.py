@@ -157,3 +157,14 @@ def test_server_that_never_answers_is_named() -> None:
             pytest.raises(PlatformError, match=r"did not answer within 0\.05 s"),
         ):
             client.status()
+
+
+def test_many_labels_go_in_parts_and_are_counted_as_one(
+    client: Client, server: ModelServer
+) -> None:
+    labels: list[int | str] = [0] * 12_000
+    labels[7_000] = "nobody"
+    answer = client.feedback([f"id-{i}" for i in range(12_000)], labels)
+    assert answer["accepted"] == 11_999
+    assert [item["index"] for item in answer["rejected"]] == [7_000]
+    assert [len(body) for _, _, body, _ in server.seen] == [5_000, 5_000, 2_000]

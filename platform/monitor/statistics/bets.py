@@ -31,15 +31,17 @@ def row_uniform(rows: IntArray, salt: int) -> NDArray[np.float64]:
     return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def error_alternatives(rate: float) -> NDArray[np.float64]:
-    """Return (k,) error rates above ``rate``, at fixed multiples of its odds."""
+def error_alternatives(rate: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (k,) error rates above ``rate``, at fixed multiples of its odds; (n, k) for (n, 1)."""
     odds = _ODDS * rate / (1.0 - rate)
     rates: NDArray[np.float64] = odds / (1.0 + odds)
     return rates
 
 
 def likelihood_ratio(
-    errors: NDArray[np.bool_], rate: float, alternatives: NDArray[np.float64]
+    errors: NDArray[np.bool_],
+    rate: float | NDArray[np.float64],
+    alternatives: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return the likelihood ratios of errors under higher rates to that under ``rate``.
 
@@ -47,8 +49,8 @@ def likelihood_ratio(
 
     Args:
         errors: (n,) True where the prediction was wrong.
-        rate: Error rate that is still fine, in (0, 1).
-        alternatives: (k,) error rates above it.
+        rate: Error rate that is still fine, in (0, 1), one or (n, 1).
+        alternatives: (k,) or (n, k) error rates above it.
 
     Returns:
         (n, k) e-values.

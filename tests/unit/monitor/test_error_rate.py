@@ -103,3 +103,43 @@ def test_rise_that_can_be_seen_shrinks_with_labels() -> None:
     assert 0.2 < soon < 0.5
     assert 0.03 < late < 0.08
     assert fitted(np.ones(200, dtype=np.bool_)).rise_seen_within(100) < 0.01
+
+
+def test_drift_soon_after_a_short_reference_is_as_rare_as_promised_and_warned_of_instead() -> None:
+    drifts = warnings = 0
+    for seed in range(150):  # the chance of a false drift within 1,000 rows is at most 1 %
+        test = fitted(errors(0.3, 50, seed), 100_000)
+        feed(test, errors(0.3, 1_000, seed + 1_000))
+        drifts += test.level is Level.DRIFT
+        warnings += test.level is Level.WARNING
+    assert drifts <= 4
+    assert warnings >= 8, "a rate that is plugged in is at times an unlucky one"
+
+
+def test_statistic_agrees_with_the_level() -> None:
+    levels = set()
+    for seed in range(40):
+        test = ErrorTest(1_000, 100_000)
+        test.fit(errors(0.1, 60, seed), np.arange(60))
+        for at in range(0, 640, 64):
+            rate = 0.4 if at > 64 else 0.1
+            test.update(errors(rate, 64, seed + at), np.arange(at, at + 64))
+            report = test.report("x")
+            levels.add(report.level)
+            assert (report.change_row is None) == (report.level is Level.NONE)
+            if report.level is not Level.DRIFT:
+                assert report.statistic < report.drift_at
+    assert levels == {Level.NONE, Level.WARNING, Level.DRIFT}
+
+
+def test_batch_cut_changes_nothing_across_a_drift() -> None:
+    wrong = np.concatenate([errors(0.1, 300, 1), errors(0.7, 200, 2)])
+    whole, cut = fitted(errors(0.1, 100, 3)), fitted(errors(0.1, 100, 3))
+    whole.update(wrong, np.arange(500))
+    for at in range(0, 500, 7):
+        cut.update(wrong[at : at + 7], np.arange(at, min(at + 7, 500)))
+    assert whole.level is Level.DRIFT
+    one, two = whole.state(), cut.state()
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-9, err_msg=name)

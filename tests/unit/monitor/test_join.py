@@ -167,3 +167,11 @@ def test_state_of_a_larger_window_loads_into_a_smaller_one() -> None:
 
 def test_counts_add_up() -> None:
     assert LabelCounts(joined=1, late=2) + LabelCounts(joined=3) == LabelCounts(joined=4, late=2)
+
+
+@pytest.mark.thorough
+def test_million_labels_expire_within_the_time_of_a_test() -> None:
+    join, many = LabelJoin(window=1_000), 1_000_000  # a quadratic way takes hours
+    unknown = Labels(tuple(map(str, range(many))), np.zeros(many, int), np.zeros(many))
+    _, counts = join.label(unknown)
+    assert (counts.unknown, counts.expired, join.waiting) == (many, many - 1_000, 1_000)

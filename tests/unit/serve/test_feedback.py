@@ -104,3 +104,27 @@ def test_empty_list_is_fine() -> None:
 def test_body_that_is_no_list_of_labels(value: Any) -> None:
     with pytest.raises(RequestError):
         parse(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"id": "a", "label": [0] * 10_001}],
+        [{"id": "a", "label": 0}] * 10_001,
+        [{"id": "a", "label": [0] * 5_000}, {"id": "b", "label": [0] * 5_001}],
+        [0] * 10_001,
+    ],
+)
+def test_more_labels_than_are_taken_at_once(value: Any) -> None:
+    with pytest.raises(RequestError, match="10,001 labels in one request; send at most 10,000"):
+        parse(value)
+
+
+def test_body_that_could_not_hold_so_few_labels_is_not_read() -> None:
+    with pytest.raises(RequestError, match="bytes in one request") as caught:
+        parse(b"[" + b"0," * 3_000_000 + b"0]")
+    assert caught.value.status == 413
+
+
+def test_as_many_labels_as_are_taken_at_once() -> None:
+    assert len(parse([{"id": "a", "label": [0] * 10_000}])[0]) == 10_000
