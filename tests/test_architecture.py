@@ -170,11 +170,13 @@ def test_cores_import_without_ray() -> None:
     assert "ray" not in loaded
 
 
+@pytest.mark.thorough
 def test_control_plane_starts_without_torch() -> None:
     actors = [f"undrift.{part}.actor" for part in ("control", "monitor", "train")]
     assert "torch" not in loaded_by(actors)
 
 
+@pytest.mark.thorough
 def test_command_line_starts_without_ray_and_torch() -> None:
     assert not loaded_by(["undrift.cli"]) & {"ray", "torch", "scipy", "matplotlib"}
 

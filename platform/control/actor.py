@@ -43,13 +43,11 @@ from undrift.events import (
     TrainFailed,
 )
 from undrift.records import Assignment
-from undrift.serve.body import show
 from undrift.serve.metrics import Snapshot, exposition
 from undrift.serve.settings import ServeSettings
 from undrift.serve.swap import Command, Done, Failed, ReplicaStatus, SwapCoordinator, Target
 from undrift.store.journal import Journal
 from undrift.store.store import Store
-from undrift.train.audit import columns, report
 from undrift.views import AuditView, DriftView, EventsPage, MonitorReport, StatusView, VersionView
 
 ROUND_S = 0.2
@@ -83,9 +81,9 @@ class ControllerActor:
         self._report: MonitorReport | None = None
         self._training: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Any] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._settled = ""
+        self._tasks: set[asyncio.Task[bool]] = set()
         self._failure = ""
+        self._settling: asyncio.Task[bool] | None = None
         self._unsure = False  # whether the journal may have taken what was said to have failed
         self._door = asyncio.Lock()
         self._state, self._story = recover(self._journal.read(), policy)
@@ -122,9 +120,8 @@ class ControllerActor:
         swap = next((i for i in state.outstanding if isinstance(i, Swap)), None)
         now = time.time()
         outcome = self._replicas.outcome()
-        if swap is None or outcome is None or outcome.swap_id != swap.run_id:
-            return
-        if swap.run_id == self._settled:
+        settling = self._settling is not None and not self._settling.done()
+        if settling or swap is None or outcome is None or outcome.swap_id != swap.run_id:
             return
         if isinstance(outcome, Done):
             event: Event = Swapped(at=now, run_id=swap.run_id, version=swap.assignment.live)
@@ -132,8 +129,7 @@ class ControllerActor:
             event = SwapFailed(at=now, run_id=swap.run_id, reason=outcome.reason)
         else:
             return
-        self._settled = swap.run_id
-        self._spawn(self._deliver(event))
+        self._settling = self._spawn(self._deliver(event))
 
     # ------------------------------------------------------------------ the one mutating door
 
@@ -167,10 +163,20 @@ class ControllerActor:
         elif isinstance(instruction, Rearm):
             self._spawn(self._rearm(instruction))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[bool]:
+        task = asyncio.get_running_loop().create_task(self._told(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _told(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do ``work``; a failure is shown in the status, and the next round tries again."""
+        try:
+            await work
+        except Exception as error:
+            self._failure = f"{type(error).__name__}: {error}"
+            return False
+        return True
 
     @staticmethod
     async def _quietly(call: Any) -> None:
@@ -210,17 +216,15 @@ class ControllerActor:
     # ------------------------------------------------------------------ rounds
 
     async def _run(self) -> None:
-        policy = self._policy.model_dump()
-        await self._deliver(
-            Configured(at=time.time(), policy=policy, live_version=self._state.live)
-        )
+        work = self._configure
         while True:
+            if await self._told(work()):
+                self._failure, work = "", self._round
             await asyncio.sleep(ROUND_S)
-            try:
-                await self._round()
-                self._failure = ""
-            except Exception as error:  # a round that fails is shown in the status and tried again
-                self._failure = f"{type(error).__name__}: {error}"
+
+    async def _configure(self) -> None:
+        policy, live = self._policy.model_dump(), self._state.live
+        await self._deliver(Configured(at=time.time(), policy=policy, live_version=live))
 
     async def _round(self) -> None:
         with contextlib.suppress(RayActorError, TimeoutError):
@@ -289,13 +293,7 @@ class ControllerActor:
         Raises:
             RequestError: There is no such version.
         """
-        known = {str(m.version): m for m in self._store.versions()}
-        if version not in known:
-            raise RequestError(
-                f"no version {show(version)}; stored versions are {', '.join(known)}", 404
-            )
-        manifest = known[version]
-        return report(manifest.to_dict(), self._store.bandit_log(manifest.version) or columns(()))
+        return views.audit(self._store, version)
 
     def events(self, after: int, limit: int) -> EventsPage:
         """Return notable events after number ``after``, at most ``limit``."""

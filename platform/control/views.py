@@ -7,8 +7,21 @@ from typing import Any
 
 from undrift.control.state import State
 from undrift.control.story import Story
+from undrift.errors import RequestError
+from undrift.serve.body import show
+from undrift.store.store import Store
 from undrift.store.versions import Manifest
-from undrift.views import DriftView, MonitorReport, RunView, SignalView, StatusView, VersionView
+from undrift.train.audit import columns
+from undrift.train.audit import report as account
+from undrift.views import (
+    AuditView,
+    DriftView,
+    MonitorReport,
+    RunView,
+    SignalView,
+    StatusView,
+    VersionView,
+)
 
 RECENT = 50  # events in the status
 
@@ -93,3 +106,13 @@ def versions(stored: Sequence[Manifest], live: int) -> list[VersionView]:
         )
         for m in stored
     ]
+
+
+def audit(store: Store, version: str) -> AuditView:
+    """Return how a version was made; 404 if there is none."""
+    known = {str(m.version): m for m in store.versions()}
+    if version not in known:
+        stored = ", ".join(known)
+        raise RequestError(f"no version {show(version)}; stored versions are {stored}", 404)
+    manifest = known[version]
+    return account(manifest.to_dict(), store.bandit_log(manifest.version) or columns(()))

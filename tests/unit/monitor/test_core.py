@@ -65,6 +65,7 @@ def test_pure_concept_drift_is_caught_while_label_free_signals_are_silent() -> N
     assert kinds.count(DriftKind.CONCEPT) >= 5  # label-free signals may warn once in 7,500 rows
 
 
+@pytest.mark.thorough
 def test_harmless_shift_stays_a_warning_while_labels_are_fine() -> None:
     for seed in range(3):
         source = feed(seed, SETTINGS.model_copy(update={"escalate_without_labels": True}))

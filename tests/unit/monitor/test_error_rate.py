@@ -105,6 +105,7 @@ def test_rise_that_can_be_seen_shrinks_with_labels() -> None:
     assert fitted(np.ones(200, dtype=np.bool_)).rise_seen_within(100) < 0.01
 
 
+@pytest.mark.thorough
 def test_drift_soon_after_a_short_reference_is_as_rare_as_promised_and_warned_of_instead() -> None:
     drifts = warnings = 0
     for seed in range(150):  # the chance of a false drift within 1,000 rows is at most 1 %

@@ -16,7 +16,10 @@ from typer.testing import CliRunner, Result
 
 from undrift.cli.verbs import app
 from undrift.control.settings import LifecycleSettings
+from undrift.monitor.join import LabelCounts
+from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
+from undrift.records import Labels, Predictions
 from undrift.replay.loop import Pace, Simulation, simulate
 from undrift.replay.training import Recalibrator, Shelf, Trainer
 from undrift.streams.stream import Rows, Stream, fixed_lag
@@ -91,6 +94,7 @@ def happened(found: Simulation) -> list[tuple[int, str]]:
     return [(entry.row, entry.kind) for entry in found.timeline.entries]
 
 
+@pytest.mark.thorough
 def test_later_drift_is_seen_against_the_regime_of_an_earlier_one() -> None:
     found = played({0: 0.05, FIRST: 0.35, SECOND: 0.9}, Recalibrator)
     changed = [
@@ -125,6 +129,30 @@ def test_retraining_brings_the_accuracy_back() -> None:
     ).mean() < 0.2
 
 
+def test_version_before_is_asked_from_the_swap_to_the_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    former = np.full(4_000, -1)
+    fold = Monitor.fold
+
+    def spy(self: Monitor, rows: Predictions | None, labels: Labels | None) -> LabelCounts:
+        if rows is not None:
+            former[rows.row] = rows.formers
+        return fold(self, rows, labels)
+
+    monkeypatch.setattr(Monitor, "fold", spy)
+    found = played({0: 0.05, FIRST: 0.95}, Trainer)
+    promoted = next(row for row, kind in happened(found) if kind == "promoted")
+    asked = np.flatnonzero(former >= 0)
+    assert asked[0] in range(promoted, promoted + 100)
+    assert asked[-1] - asked[0] + 1 in range(LAG + 100, 400)
+    truth = stream({0: 0.05, FIRST: 0.95}).live.y[asked]
+    assert (former[asked] == truth).mean() < 0.2, "the version before has not learnt the flip"
+    assert (found.predicted[asked] == truth).mean() > 0.8
+    assert "rolled_back" not in {kind for _, kind in happened(found)}
+
+
+@pytest.mark.thorough
 def test_mixture_answers_truly_before_anything_is_retrained() -> None:
     live = stream({0: 0.05, FIRST: 0.95}).live
     found = played({0: 0.05, FIRST: 0.95}, Trainer, mixes=True)
