@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from undrift.errors import StoreError
 
-FORMAT = 2
+FORMAT = 3
 FORMAT_FILE = "store.json"
 _DURABLE = (FORMAT_FILE, "tables", "versions", "blobs", "training", "training.json")
 
