@@ -208,6 +208,8 @@ class Reference:
             are calibrated on those, retention is tested on the others.
         row: (n,) where each row stood in its stream, ascending among recent rows; the gaps tell
             how fast correlation fades. Without it the rows count as consecutive.
+        newest: The newest labelled rows in order, trained on or not; heads that follow the labels
+            begin with them. None for a version that no retraining made.
     """
 
     x: FloatArray
@@ -216,6 +218,7 @@ class Reference:
     output: FloatArray
     recent: NDArray[np.bool_]
     row: IntArray | None = None
+    newest: Reference | None = None
 
     @property
     def rows(self) -> IntArray:
@@ -226,7 +229,7 @@ class Reference:
         return len(self.y)
 
     def take(self, index: NDArray[np.intp]) -> Reference:
-        """Return the rows at ``index`` (k,), each still where it stood in its stream."""
+        """Return the rows at ``index`` (k,) alone, each still where it stood in its stream."""
         return Reference(
             x=self.x[index],
             y=self.y[index],

@@ -56,7 +56,7 @@ class Scaling:
 
     def standardised(self, data: FloatArray) -> Matrix:
         """Return (n, d) standardised columns of (n, ...) data; what is no number counts as 0."""
-        flat = data.reshape(len(data), -1).astype(np.float64)
+        flat = data.reshape(len(data), len(self.centre)).astype(np.float64)
         unknown = np.isnan(flat)
         if unknown.any():
             flat[unknown] = 0.0
@@ -82,7 +82,7 @@ class Mixture:
 
     Attributes:
         version: Version of the live model.
-        labels: Labels that the heads have learnt from since it went live.
+        labels: Labels that the shares follow from.
         embedding: Scaling of the embedding.
         x: Scaling of the input.
         heads: (features, k, c) weights of k heads, on a constant, embedding and input.

@@ -29,6 +29,7 @@ REFERENCE = "reference.safetensors"
 MANIFEST = "manifest.json"
 CHOICES = "bandit_log.parquet"
 _TEMPORARY = ".tmp-"
+_NEWEST = "newest."  # of a reference's newest rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class Versions:
         path = self._file(version, REFERENCE)
         with explained("read", path):
             try:
-                return Reference(**safetensors.numpy.load_file(path))
+                return _reference(safetensors.numpy.load_file(path))
             except TypeError as error:
                 raise StoreError(f"{path} is damaged: {error}") from error
 
@@ -202,7 +203,15 @@ def _write_weights(path: Path, state_dict: Mapping[str, torch.Tensor]) -> str:
 
 
 def _write_reference(path: Path, reference: Reference) -> None:
-    arrays = {
+    arrays = _arrays(reference)
+    if reference.newest is not None:
+        arrays |= {_NEWEST + name: array for name, array in _arrays(reference.newest).items()}
+    safetensors.numpy.save_file({k: np.array(v, order="C") for k, v in arrays.items()}, path)
+    sync(path)
+
+
+def _arrays(reference: Reference) -> dict[str, NDArray[Any]]:
+    return {
         "x": reference.x,
         "y": reference.y,
         "embedding": reference.embedding,
@@ -210,8 +219,14 @@ def _write_reference(path: Path, reference: Reference) -> None:
         "recent": reference.recent,
         "row": reference.rows,
     }
-    safetensors.numpy.save_file({k: np.array(v, order="C") for k, v in arrays.items()}, path)
-    sync(path)
+
+
+def _reference(arrays: Mapping[str, Any]) -> Reference:
+    """Return the reference that was written as ``arrays``."""
+    own = {k: v for k, v in arrays.items() if not k.startswith(_NEWEST)}
+    newest = {k.removeprefix(_NEWEST): v for k, v in arrays.items() if k.startswith(_NEWEST)}
+    found = Reference(**own)
+    return replace(found, newest=Reference(**newest)) if newest else found
 
 
 def _write_choices(path: Path, choices: Mapping[str, NDArray[Any]]) -> str:

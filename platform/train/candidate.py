@@ -9,17 +9,19 @@ import numpy as np
 import torch
 
 from undrift.errors import TrainingError
+from undrift.model.heads import MEMORIES
 from undrift.records import Reference
 from undrift.train.gate import Comparison, GateReport, judge
 from undrift.train.heads import heads_right
 from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import JUDGED, REFERENCE_ROW, Pool, Split, held_out
+from undrift.train.pool import JUDGED, REFERENCE_ROW, Index, Pool, Split, held_out
 from undrift.train.result import TrainResult
 from undrift.train.settings import TrainSettings
 from undrift.train.trainee import Trainee
 
 _OLDER_ROWS = 1000  # rows of older regimes kept in a reference
+_NEWEST_BYTES = 1 << 26  # of inputs of the newest rows
 _NOW = 200  # newest held-out rows, on which heads are held against a candidate
 
 
@@ -87,7 +89,8 @@ def build_reference(trainee: Trainee, pool: Pool, chosen: Split, *, seed: int) -
     calibrated, since they were not trained on. The others come from older regimes: the rows of
     the old reference, and the held-out rows among the pool's older ones, at most 1,000 in all.
     Of those, half may have been trained on and may be again (see `held_out`); they are there to
-    measure importance on and to test retention with, not to calibrate by.
+    measure importance on and to test retention with, not to calibrate by. Beside them it has the
+    newest labelled rows, at most 4,000 and 64 MB of inputs.
 
     Args:
         trainee: The new version.
@@ -101,15 +104,20 @@ def build_reference(trainee: Trainee, pool: Pool, chosen: Split, *, seed: int) -
         older = np.sort(np.random.default_rng(seed).choice(older, _OLDER_ROWS, replace=False))
     index = np.concatenate([older, chosen.validation])
     objective = objective_for(pool.y)
-    output, embedding = trainee.score(pool.x[index], objective)
-    return Reference(
-        x=pool.x[index],
-        y=pool.y[index],
-        embedding=embedding,
-        output=output,
-        recent=np.repeat([False, True], [len(older), len(chosen.validation)]),
-        row=pool.row[index],
-    )
+
+    def seen(rows: Index) -> Reference:
+        output, embedding = trainee.score(pool.x[rows], objective)
+        recent = np.isin(rows, chosen.validation)
+        return Reference(pool.x[rows], pool.y[rows], embedding, output, recent, pool.row[rows])
+
+    return replace(seen(index), newest=seen(_newest(pool)))
+
+
+def _newest(pool: Pool) -> Index:
+    """Return the newest live rows of a pool, oldest first: what the longest memory holds."""
+    live = np.flatnonzero(pool.row != REFERENCE_ROW)
+    most = min(max(MEMORIES), _NEWEST_BYTES // max(pool.x[:1].nbytes, 1))
+    return live[np.argsort(pool.row[live], kind="stable")][-max(most, 1) :]
 
 
 def check_reference(pool: Pool, regime_start: int, rows: int) -> None:

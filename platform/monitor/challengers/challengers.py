@@ -66,17 +66,38 @@ class Challengers(LabelSignal):
         return self._features.shape[1] + 1 + len(self.KINDS)
 
     def fit(self, reference: Reference) -> Calibration:
-        """Take scales from ``reference``, let the challengers learn from it, and begin anew."""
+        """Take scales from ``reference``, let the challengers learn from it, and begin anew.
+
+        With the newest rows of a retraining in it, they know as much as those of the version
+        before did, and what each was worth on the rows that were held out of the training.
+        """
         recent = recent_rows(reference, self._settings)
         self._embedding.fit(recent.embedding)
         self._input.fit(recent.x)
         self._start(reference.output.shape[1])
+        newest = reference.newest
+        if newest is not None:
+            reference = reference.take(np.flatnonzero(~np.isin(reference.rows, newest.rows)))
         order = np.argsort(reference.recent, kind="stable")  # older regimes first
         known = self._describe(
             reference.embedding[order], reference.x[order], np.arange(len(order))
         )
         self._learn(known, reference.y[order])
+        if newest is not None:
+            self._catch_up(newest)
         return Calibration(len(recent))
+
+    def _catch_up(self, newest: Reference) -> None:
+        """Learn from rows that came before the version did, after answering those held out."""
+        known = self._describe(newest.embedding, newest.x, np.arange(len(newest)))
+        live, label = newest.output.argmax(axis=1), newest.y
+        for part in aligned(self._count, len(newest)):
+            held_out = newest.recent[part]
+            said = np.column_stack([live[part], self._answers(known[part] @ self._heads.weights)])
+            right = (said == label[part, None])[held_out]
+            self._hedge.update(right)
+            self._keen.update(right)
+            self._learn(known[part], label[part])
 
     def begin_contests(self) -> None:
         """Hold the contests anew, by what is known already."""

@@ -143,6 +143,33 @@ def test_mixture_follows_a_new_concept_and_is_not_changed_by_later_labels(
     assert sum(told) == pytest.approx(1.0 - now.shares[0])
 
 
+def test_after_a_retraining_the_heads_begin_with_the_newest_rows() -> None:
+    world, signal = World(1), Challengers(SETTINGS)
+    first = world.reference()
+    x = world.x(600)
+    held_out = np.arange(600) // 10 % 5 == 4
+    newest = Reference(
+        x, (x[:, 1] > 0).astype(np.int64), x[:, :2].copy(), world.live(x), held_out, np.arange(600)
+    )
+    signal.fit(replace(first, newest=newest))
+    mixture = signal.mixture(2, worse=False)
+    assert mixture is not None  # before any label of the new version
+    assert mixture.labels == held_out.sum()
+    x = World(3).x(500)
+    assert (mixture(world.live(x), x[:, :2], x).argmax(axis=1) == (x[:, 1] > 0)).mean() > 0.9
+    signal.fit(replace(first, newest=replace(newest, recent=np.zeros(600, dtype=np.bool_))))
+    assert signal.mixture(2, worse=False) is None  # what was trained on says nothing of the shares
+
+
+def test_rows_that_are_in_the_reference_and_among_the_newest_are_learnt_once() -> None:
+    signal, both = Challengers(SETTINGS), Challengers(SETTINGS)
+    reference = World(1).reference()
+    signal.fit(replace(reference, row=np.arange(200)))
+    both.fit(replace(reference, row=np.arange(200), newest=reference))
+    x = World(3).predictions(World(3).x(50), 0)
+    assert (signal.note(x) == both.note(x)).all()
+
+
 def test_where_the_model_is_worse_what_neighbours_would_have_won_counts(
     signal: Challengers,
 ) -> None:

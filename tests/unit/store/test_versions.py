@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,16 @@ def test_version_comes_back_as_it_went_in(store: Store, tmp_path: Path) -> None:
     for name in ("x", "y", "embedding", "output", "recent"):
         assert_array_equal(getattr(reference, name), getattr(REFERENCE, name))
         assert getattr(reference, name).dtype == getattr(REFERENCE, name).dtype
+
+
+def test_newest_rows_lie_in_the_reference(store: Store) -> None:
+    assert store.reference(add(store).version).newest is None
+    whole = replace(REFERENCE, newest=replace(REFERENCE, y=np.array([0, 0])))
+    made = store.add_version(WEIGHTS, parent=None, reference=whole, metrics={}, plan=None)
+    newest = store.reference(made.version).newest
+    assert newest is not None
+    assert_array_equal(newest.y, [0, 0])
+    assert_array_equal(newest.x, REFERENCE.x)
 
 
 def test_choices_of_a_run_lie_beside_its_manifest(store: Store, tmp_path: Path) -> None:

@@ -112,6 +112,12 @@ def test_candidate_is_judged_and_gets_a_reference_that_it_never_saw(
     logits = w.model(torch.as_tensor(reference.x)).softmax(dim=1).detach().numpy()
     assert np.allclose(logits, reference.output, atol=1e-6)
     assert reference.embedding.shape == (len(reference), 16)
+    newest = reference.newest
+    assert newest is not None
+    assert (newest.rows == np.unique(w.pool.row[w.pool.row >= 0])).all()  # trained on or not
+    assert newest.recent.sum() == len(result.chosen.validation)
+    assert not any(x.tobytes() in trained for x in newest.x[newest.recent])
+    assert newest.embedding.shape == (len(newest), 16)
 
 
 def test_base_version_as_candidate_is_rejected(small_world: World, result: TrainResult) -> None:
