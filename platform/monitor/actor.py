@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from undrift.errors import StoreError
 from undrift.events import Codec, Rearm
 from undrift.model.mixture import Mixture
 from undrift.model.receipt import Receipt
-from undrift.monitor.history import Moment, moments, take
+from undrift.monitor.history import LEFT_OUT, Moment, moments, take
+from undrift.monitor.mailbox import Mailbox
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions
@@ -29,9 +31,10 @@ from undrift.store.journal import REARMINGS, Journal
 from undrift.store.store import Store
 from undrift.views import MonitorReport
 
+logger = logging.getLogger(__name__)
+
 CHECKPOINT = "monitor"
 CHECKPOINT_COMMITS = 100
-MESSAGES_KNOWN = 1024  # a replica sends one again within seconds
 
 
 class MonitorActor:
@@ -60,14 +63,10 @@ class MonitorActor:
         self._lost_rows = 0
         self._mixes = False
         self._mixture: Mixture | None = None
+        self._failure = self._left_out = ""
         self._restore()
-        self._predictions: list[Predictions] = []
-        self._labels: list[tuple[Labels, asyncio.Future[None]]] = []
-        self._heard: dict[str, None] = {}  # in order of arrival
-        self._waiting_rows = 0
-        self._full = asyncio.Event()
+        self._mailbox = Mailbox(settings.max_waiting_bytes, settings.commit_rows)
         self._door = asyncio.Lock()
-        self._failure = ""
         self._loop = asyncio.get_running_loop().create_task(self._commit_forever())
 
     def _restore(self) -> None:
@@ -78,24 +77,37 @@ class MonitorActor:
         if saved:
             arrays, meta = saved
             monitor.load(arrays, meta["monitor"])
-            commit, row, rearmed = (
-                int(meta["commit"]),
-                int(meta["row"]),
-                int(meta.get("rearmings", 0)),
-            )
-        rearmings = [(int(o["commit"]), Codec.decode(o)) for o in self._rearmings.read()]
-        for moment in moments(self._store.commits(commit), rearmings[rearmed:]):
-            take(monitor, moment, self._store.reference)
+            commit, row, rearmed = int(meta["commit"]), int(meta["row"]), int(meta["rearmings"])
+            self._lost_rows = max(self._lost_rows, int(meta.get("lost_rows", 0)))
+        records = self._rearmings.read()
+        for moment in moments(self._store.commits(commit), records[rearmed:]):
+            try:
+                take(monitor, moment, self._store.reference)
+            except (StoreError, OSError, MemoryError):
+                raise
+            except Exception as error:
+                if moment.rearm is not None:
+                    raise
+                self._leave_out(moment.commit, error)
+                self._restore()  # anew, as this one may be half way; what is left out stays so
+                return
             commit = moment.commit
             if moment.predictions is not None:
                 row = int(moment.predictions.row[-1]) + 1
-        self._monitor, self._commits, self._row, self._rearmed = (
-            monitor,
-            commit,
-            row,
-            len(rearmings),
-        )
+        self._monitor, self._commits, self._row = monitor, commit, row
+        self._rearmed = len(records)
         self._publish()
+
+    def _leave_out(self, commit: int, error: Exception) -> None:
+        """Record that a commit cannot be folded, so that whoever folds the record goes past it."""
+        reason = f"{type(error).__name__}: {error}"
+        self._left_out = (
+            f"commit {commit} is stored, but left out of the statistics, which it broke: {reason}"
+        )
+        self._failure = ""
+        logger.exception("%s", self._left_out)
+        record = {"type": LEFT_OUT, "commit": commit, "reason": reason}
+        self._rearmings.append(record, at=time.time())
 
     def _calibrated(self, version: int) -> Monitor:
         reference = self._store.reference(version)
@@ -116,8 +128,11 @@ class MonitorActor:
 
         Returns:
             The version before, if it shall be asked too, and a newer mixture, if it wants one.
+
+        Raises:
+            StoreError: Too many rows wait to be stored.
         """
-        self._take(rows, message)
+        self._mailbox.put(rows, message)
         newer = None
         if mixing is not None:
             self._mixes, newest = True, self._mixture
@@ -126,27 +141,13 @@ class MonitorActor:
         against = probation.against if probation.status == "running" else None
         return Receipt(self._report.evidence.version, against, newer)
 
-    def _take(self, rows: Predictions, message: str) -> None:
-        if message:
-            if message in self._heard:
-                return
-            self._heard[message] = None
-            if len(self._heard) > MESSAGES_KNOWN:
-                del self._heard[next(iter(self._heard))]
-        self._predictions.append(rows)
-        self._waiting_rows += len(rows)
-        if self._waiting_rows >= self._settings.commit_rows:
-            self._full.set()
-
     async def feedback(self, labels: Labels) -> None:
         """Take labels; returns when they are durable.
 
         Raises:
             StoreError: They could not be made durable; send them again.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._labels.append((labels, done))
-        await done
+        await self._mailbox.label(labels)
 
     async def rearm(self, rearm: dict[str, Any]) -> None:
         """Calibrate on another version; durable when it returns. Repeats are harmless."""
@@ -157,8 +158,8 @@ class MonitorActor:
                 return
             try:
                 await asyncio.to_thread(self._rearm, order)
-            except StoreError:  # recorded or not: the record says
-                await self._restore_at_last()
+            except StoreError as error:  # recorded or not: the record says
+                await self._restore_at_last(error)
                 raise
 
     def _rearm(self, order: Rearm) -> None:
@@ -183,53 +184,62 @@ class MonitorActor:
 
     def report(self) -> MonitorReport:
         """Return evidence, probation and summary after the newest step."""
-        failure = self._failure or self._store.trouble or self._rearmings.trouble
+        troubles = (self._failure, self._store.trouble, self._rearmings.trouble, self._left_out)
+        failure = next(filter(None, troubles), "")
         return replace(self._report, lost_rows=self._lost_rows, failure=failure)
 
     async def drain(self) -> None:
         """Return when everything taken so far is durable and folded."""
-        while self._predictions or self._labels or self._door.locked():
-            self._full.set()
+        while self._mailbox or self._door.locked():
+            self._mailbox.full.set()
             await asyncio.sleep(0.01)
 
     async def _commit_forever(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), self._settings.commit_ms / 1000)
-            self._full.clear()
-            if self._predictions or self._labels:
+                await asyncio.wait_for(self._mailbox.full.wait(), self._settings.commit_ms / 1000)
+            self._mailbox.full.clear()
+            if self._mailbox:
                 async with self._door:
                     await self._commit()
 
     async def _commit(self) -> None:
-        predictions, self._predictions = self._predictions, []
-        labels, self._labels = self._labels, []
-        self._waiting_rows = 0
+        predictions, labels = self._mailbox.empty()
         try:
-            await asyncio.to_thread(self._one_commit, predictions, [part for part, _ in labels])
-            self._failure = ""
+            moment = await asyncio.to_thread(
+                self._stored, predictions, [part for part, _ in labels]
+            )
         except Exception as error:  # the labels are refused, the rows counted, the state read anew
-            self._failure = f"{type(error).__name__}: {error}"
             self._lost_rows += sum(len(part) for part in predictions)
             for _, done in labels:
-                done.set_exception(error)
-            await self._restore_at_last()
+                if not done.cancelled():
+                    done.set_exception(error)
+            await self._restore_at_last(error)
             return
+        try:
+            await asyncio.to_thread(self._folded, moment)
+            self._failure = ""
+        except Exception as error:  # all is durable, and reading it anew goes past what broke
+            await self._restore_at_last(error)
         for _, done in labels:
             if not done.cancelled():
                 done.set_result(None)
 
-    async def _restore_at_last(self) -> None:
+    async def _restore_at_last(self, error: Exception) -> None:
         """Read the state anew, as often as it takes: the disk may be full or away for a while."""
+        self._failure = f"{type(error).__name__}: {error}"
         while True:
             try:
                 await asyncio.to_thread(self._restore)
-                return
-            except Exception as error:
-                self._failure = f"{type(error).__name__}: {error}"
+                break
+            except Exception as again:
+                self._failure = f"{type(again).__name__}: {again}"
+                self._mailbox.refused = f"labels cannot be stored now: {self._failure}"
                 await asyncio.sleep(1.0)
+        self._mailbox.refused = ""
 
-    def _one_commit(self, parts: list[Predictions], label_parts: list[Labels]) -> None:
+    def _stored(self, parts: list[Predictions], label_parts: list[Labels]) -> Moment:
+        """Make rows and labels durable as the next commit."""
         rows = Predictions.concat(parts).numbered(self._row) if parts else None
         labels = Labels.concat(label_parts) if label_parts else None
         seq = self._commits + 1
@@ -239,9 +249,12 @@ class MonitorActor:
         if labels is not None:
             self._store.append_labels(seq, labels)
         self._commits = seq
-        take(self._monitor, Moment(seq, rows, labels), self._store.reference)
+        return Moment(seq, rows, labels)
+
+    def _folded(self, moment: Moment) -> None:
+        take(self._monitor, moment, self._store.reference)
         self._publish()
-        if seq % CHECKPOINT_COMMITS == 0:
+        if moment.commit % CHECKPOINT_COMMITS == 0:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
@@ -255,5 +268,6 @@ class MonitorActor:
                 "commit": self._commits,
                 "row": self._row,
                 "rearmings": self._rearmed,
+                "lost_rows": self._lost_rows,
             },
         )

@@ -5,12 +5,16 @@ The live monitor, its recovery after a kill, and a replay all take the same step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from undrift.events import Rearm
+from undrift.events import Codec, Rearm
 from undrift.monitor.monitor import Monitor
 from undrift.records import Labels, Predictions, Reference
+
+LEFT_OUT = "LeftOut"
+"""Type of a record that says which commit is left out, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,35 +26,47 @@ class Moment:
         predictions: Numbered rows of the commit.
         labels: Labels of the commit, in order of arrival.
         rearm: The re-arming.
+        left_out: Whether the monitor learns nothing from the commit, as it could not fold it.
     """
 
     commit: int
     predictions: Predictions | None = None
     labels: Labels | None = None
     rearm: Rearm | None = None
+    left_out: bool = False
 
 
 def moments(
     commits: Iterable[tuple[int, Predictions | None, Labels | None]],
-    rearmings: Iterable[tuple[int, Rearm]],
+    records: Sequence[dict[str, Any]],
 ) -> Iterator[Moment]:
     """Yield commits and re-armings in the order in which the monitor took them.
 
     Args:
         commits: Numbers, rows and labels, numbers ascending.
-        rearmings: With the number of the commit that each came after, ascending.
+        records: Re-armings, each with the number of the commit that it came after, ascending, and
+            which commits are left out.
 
     Example:
-        >>> steps = moments([(1, None, None), (2, None, None)], [(1, Rearm(version=2))])
+        >>> records = [{**Codec.encode(Rearm(version=2)), "commit": 1}]
+        >>> steps = moments([(1, None, None), (2, None, None)], records)
         >>> [(step.commit, step.rearm is not None) for step in steps]
         [(1, False), (1, True), (2, False)]
     """
-    waiting = [Moment(commit, rearm=rearm) for commit, rearm in rearmings]
+    left_out = {int(r["commit"]) for r in records if r["type"] == LEFT_OUT}
+    orders = [r for r in records if r["type"] != LEFT_OUT]
+    waiting = [Moment(int(r["commit"]), rearm=_order(r)) for r in orders]
     for seq, predictions, labels in commits:
         while waiting and waiting[0].commit < seq:
             yield waiting.pop(0)
-        yield Moment(seq, predictions, labels)
+        yield Moment(seq, predictions, labels, left_out=seq in left_out)
     yield from waiting
+
+
+def _order(record: dict[str, Any]) -> Rearm:
+    order = Codec.decode(record)
+    assert isinstance(order, Rearm)
+    return order
 
 
 def take(monitor: Monitor, moment: Moment, reference: Callable[[int], Reference]) -> None:
@@ -65,6 +81,8 @@ def take(monitor: Monitor, moment: Moment, reference: Callable[[int], Reference]
         ConfigError: The reference of a re-arming cannot calibrate the signals.
     """
     rearm = moment.rearm
+    if moment.left_out:
+        return
     if rearm is None:
         monitor.fold(moment.predictions, moment.labels)
         return

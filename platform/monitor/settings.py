@@ -90,6 +90,10 @@ class MonitorSettings(Section):
     commit_ms: float = Field(200.0, gt=0)
     """Longest time that predictions and labels wait to be made durable, in milliseconds."""
 
+    max_waiting_bytes: int = Field(128 * 2**20, ge=2**20)
+    """Rows that may wait to be made durable, in bytes; what comes beyond, as with a full disk, is
+    dropped and counted."""
+
     seed: int = 0
     """Seed of the random features, of the split of the reference, and of the breaking of ties."""
 

@@ -14,7 +14,6 @@ import yaml
 
 from undrift.config import Config, load_config
 from undrift.errors import ConfigError, StoreError
-from undrift.events import Codec
 from undrift.model.artifacts import load_inputs
 from undrift.monitor.history import Moment, moments
 from undrift.records import FloatArray, IntArray
@@ -75,7 +74,7 @@ def recorded(state: Path) -> Recording:
     if last < 0:
         raise StoreError(f"{state} has no recorded rows; nothing was asked of its platform yet")
     commits = store.commits(0)  # listed now, so every re-arming before the last is there to read
-    rearmings = [(int(o["commit"]), Codec.decode(o)) for o in Journal(state, REARMINGS).read()]
+    rearmings = Journal(state, REARMINGS).read()
     decisions = [e["evidence"] for e in Journal(state).read() if e["type"] == "Scored"]
     retrained = [manifest for manifest in store.versions() if manifest.plan is not None]
     return Recording(store, moments(commits, rearmings), last, decisions, retrained)

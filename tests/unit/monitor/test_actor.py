@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -11,14 +12,15 @@ import torch
 
 from tests.helpers.recording import ORDER, SETTINGS, acting, feeding, rearm, two_versions
 from tests.helpers.streams import Stream
-from undrift.errors import ConfigError
+from undrift.errors import ConfigError, StoreError
 from undrift.events import Codec, Rearm
 from undrift.model.mixture import Mixture
 from undrift.model.receipt import Receipt
 from undrift.monitor.actor import MonitorActor
 from undrift.monitor.history import moments, take
+from undrift.monitor.join import LabelCounts
 from undrift.monitor.monitor import Monitor
-from undrift.records import Reference
+from undrift.records import Labels, Predictions, Reference
 from undrift.store.journal import REARMINGS, Journal
 from undrift.store.store import Store
 
@@ -33,9 +35,8 @@ def replayed(root: Path) -> dict[int, str]:
     """Return the evidence after each tick of a fold over all that was recorded."""
     store = Store(root, read_only=True)
     monitor = Monitor(SETTINGS, store.reference(1), 1)
-    orders = [(o["commit"], Codec.decode(o)) for o in Journal(root, REARMINGS).read()]
     seen = {}
-    for moment in moments(store.commits(0), orders):
+    for moment in moments(store.commits(0), Journal(root, REARMINGS).read()):
         take(monitor, moment, store.reference)
         if moment.rearm is None:
             seen[moment.commit] = json.dumps(Codec.encode(monitor.evidence()))
@@ -126,6 +127,66 @@ def test_lost_checkpoint_costs_nothing_but_time(root: Path) -> None:
     before = acting(root, feeding(source, seen), rearm, feeding(source, seen, version=2))
     (root / "blobs" / "monitor.npz").unlink()
     assert acting(root, nothing) == before
+
+
+def test_commit_that_breaks_the_fold_is_left_out_and_told_and_all_goes_on(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, seen = Stream(5), {}
+    acting(root, feeding(source, seen, ticks=3))
+    fold, poison = Monitor.fold, source.take(50)
+
+    def brittle(self: Monitor, rows: Predictions | None, labels: Labels | None) -> LabelCounts:
+        if labels is not None and poison[1].ids[0] in labels.ids:
+            self._rows += 7  # and leaves the state half way
+            raise ZeroDivisionError("no such label")
+        return fold(self, rows, labels)
+
+    monkeypatch.setattr(Monitor, "fold", brittle)
+
+    async def body(actor: MonitorActor) -> None:
+        actor.ingest(poison[0])
+        await actor.feedback(poison[1])  # they are durable
+        await actor.drain()
+        report = actor.report()
+        assert "left out of the statistics" in report.failure
+        assert "ZeroDivisionError: no such label" in report.failure
+        assert report.lost_rows == 0
+
+    acting(root, body, feeding(source, seen, ticks=3))
+    assert acting(root, nothing).commit == 7
+    again = replayed(root)
+    assert {tick: again[tick] for tick in seen} == seen
+    stored = [rows for _, rows, _ in Store(root).commits(0) if rows is not None]
+    assert np.array_equal(np.concatenate([rows.row for rows in stored]), np.arange(350))
+
+
+def test_full_disk_costs_rows_that_do_not_fit_but_no_memory(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("no space left on device")
+
+    async def body(actor: MonitorActor) -> None:
+        monkeypatch.setattr(Store, "append_predictions", full)
+        monkeypatch.setattr(Store, "commits", full)
+        source = Stream(5)
+        actor.ingest(source.take(50)[0])
+        while not actor._mailbox.refused:
+            await asyncio.sleep(0.01)
+        assert "no space left" in actor.report().failure
+        with pytest.raises(StoreError, match="labels cannot be stored now"):
+            await actor.feedback(source.take(50)[1])
+        rows = source.take(5000)[0]
+        for _ in range(max(1, 2**20 // rows.nbytes)):
+            actor.ingest(rows)
+        with pytest.raises(StoreError, match="rows wait to be stored"):
+            actor.ingest(rows)
+        monkeypatch.undo()
+        await actor.drain()
+        assert (actor.report().failure, actor.report().lost_rows) == ("", 50)
+
+    acting(root, body, settings=SETTINGS.model_copy(update={"max_waiting_bytes": 2**20}))
 
 
 def test_order_that_cannot_be_carried_out_is_not_recorded(root: Path) -> None:
