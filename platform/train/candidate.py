@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from undrift.errors import TrainingError
 from undrift.model.heads import MEMORIES
 from undrift.records import Reference
-from undrift.train.gate import Comparison, GateReport, judge
+from undrift.train.gate import Beside, Comparison, GateReport, judge
 from undrift.train.heads import heads_right
 from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
@@ -22,7 +23,7 @@ from undrift.train.trainee import Trainee
 
 _OLDER_ROWS = 1000  # rows of older regimes kept in a reference
 _NEWEST_BYTES = 1 << 26  # of inputs of the newest rows
-_NOW = 200  # newest held-out rows, on which heads are held against a candidate
+_NOW = 200  # newest held-out rows, on which heads are compared
 
 
 def judge_candidate(
@@ -36,7 +37,7 @@ def judge_candidate(
 ) -> tuple[GateReport, Reference]:
     """Judge what a retraining made against its base version, and make the reference to watch it by.
 
-    Where heads answer beside the model, they are held against the candidate as well.
+    Where heads answer beside the model, they are part of what is compared.
 
     Args:
         trainee: The model; it ends with the candidate's weights.
@@ -53,11 +54,14 @@ def judge_candidate(
     rows = (result.chosen.validation, result.chosen.retention)
     trainee.load(base_state)
     old = [trainee.score(pool.x[i], objective)[0] for i in rows]
-    heads = None
-    if plan.mixed and np.issubdtype(pool.y.dtype, np.integer):
-        now = rows[0][-_NOW:]
-        heads = heads_right(trainee, pool, result.chosen, now, plan.regime_start)
+    mixed = plan.mixed and np.issubdtype(pool.y.dtype, np.integer)
+
+    def by_heads() -> NDArray[np.bool_]:
+        return heads_right(trainee, pool, result.chosen, rows[0][-_NOW:], plan.regime_start)
+
+    before = by_heads() if mixed else None
     trainee.load(result.state_dict)
+    heads = Beside(before, by_heads()) if before is not None else None
     new = [trainee.score(pool.x[i], objective)[0] for i in rows]
     validation, retention = (
         Comparison(o, n, pool.y[i]) for o, n, i in zip(old, new, rows, strict=True)

@@ -45,6 +45,19 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """Whether the best head that learns from the labels answers each of some rows right.
+
+    Attributes:
+        old: (m,) the best one on the embedding of the version that serves.
+        new: (m,) the best one on the candidate's.
+    """
+
+    old: NDArray[np.bool_]
+    new: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class GateReport:
     """The verdict on a candidate.
 
@@ -66,7 +79,7 @@ def judge(
     settings: TrainSettings,
     *,
     expected: bool = False,
-    heads: NDArray[np.bool_] | None = None,
+    heads: Beside | None = None,
 ) -> GateReport:
     """Judge a candidate on held-out rows.
 
@@ -84,9 +97,9 @@ def judge(
         settings: The tolerances.
         expected: Whether a challenger has already shown, on other rows, that a model of these rows
             is better. Then a few held-out rows need not show it again: any gain will do.
-        heads: (m,) whether the best head that learns from the labels would answer each of the m
-            newest recent rows right, if such heads have a share in the answer. There the candidate
-            must be right more often: a swap makes the heads begin anew.
+        heads: What heads that learn from the labels would answer to the newest recent rows, if such
+            heads have a share in the answer. There the candidate, or the best head beside it, must
+            be right more often than the best head beside the version that serves.
     """
     objective = validation.objective
     measure = objective.measure
@@ -120,9 +133,13 @@ def judge(
     if not chance <= (_EXPECTED if expected else _SIGNIFICANCE):
         return GateReport(False, f"{moved}: not beyond chance (p = {chance:.2f})", metrics)
     if heads is not None and not _beats(validation, heads, metrics):
-        reached, new = heads.mean(), metrics["heads_accuracy_new"]
-        beside = f"heads that learn from the labels reach {reached:.3f}, the candidate {new:.3f}"
-        return GateReport(False, f"{moved}, but on the newest {len(heads)} {beside}", metrics)
+        old, new, alone = (metrics[f"heads_accuracy_{name}"] for name in ("old", "new", "alone"))
+        told = (
+            f"{moved}, but on the newest {len(heads.old)} heads that learn from the labels reach "
+            f"{old:.3f} beside the version that serves and {new:.3f} beside the candidate, which "
+            f"reaches {alone:.3f} alone"
+        )
+        return GateReport(False, told, metrics)
     if len(retention.y) and loss > allowed:
         return GateReport(False, f"{moved}, but {kept}: forgets more than {allowed:.3f}", metrics)
     return GateReport(True, f"{moved}; {kept}" if len(retention.y) else moved, metrics)
@@ -138,16 +155,17 @@ def _allowed_loss(kind: DriftKind, gain: float, settings: TrainSettings) -> floa
     return settings.max_retention_loss
 
 
-def _beats(validation: Comparison, heads: NDArray[np.bool_], metrics: dict[str, float]) -> bool:
-    """Return whether a candidate is right more often than heads; keeps the figures."""
-    newest = slice(len(validation.y) - len(heads), None)
-    right = validation.new[newest].argmax(axis=1) == validation.y[newest]
+def _beats(validation: Comparison, heads: Beside, metrics: dict[str, float]) -> bool:
+    """Return whether a candidate, or a head beside it, does better; keeps the figures."""
+    newest = slice(len(validation.y) - len(heads.old), None)
+    alone = validation.new[newest].argmax(axis=1) == validation.y[newest]
     metrics |= {
-        "heads_rows": float(len(heads)),
-        "heads_accuracy": float(heads.mean()),
-        "heads_accuracy_new": float(right.mean()),
+        "heads_rows": float(len(alone)),
+        "heads_accuracy_old": float(heads.old.mean()),
+        "heads_accuracy_new": float(heads.new.mean()),
+        "heads_accuracy_alone": float(alone.mean()),
     }
-    return bool(right.sum() > heads.sum())
+    return bool(max(alone.sum(), heads.new.sum()) > heads.old.sum())
 
 
 def _chance(gains: NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""What a candidate must beat where heads that follow the labels have a share in the answer."""
+"""How well heads that follow the labels do beside a version, before it serves."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def heads_right(
 ) -> NDArray[np.bool_]:
     """Return whether the best of several heads would answer each of some held-out rows right.
 
-    The heads learn from the rows that the retraining might train on, oldest first, on the base
+    The heads learn from the rows that the retraining might train on, oldest first, on the
     version's embedding, alone and with the input. The best is the one that would have answered
     most of the regime's rows right before it learnt from them; so it is not chosen on the rows that
     it is judged on.
 
     Args:
-        trainee: The base version.
+        trainee: The version.
         pool: The labelled rows; targets are classes.
         chosen: Which of them the retraining might train on.
         index: (n,) other rows of the pool.

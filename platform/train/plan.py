@@ -30,8 +30,8 @@ class RetrainPlan:
         workers: Training processes.
         newest_rows: If above 0, train for the newest labelled rows, this many, instead of
             those from ``regime_start`` on.
-        mixed: Whether heads that learn from the labels answer beside the model; then a candidate
-            has to beat them too.
+        mixed: Whether heads that learn from the labels answer beside the model; then they
+            are part of what a candidate is compared with, and by.
         lead: Accuracy that a challenger has shown above the base version's, as a fraction.
 
     Example:
