@@ -21,7 +21,8 @@ from undrift.events import (
 MEANING = {
     Phase.HEALTHY: "the live version is as good as it was on its reference; signals are watched.",
     Phase.WARNING: "something has moved; training workers are started, and wait.",
-    Phase.DRIFT: "labels show that it hurts; waits for enough of them, for a back-off, or for you.",
+    Phase.DRIFT: "labels show that it hurts; waits for enough of them, for a back-off, or for you; "
+    "over when they no longer show it.",
     Phase.RETRAINING: "one run is being trained; its candidate goes through the gate.",
     Phase.CANDIDATE: "the gate accepted; not in mode `auto`, so an operator decides.",
     Phase.SWAPPING: "every replica is being brought to one version; the old one answers till then.",
@@ -40,6 +41,7 @@ def diagram(events: Collection[type[Event]] = EVENTS) -> str:
         stateDiagram-v2
             [*] --> healthy
             paused --> healthy: resume
+            paused --> probation: resume
     """
     labels: dict[tuple[Phase, Phase], list[str]] = {}
     for phase, event, target in edges():
@@ -68,7 +70,7 @@ ignored, or refused with the reason why.
 ```
 
 `scored` is the monitor's evidence, `tick` the passing of time. A run that fails returns to where
-it came from.
+it came from; a probation goes on where a pause, a retraining or a swap had interrupted it.
 
 ## What an operator may ask for
 

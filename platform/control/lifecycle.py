@@ -84,6 +84,7 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
         RetrainRequested: _BUSY,
         Trained: rules.trained,
         TrainFailed: rules.train_failed,
+        Tick: rules.train_over,
     },
     Phase.CANDIDATE: {**_QUIET, Scored: Ignored("a candidate waits for an operator")},
     Phase.SWAPPING: {
@@ -116,20 +117,21 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
 TARGETS: dict[Rule, tuple[Phase, ...]] = {
     rules.configured: (),
     rules.watch: (Phase.HEALTHY, Phase.WARNING, Phase.DRIFT, Phase.RETRAINING),
-    rules.retry: (Phase.RETRAINING,),
+    rules.retry: (Phase.HEALTHY, Phase.RETRAINING),
     rules.retrain: (Phase.RETRAINING,),
-    rules.trained: (Phase.CANDIDATE, Phase.SWAPPING, Phase.HEALTHY, Phase.DRIFT),
-    rules.train_failed: (Phase.HEALTHY, Phase.DRIFT),
+    rules.trained: (Phase.CANDIDATE, Phase.SWAPPING, Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),
+    rules.train_failed: (Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),
+    rules.train_over: (Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),
     rules.promote: (Phase.SWAPPING,),
     rules.roll_back: (Phase.SWAPPING,),
     rules.swapped: (Phase.PROBATION, Phase.COOLDOWN, Phase.PAUSED),
-    rules.swap_failed: (Phase.HEALTHY, Phase.DRIFT, Phase.PAUSED),
+    rules.swap_failed: (Phase.HEALTHY, Phase.DRIFT, Phase.PAUSED, Phase.PROBATION),
     rules.probation_over: (Phase.HEALTHY,),
     rules.proven: (Phase.HEALTHY,),
     rules.unproven: (Phase.HEALTHY, Phase.SWAPPING),
     rules.cooled: (Phase.HEALTHY,),
     rules.pause: (Phase.PAUSED,),
-    rules.resume: (Phase.HEALTHY,),
+    rules.resume: (Phase.HEALTHY, Phase.PROBATION),
 }
 
 

@@ -37,6 +37,13 @@ def _to(state: State, phase: Phase, *instructions: Instruction, **changes: objec
     return Step(replace(state, phase=phase, **changes), instructions)  # type: ignore[arg-type]
 
 
+def _back(state: State, phase: Phase, *instructions: Instruction, **changes: object) -> Step:
+    """End a run and return to a phase; to a probation that goes on, instead of to health."""
+    if phase == Phase.HEALTHY and state.proving is not None:
+        return _to(state, Phase.PROBATION, *instructions, run=state.proving, **changes)
+    return _to(state, phase, *instructions, run=None, **changes)
+
+
 def _cancel(state: State) -> tuple[Instruction, ...]:
     training = any(isinstance(i, Train) for i in state.outstanding)
     return (Cancel(run_id=state.run.run_id),) if training and state.run else ()
@@ -117,16 +124,16 @@ def _swap(state: State, at: float, trigger: str, version: int) -> Step:
     return _to(state, Phase.SWAPPING, *_cancel(state), swap, **changes)
 
 
-def _failed(state: State, at: float, reason: str) -> Step:
+def _failed(state: State, at: float, reason: str, *before: Instruction) -> Step:
     assert state.run is not None
     settings = state.settings
     wait = min(settings.backoff_s * 2**state.attempts, settings.backoff_max_s)
     text = f"{state.run.run_id} ({state.run.trigger}): {reason}"
-    return _to(
+    return _back(
         state,
         state.run.resume,
+        *before,
         Notify(run_id=state.run.run_id, kind="failed", text=text),
-        run=None,
         attempts=state.attempts + 1,
         not_before=at + wait,
         outstanding=(),
@@ -179,6 +186,8 @@ def retry(state: State, event: Event, *before: Instruction) -> Step:
     """Drift: begin to retrain as soon as mode, cooldown, back-off and labels allow it."""
     assert isinstance(event, Scored)
     evidence, settings = event.evidence, state.settings
+    if evidence.level == Level.NONE and evidence.version == state.live:
+        return _to(state, Phase.HEALTHY, evidence=None)
     better = settings.retrain_when == "better" and evidence.better is not None
     enough = better or evidence.labels_missing
     if settings.retrain_when == "worse":
@@ -211,7 +220,7 @@ def trained(state: State, event: Event) -> Step:
         text = f"version {event.version} rejected: {event.reason}"
         if run.trigger in ("refine", "amount"):  # the live version is good; wait for more labels
             tell = Notify(run_id=event.run_id, kind="failed", text=text)
-            return _to(state, run.resume, tell, run=None, regime_rows=train_rows)
+            return _back(state, run.resume, tell, regime_rows=train_rows)
         return _failed(state, event.at, text)
     kind, start = _regime(state, run.trigger)
     state = replace(
@@ -234,6 +243,15 @@ def train_failed(state: State, event: Event) -> Step:
     """A retraining came to nothing."""
     assert isinstance(event, TrainFailed)
     return _failed(state, event.at, event.reason)
+
+
+def train_over(state: State, event: Event) -> Step:
+    """Give up a retraining that hangs."""
+    assert state.run is not None
+    limit = state.settings.retraining_timeout_s
+    if event.at - state.run.started < limit:
+        return Step(state, ignored="the retraining goes on")
+    return _failed(state, event.at, f"no candidate within {limit:g} s", *_cancel(state))
 
 
 def swap_failed(state: State, event: Event) -> Step:
@@ -289,6 +307,7 @@ def swapped(state: State, event: Event) -> Step:
         outstanding=(),
         baseline=rearm,
         evidence=None,
+        proving=run if rearm.against is not None else None,
         attempts=state.attempts + back,
         regime_rows=0 if back else state.regime_rows,
         not_before=event.at + state.settings.cooldown_s,
@@ -307,6 +326,7 @@ def proven(state: State, event: Event, *before: Instruction) -> Step:
         Phase.HEALTHY,
         *before,
         run=None,
+        proving=None,
         attempts=0,
         not_before=event.at + state.settings.cooldown_s,
         baseline=replace(state.baseline, against=None) if state.baseline else None,
@@ -325,7 +345,7 @@ def unproven(state: State, event: Event) -> Step:
     """The probation is failed."""
     assert isinstance(event, ProbationFailed)
     if state.settings.auto_rollback and state.previous is not None:
-        return roll_back(state, event)
+        return roll_back(replace(state, proving=None), event)  # the verdict is given
     text = f"version {state.live} stays though its probation {event.detail}; no automatic rollback"
     return proven(state, event, Notify(run_id=event.run_id, kind="failed", text=text))
 
@@ -344,4 +364,4 @@ def pause(state: State, _: Event) -> Step:
 
 def resume(state: State, _: Event) -> Step:
     """Act again."""
-    return _to(state, Phase.HEALTHY)
+    return _back(state, Phase.HEALTHY)

@@ -36,6 +36,8 @@ class LifecycleSettings(Section):
     """Go back to the previous version when the probation fails, in every mode."""
     probation_timeout_s: float = Field(86_400.0, gt=0)
     """A probation that has seen too few labels for this long ends as unproven."""
+    retraining_timeout_s: float = Field(21_600.0, gt=0)
+    """A retraining without a candidate for this long is given up, and counts as failed."""
 
     @property
     def newest_rows(self) -> int:

@@ -55,6 +55,7 @@ class State:
         assignment: Versions that the replicas hold.
         previous: Version that `rollback` goes back to.
         run: The run in progress; None in phases without one.
+        proving: The run whose version is on probation, also while something else is going on.
         runs: Runs begun so far.
         attempts: Failed runs since the last proven promotion; drives the back-off.
         not_before: Earliest time of the next automatic retraining, Unix seconds.
@@ -73,6 +74,7 @@ class State:
     assignment: Assignment
     previous: int | None = None
     run: Run | None = None
+    proving: Run | None = None
     runs: int = 0
     attempts: int = 0
     not_before: float = 0.0

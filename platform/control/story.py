@@ -8,7 +8,7 @@ from typing import Any
 
 from undrift.control.lifecycle import initial, step
 from undrift.control.settings import LifecycleSettings
-from undrift.control.state import State
+from undrift.control.state import Phase, State
 from undrift.events import (
     Codec,
     Configured,
@@ -19,6 +19,7 @@ from undrift.events import (
     Swap,
     SwapFailed,
     Swapped,
+    Tick,
     Train,
     Trained,
     TrainFailed,
@@ -45,6 +46,11 @@ def recover(records: Iterable[dict[str, Any]], settings: LifecycleSettings) -> t
             story.add(state, event, outcome.instructions)
         state = outcome.state
     return state, story
+
+
+def _hung(before: State, event: Event) -> bool:
+    """Tell whether time ended a retraining; a tick that changes nothing is not journalled."""
+    return isinstance(event, Tick) and before.phase == Phase.RETRAINING
 
 
 class Story:
@@ -81,10 +87,10 @@ class Story:
             self.swap_seconds.append(event.at - self._ordered)
         elif isinstance(event, SwapFailed):
             self.swaps["failed"] += 1
-        elif isinstance(event, Trained | TrainFailed):
+        elif isinstance(event, Trained | TrainFailed) or _hung(before, event):
             assert before.run is not None
             accepted = isinstance(event, Trained) and event.accepted
-            outcome = "failed" if isinstance(event, TrainFailed) else "rejected"
+            outcome = "rejected" if isinstance(event, Trained) else "failed"
             self.retrainings[before.run.trigger, "accepted" if accepted else outcome] += 1
             self.retraining_seconds.append(event.at - before.run.started)
         row = event.evidence.rows if isinstance(event, Scored) else None

@@ -24,7 +24,8 @@ def test_every_phase_has_a_line_and_is_drawn() -> None:
 
 def test_diagram_of_one_event_has_its_transitions_alone() -> None:
     lines = diagram([ResumeRequested]).splitlines()
-    assert lines == ["stateDiagram-v2", "    [*] --> healthy", "    paused --> healthy: resume"]
+    begins = ["stateDiagram-v2", "    [*] --> healthy"]
+    assert lines == [*begins, "    paused --> healthy: resume", "    paused --> probation: resume"]
 
 
 def test_page_is_current() -> None:
