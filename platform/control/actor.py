@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from undrift.control import views
 from undrift.control.facts import facts
 from undrift.control.hearing import heard, missed
 from undrift.control.lifecycle import step
+from undrift.control.parts import Parts
 from undrift.control.replicas import Replicas
 from undrift.control.requests import NO_REPORT, event_of
 from undrift.control.settings import LifecycleSettings
@@ -79,11 +79,8 @@ class ControllerActor:
         self._store = Store(state)
         self._journal = Journal(state)
         self._report: MonitorReport | None = None
-        self._training: dict[str, asyncio.Task[None]] = {}
-        self._progress: dict[str, Any] | None = None
-        self._tasks: set[asyncio.Task[bool]] = set()
-        self._failure = ""
-        self._settling: asyncio.Task[bool] | None = None
+        self._progress: dict[str, dict[str, Any] | None] = {}
+        self._parts = Parts()
         self._unsure = False  # whether the journal may have taken what was said to have failed
         self._door = asyncio.Lock()
         self._state, self._story = recover(self._journal.read(), policy)
@@ -120,8 +117,7 @@ class ControllerActor:
         swap = next((i for i in state.outstanding if isinstance(i, Swap)), None)
         now = time.time()
         outcome = self._replicas.outcome()
-        settling = self._settling is not None and not self._settling.done()
-        if settling or swap is None or outcome is None or outcome.swap_id != swap.run_id:
+        if swap is None or outcome is None or outcome.swap_id != swap.run_id:
             return
         if isinstance(outcome, Done):
             event: Event = Swapped(at=now, run_id=swap.run_id, version=swap.assignment.live)
@@ -129,7 +125,7 @@ class ControllerActor:
             event = SwapFailed(at=now, run_id=swap.run_id, reason=outcome.reason)
         else:
             return
-        self._settling = self._spawn(self._deliver(event))
+        self._parts.begin("swap", lambda: self._deliver(event))
 
     # ------------------------------------------------------------------ the one mutating door
 
@@ -153,57 +149,36 @@ class ControllerActor:
 
     def _execute(self, instruction: Instruction) -> None:
         if isinstance(instruction, Stage):
-            self._spawn(self._quietly(self._trainer.stage.remote()))
+            self._parts.begin("staging", lambda: _quietly(self._trainer.stage))
         elif isinstance(instruction, Train):
             self._start_training(instruction)
         elif isinstance(instruction, Cancel):
-            self._spawn(self._quietly(self._trainer.cancel.remote(instruction.run_id)))
+            run_id = instruction.run_id
+            self._parts.begin("cancel", lambda: _quietly(self._trainer.cancel, run_id), of=run_id)
         elif isinstance(instruction, Swap):
             self._replicas.begin(instruction.run_id, self._target(instruction.assignment))
         elif isinstance(instruction, Rearm):
-            self._spawn(self._rearm(instruction))
+            self._rearm(instruction)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[bool]:
-        task = asyncio.get_running_loop().create_task(self._told(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def _rearm(self, order: Rearm) -> None:
+        self._parts.begin(
+            "re-arming", lambda: _quietly(self._monitor.rearm, Codec.encode(order)), of=order.run_id
+        )
 
-    async def _told(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Do ``work``; a failure is shown in the status, and the next round tries again."""
-        try:
-            await work
-        except Exception as error:
-            self._failure = f"{type(error).__name__}: {error}"
-            return False
-        return True
-
-    @staticmethod
-    async def _quietly(call: Any) -> None:
-        """Await a call whose loss the next round mends."""
-        with contextlib.suppress(RayActorError):
-            await call
-
-    async def _rearm(self, instruction: Rearm) -> None:
-        await self._quietly(self._monitor.rearm.remote(Codec.encode(instruction)))
-
-    def _start_training(self, instruction: Train) -> None:
-        running = self._training.get(instruction.run_id)
-        if running is None or running.done():
-            if running is None:
-                self._progress = None
-            task = asyncio.get_running_loop().create_task(self._train(instruction))
-            self._training = {instruction.run_id: task}
+    def _start_training(self, order: Train) -> None:
+        self._parts.begin("training", lambda: self._train(order), of=order.run_id)
 
     async def _train(self, instruction: Train) -> None:
         run_id = instruction.run_id
+        self._progress = {run_id: self._progress.get(run_id)}
         try:
             outcome = asyncio.wrap_future(
                 self._trainer.train.remote(Codec.encode(instruction)).future()
             )
             while not (await asyncio.wait([outcome], timeout=ROUND_S))[0]:
                 with contextlib.suppress(RayActorError):  # then the outcome says so, too
-                    self._progress = await self._trainer.progress.remote(run_id) or self._progress
+                    told = await self._trainer.progress.remote(run_id)
+                    self._progress[run_id] = told or self._progress.get(run_id)
             done = outcome.result()
         except RayActorError:
             return  # the trainer restarts; the next round asks again
@@ -216,33 +191,36 @@ class ControllerActor:
     # ------------------------------------------------------------------ rounds
 
     async def _run(self) -> None:
-        work = self._configure
-        while True:
-            if await self._told(work()):
-                self._failure, work = "", self._round
+        while not await self._parts.do("start", self._configure()):
+            await asyncio.sleep(ROUND_S)
+        while True:  # each part for itself, and time always passes
+            self._parts.begin("monitor", self._listen)
+            await self._parts.do("orders", self._go_on())
+            await self._parts.do("time", self._deliver(Tick(at=time.time())))
             await asyncio.sleep(ROUND_S)
 
     async def _configure(self) -> None:
         policy, live = self._policy.model_dump(), self._state.live
         await self._deliver(Configured(at=time.time(), policy=policy, live_version=live))
 
-    async def _round(self) -> None:
+    async def _listen(self) -> None:
         with contextlib.suppress(RayActorError, TimeoutError):
             report = await asyncio.wait_for(self._monitor.report.remote(), 5.0)
             self._report = report
             await self._hear(report)
+
+    async def _go_on(self) -> None:
         for instruction in self._state.outstanding:
             if isinstance(instruction, Train):
                 self._start_training(instruction)
             elif isinstance(instruction, Swap):
                 self._execute(instruction)
         self._settle_swap()
-        await self._deliver(Tick(at=time.time()))
 
     async def _hear(self, report: MonitorReport) -> None:
         order = missed(self._state, report.evidence, report.run_id)
         if order is not None:
-            await self._rearm(order)
+            self._rearm(order)
             return
         for event in heard(self._state, report.evidence, report.probation, time.time()):
             await self._deliver(event)
@@ -270,12 +248,17 @@ class ControllerActor:
             self._state,
             self._story,
             replicas=self._replicas.versions(),
-            training=self._progress,
+            training=self._training,
             failures={
-                "controller": self._failure or self._journal.trouble,
+                "controller": "; ".join(self._parts.failures.values()) or self._journal.trouble,
                 "monitor": self._report.failure if self._report else "no report yet",
             },
         )
+
+    @property
+    def _training(self) -> dict[str, Any] | None:
+        run = self._state.run
+        return None if run is None else self._progress.get(run.run_id)
 
     def drift(self) -> DriftView:
         """Return the evidence, the probation and the label summary."""
@@ -301,5 +284,11 @@ class ControllerActor:
 
     def metrics(self) -> bytes:
         """Return the Prometheus page of the whole platform."""
-        own = facts(self._model, self._state, self._story, self._report, self._progress)
+        own = facts(self._model, self._state, self._story, self._report, self._training)
         return exposition([*self._replicas.snapshots(), own.snapshot()])
+
+
+async def _quietly(call: Any, *args: Any) -> None:
+    """Call an actor; when it is gone, the next round mends what is lost."""
+    with contextlib.suppress(RayActorError):
+        await call.remote(*args)

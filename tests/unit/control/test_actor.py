@@ -1,36 +1,24 @@
-"""The controller's shell without Ray: what becomes of it when the journal refuses."""
+"""The controller's shell without Ray: what becomes of it when something else fails."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
+import logging
+import shutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from ray.actor import ActorHandle
 
-from tests.helpers.recording import two_versions
+from tests.helpers.controlling import Here, controlling, until
+from tests.helpers.recording import SETTINGS, two_versions
 from undrift.control import actor as module
 from undrift.control.actor import ControllerActor
 from undrift.control.settings import LifecycleSettings
 from undrift.control.state import Phase
 from undrift.control.story import recover
 from undrift.errors import StoreError
-from undrift.serve.settings import ServeSettings
-from undrift.serve.swap import Abort, Commit, Load, Prepare, ReplicaStatus
+from undrift.monitor.actor import MonitorActor
 from undrift.store.journal import Journal
-from undrift.views import StatusView
-
-
-class Absent:
-    """A handle of an actor that never answers."""
-
-    def __getattr__(self, name: str) -> Absent:
-        return self
-
-    def remote(self, *_: Any) -> asyncio.Future[None]:
-        return asyncio.get_running_loop().create_future()
 
 
 class Refusing:
@@ -50,46 +38,6 @@ class Refusing:
             raise StoreError("cannot append to the table: No space left on device")
 
         monkeypatch.setattr(Journal, "append", refusing)
-
-
-Body = Callable[[ControllerActor], Coroutine[Any, Any, None]]
-
-
-def controlling(root: Path, body: Body) -> None:
-    async def run() -> None:
-        absent = cast("ActorHandle[Any]", Absent())
-        settings = ServeSettings(replicas=1)
-        actor = ControllerActor(root, "m", LifecycleSettings(), settings, absent, absent)
-        replica = asyncio.create_task(holding(actor))
-        async with asyncio.timeout(60):
-            await body(actor)
-        replica.cancel()
-        actor._loop.cancel()
-
-    asyncio.run(run())
-
-
-async def holding(actor: ControllerActor) -> None:
-    """Do as a replica does."""
-    actor.register("r")
-    status = ReplicaStatus(1)
-    while True:
-        command = await actor.poll("r", status, {})
-        if isinstance(command, Prepare):
-            live = command.target.live
-            status = ReplicaStatus(status.live_version, command.swap_id, live)
-        elif isinstance(command, Commit):
-            status = ReplicaStatus(status.prepared_version)
-        elif isinstance(command, Load):
-            status = ReplicaStatus(command.target.live)
-        elif isinstance(command, Abort):
-            status = ReplicaStatus(status.live_version)
-
-
-async def until(actor: ControllerActor, wanted: Callable[[StatusView], bool]) -> StatusView:
-    while not wanted(status := actor.status()):
-        await asyncio.sleep(0.01)
-    return status
 
 
 @pytest.fixture
@@ -147,6 +95,27 @@ def test_event_of_which_the_outcome_is_unknown_is_looked_up_before_the_next(
         assert live.phase == (Phase.HEALTHY if written else Phase.PAUSED)
 
     controlling(root, body)
+
+
+def test_part_that_fails_is_told_and_logged_once_and_time_passes_all_the_same(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reference = root / "versions" / "2" / "reference.safetensors"
+    kept = shutil.copy(reference, root / "kept")
+    reference.write_bytes(b"damaged")
+
+    async def body(actor: ControllerActor) -> None:
+        await actor.request("promote", {"version": 2})
+        status = await until(actor, lambda s: "re-arming: StoreError" in s.failures["controller"])
+        assert status.phase == "probation"
+        await until(actor, lambda s: s.phase == "healthy")
+        shutil.copy(kept, reference)
+        await until(actor, lambda s: s.failures["controller"] == "")
+
+    with caplog.at_level(logging.WARNING, "undrift"):
+        policy = LifecycleSettings(probation_timeout_s=0.3)
+        controlling(root, body, policy, lambda: Here(MonitorActor(root, SETTINGS, 1)))
+    assert len([r for r in caplog.messages if r.startswith("re-arming")]) == 1
 
 
 def events(root: Path) -> list[dict[str, Any]]:
