@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 
 from undrift.control import views
 from undrift.control.facts import facts
@@ -25,7 +25,8 @@ from undrift.control.replicas import Replicas
 from undrift.control.requests import NO_REPORT, event_of
 from undrift.control.settings import LifecycleSettings
 from undrift.control.story import recover
-from undrift.errors import IllegalTransitionError, RequestError, UndriftError
+from undrift.control.training import Training, quietly
+from undrift.errors import IllegalTransitionError, RequestError, StoreError
 from undrift.events import (
     Cancel,
     Codec,
@@ -39,8 +40,6 @@ from undrift.events import (
     Swapped,
     Tick,
     Train,
-    Trained,
-    TrainFailed,
 )
 from undrift.records import Assignment
 from undrift.serve.metrics import Snapshot, exposition
@@ -75,17 +74,17 @@ class ControllerActor:
         trainer: ActorHandle,
     ) -> None:
         self._model, self._policy = model, policy
-        self._monitor, self._trainer = monitor, trainer
+        self._monitor = monitor
         self._store = Store(state)
         self._journal = Journal(state)
         self._report: MonitorReport | None = None
-        self._progress: dict[str, dict[str, Any] | None] = {}
         self._parts = Parts()
+        self._training = Training(trainer, self._parts, self._deliver)
         self._unsure = False  # whether the journal may have taken what was said to have failed
         self._door = asyncio.Lock()
         self._state, self._story = recover(self._journal.read(), policy)
         coordinator = SwapCoordinator(
-            self._target(self._state.assignment),
+            self._held(self._state.assignment),
             serve.swap,
             expected=serve.replicas,
             patience=time.time() + serve.swap.lease_s,
@@ -93,12 +92,20 @@ class ControllerActor:
         self._replicas = Replicas(coordinator, self._settle_swap)
         for instruction in self._state.outstanding:
             if isinstance(instruction, Swap):  # before any replica's poll is answered
-                self._execute(instruction)
+                self._swap(instruction)
         self._loop = asyncio.get_running_loop().create_task(self._run())
 
     def _target(self, assignment: Assignment) -> Target:
         hashes = tuple(self._store.manifest(version).hash for version in assignment.versions)
         return Target(assignment, hashes)
+
+    def _held(self, assignment: Assignment) -> Target:
+        """Return what replicas hold now; a damaged version ends no controller, it may be left."""
+        try:
+            return self._target(assignment)
+        except StoreError as error:
+            self._parts.failures["live version"] = str(error)
+            return Target(assignment, ("",) * len(assignment.versions))
 
     # ------------------------------------------------------------------ replicas
 
@@ -148,45 +155,26 @@ class ControllerActor:
                 self._execute(instruction)
 
     def _execute(self, instruction: Instruction) -> None:
-        if isinstance(instruction, Stage):
-            self._parts.begin("staging", lambda: _quietly(self._trainer.stage))
-        elif isinstance(instruction, Train):
-            self._start_training(instruction)
-        elif isinstance(instruction, Cancel):
-            run_id = instruction.run_id
-            self._parts.begin("cancel", lambda: _quietly(self._trainer.cancel, run_id), of=run_id)
+        if isinstance(instruction, Stage | Train | Cancel):
+            self._training.order(instruction)
         elif isinstance(instruction, Swap):
-            self._replicas.begin(instruction.run_id, self._target(instruction.assignment))
+            self._swap(instruction)
         elif isinstance(instruction, Rearm):
             self._rearm(instruction)
 
+    def _swap(self, order: Swap) -> None:
+        if self._replicas.begun(order.run_id):
+            return
+        try:
+            self._replicas.begin(order.run_id, self._target(order.assignment))
+        except StoreError as error:
+            event = SwapFailed(at=time.time(), run_id=order.run_id, reason=str(error))
+            self._parts.begin("swap", lambda: self._deliver(event))
+
     def _rearm(self, order: Rearm) -> None:
         self._parts.begin(
-            "re-arming", lambda: _quietly(self._monitor.rearm, Codec.encode(order)), of=order.run_id
+            "re-arming", lambda: quietly(self._monitor.rearm, Codec.encode(order)), of=order.run_id
         )
-
-    def _start_training(self, order: Train) -> None:
-        self._parts.begin("training", lambda: self._train(order), of=order.run_id)
-
-    async def _train(self, instruction: Train) -> None:
-        run_id = instruction.run_id
-        self._progress = {run_id: self._progress.get(run_id)}
-        try:
-            outcome = asyncio.wrap_future(
-                self._trainer.train.remote(Codec.encode(instruction)).future()
-            )
-            while not (await asyncio.wait([outcome], timeout=ROUND_S))[0]:
-                with contextlib.suppress(RayActorError):  # then the outcome says so, too
-                    told = await self._trainer.progress.remote(run_id)
-                    self._progress[run_id] = told or self._progress.get(run_id)
-            done = outcome.result()
-        except RayActorError:
-            return  # the trainer restarts; the next round asks again
-        except (RayTaskError, UndriftError) as error:
-            cause = getattr(error, "cause", error)
-            await self._deliver(TrainFailed(at=time.time(), run_id=run_id, reason=str(cause)))
-            return
-        await self._deliver(Trained(at=time.time(), run_id=run_id, **done))
 
     # ------------------------------------------------------------------ rounds
 
@@ -212,9 +200,9 @@ class ControllerActor:
     async def _go_on(self) -> None:
         for instruction in self._state.outstanding:
             if isinstance(instruction, Train):
-                self._start_training(instruction)
+                self._training.order(instruction)
             elif isinstance(instruction, Swap):
-                self._execute(instruction)
+                self._swap(instruction)
         self._settle_swap()
 
     async def _hear(self, report: MonitorReport) -> None:
@@ -233,13 +221,24 @@ class ControllerActor:
         Raises:
             RequestError: The verb is unknown, ill-formed, or not possible now (status 409).
         """
-        known = [m.version for m in self._store.versions()]
+        known = self._store.version_numbers()
         rows = self._report.evidence.rows if self._report else None
+        event = event_of(verb, body, known, time.time(), rows)
         try:
-            await self._deliver(event_of(verb, body, known, time.time(), rows))
+            await self._check(event)
+            await self._deliver(event)
         except IllegalTransitionError as error:
             raise RequestError(str(error), 409) from error
         return self.status()
+
+    async def _check(self, event: Event) -> None:
+        """Check that a version that is asked for can be served, before anything is recorded."""
+        orders = [i for i in step(self._state, event).instructions if isinstance(i, Swap)]
+        for version in [v for order in orders for v in order.assignment.versions]:
+            try:
+                await asyncio.to_thread(self._store.weights_path, version)
+            except StoreError as error:
+                raise RequestError(f"version {version} cannot be served: {error}", 409) from error
 
     def status(self) -> StatusView:
         """Return phase, versions, run, recent events and counts."""
@@ -248,17 +247,16 @@ class ControllerActor:
             self._state,
             self._story,
             replicas=self._replicas.versions(),
-            training=self._training,
+            training=self._progress(),
             failures={
                 "controller": "; ".join(self._parts.failures.values()) or self._journal.trouble,
                 "monitor": self._report.failure if self._report else "no report yet",
             },
         )
 
-    @property
-    def _training(self) -> dict[str, Any] | None:
+    def _progress(self) -> dict[str, Any] | None:
         run = self._state.run
-        return None if run is None else self._progress.get(run.run_id)
+        return None if run is None else self._training.progress(run.run_id)
 
     def drift(self) -> DriftView:
         """Return the evidence, the probation and the label summary."""
@@ -284,11 +282,5 @@ class ControllerActor:
 
     def metrics(self) -> bytes:
         """Return the Prometheus page of the whole platform."""
-        own = facts(self._model, self._state, self._story, self._report, self._training)
+        own = facts(self._model, self._state, self._story, self._report, self._progress())
         return exposition([*self._replicas.snapshots(), own.snapshot()])
-
-
-async def _quietly(call: Any, *args: Any) -> None:
-    """Call an actor; when it is gone, the next round mends what is lost."""
-    with contextlib.suppress(RayActorError):
-        await call.remote(*args)

@@ -53,6 +53,11 @@ class Replicas:
         self._swaps.begin(run_id, target, time.time())
         self._wake_all()
 
+    def begun(self, run_id: str) -> bool:
+        """Return whether the last swap is that of this run."""
+        outcome = self.outcome()
+        return outcome is not None and outcome.swap_id == run_id
+
     def outcome(self) -> Outcome | None:
         """Return what has become of the last swap."""
         return self._swaps.outcome(time.time())

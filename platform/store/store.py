@@ -223,6 +223,10 @@ class Store:
         """Return the manifests of all model versions, oldest first."""
         return self._versions.all()
 
+    def version_numbers(self) -> list[int]:
+        """Return the numbers of all model versions, ascending."""
+        return self._versions.numbers()
+
     def manifest(self, version: int) -> Manifest:
         """Return the manifest of a model version.
 
@@ -248,10 +252,10 @@ class Store:
         return self._versions.bandit_log(version)
 
     def weights_path(self, version: int) -> Path:
-        """Return the path of the weights of a model version, which are not verified.
+        """Return the path of the weights of a model version, their hash verified.
 
         Raises:
-            StoreError: There is no such version, or the file is missing.
+            StoreError: There is no such version, or it is damaged.
         """
         return self._versions.weights_path(version)
 
@@ -264,9 +268,7 @@ class Store:
         return self._versions.reference(version)
 
     def _known_shapes(self) -> dict[str, list[int]]:
-        if not self._shapes:
-            fields = self._predictions.fields()
-            self._shapes = {name: json.loads(fields[name][_SHAPE]) for name in _VECTORS if fields}
+        self._shapes = self._shapes or _stored_shapes(self._predictions)
         return self._shapes
 
     def _check_shapes(self, rows: Predictions) -> None:
@@ -280,15 +282,24 @@ class Store:
 
     def _to_predictions(self, table: pa.Table | None) -> Predictions:
         if table is None:
-            none = np.empty((0, 0), dtype=np.float32)
-            ints, floats = np.empty(0, dtype=np.int64), np.empty(0)
-            return Predictions((), ints, floats, ints, none, none, none)
+            return _no_predictions()
         order = np.argsort(_numpy(table, "row"), kind="stable")
         shapes = self._known_shapes()
         found: dict[str, Any] = {name: _from_lists(table, name, shapes[name]) for name in _VECTORS}
         numbers = ("row", "at", "version", "answered", "former")
         found |= {name: _numpy(table, name) for name in numbers}
         return Predictions(_ids(table, order), **{name: v[order] for name, v in found.items()})
+
+
+def _stored_shapes(predictions: Table) -> dict[str, list[int]]:
+    fields = predictions.fields()
+    return {name: json.loads(fields[name][_SHAPE]) for name in _VECTORS if fields}
+
+
+def _no_predictions() -> Predictions:
+    none = np.empty((0, 0), dtype=np.float32)
+    ints, floats = np.empty(0, dtype=np.int64), np.empty(0)
+    return Predictions((), ints, floats, ints, none, none, none)
 
 
 def _tick(

@@ -116,16 +116,21 @@ class Versions:
             digest = _write_weights(temporary / WEIGHTS, state_dict)
             _write_reference(temporary / REFERENCE, reference)
             logged = _write_choices(temporary / CHOICES, choices) if choices is not None else ""
-            number = max(self._numbers(), default=0) + 1
+            number = max(self.numbers(), default=0) + 1
             manifest = replace(draft, version=number, hash=digest, bandit_log_hash=logged)
             write_file(temporary / MANIFEST, json.dumps(manifest.to_dict(), indent=2).encode())
             os.rename(temporary, self._path / str(number))
             sync(self._path)
         return manifest
 
+    def numbers(self) -> list[int]:
+        """Return the numbers of all versions, ascending."""
+        with explained("list the versions in", self._path):
+            return sorted(int(p.name) for p in self._path.iterdir() if p.name.isdecimal())
+
     def all(self) -> list[Manifest]:
         """Return all manifests, oldest first."""
-        return [self.manifest(number) for number in self._numbers()]
+        return [self.manifest(number) for number in self.numbers()]
 
     def manifest(self, version: int) -> Manifest:
         """Return the manifest of ``version``."""
@@ -136,14 +141,15 @@ class Versions:
             raise StoreError(f"{path} is damaged or from a newer release: {error}") from error
 
     def weights_path(self, version: int) -> Path:
-        """Return the path of the weights of ``version``, not verified."""
-        return self._file(version, WEIGHTS)
+        """Return the path of the weights of ``version``, verified against its manifest."""
+        path = self._file(version, WEIGHTS)
+        remedy = "restore the file or roll back to another version"
+        _verify(path, self.manifest(version).hash, remedy)
+        return path
 
     def state_dict(self, version: int) -> dict[str, torch.Tensor]:
         """Return the weights of ``version`` on the CPU, verified against its manifest."""
         path = self.weights_path(version)
-        remedy = "restore the file or roll back to another version"
-        _verify(path, self.manifest(version).hash, remedy)
         with explained("read", path):
             from safetensors.torch import load_file
 
@@ -170,7 +176,7 @@ class Versions:
                 raise StoreError(f"{path} is damaged: {error}") from error
 
     def _file(self, version: int, name: str) -> Path:
-        numbers = self._numbers()
+        numbers = self.numbers()
         if version not in numbers:
             stored = ", ".join(map(str, numbers)) or "none"
             raise StoreError(f"no model version {version} in {self._path}; stored: {stored}")
@@ -178,10 +184,6 @@ class Versions:
         if not path.is_file():
             raise StoreError(f"model version {version} is damaged: {path} is missing")
         return path
-
-    def _numbers(self) -> list[int]:
-        with explained("list the versions in", self._path):
-            return sorted(int(p.name) for p in self._path.iterdir() if p.name.isdecimal())
 
     def _remove_interrupted(self) -> None:
         for left in self._path.glob(_TEMPORARY + "*"):

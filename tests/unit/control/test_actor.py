@@ -16,7 +16,8 @@ from undrift.control.actor import ControllerActor
 from undrift.control.settings import LifecycleSettings
 from undrift.control.state import Phase
 from undrift.control.story import recover
-from undrift.errors import StoreError
+from undrift.errors import RequestError, StoreError
+from undrift.events import Codec, ProbationFailed, PromoteRequested
 from undrift.monitor.actor import MonitorActor
 from undrift.store.journal import Journal
 
@@ -116,6 +117,65 @@ def test_part_that_fails_is_told_and_logged_once_and_time_passes_all_the_same(
         policy = LifecycleSettings(probation_timeout_s=0.3)
         controlling(root, body, policy, lambda: Here(MonitorActor(root, SETTINGS, 1)))
     assert len([r for r in caplog.messages if r.startswith("re-arming")]) == 1
+
+
+def test_version_that_cannot_be_read_is_refused_before_anything_is_recorded(root: Path) -> None:
+    async def body(actor: ControllerActor) -> None:
+        await until(actor, lambda s: len(events(root)) == 1)
+        (root / "versions" / "2" / "model.safetensors").write_bytes(b"damaged")
+        with pytest.raises(
+            RequestError, match=r"version 2 cannot be served.*is damaged"
+        ) as refused:
+            await actor.request("promote", {"version": 2})
+        assert refused.value.status == 409
+        assert (actor.status().phase, len(events(root))) == ("healthy", 1)
+        shutil.rmtree(root / "versions" / "2")
+        with pytest.raises(RequestError, match="no version 2"):
+            await actor.request("promote", {"version": 2})
+
+    controlling(root, body)
+
+
+def left_swapping(root: Path) -> None:
+    """Leave a journal that ends with an order to swap."""
+    Journal(root).append(Codec.encode(PromoteRequested(at=1.0, version=2)), at=1.0)
+
+
+def test_swap_to_a_version_that_is_gone_has_failed_and_others_go_on(root: Path) -> None:
+    left_swapping(root)
+    shutil.rmtree(root / "versions" / "2")
+
+    async def body(actor: ControllerActor) -> None:
+        status = await until(actor, lambda s: s.phase == "healthy")
+        assert "no model version 2" in status.events[-1].text
+        await until(actor, lambda s: s.replicas == {"r": 1} and s.failures["controller"] == "")
+
+    controlling(root, body)
+
+
+def test_rollback_to_a_version_that_is_gone_leaves_the_live_one(root: Path) -> None:
+    async def body(actor: ControllerActor) -> None:
+        await actor.request("promote", {"version": 2})
+        status = await until(actor, lambda s: s.phase == "probation")
+        assert status.run is not None
+        shutil.rmtree(root / "versions" / "1")
+        await actor._deliver(ProbationFailed(at=1.0, run_id=status.run.run_id))
+        status = await until(actor, lambda s: s.phase != "swapping")
+        assert (status.phase, status.live_version) == ("healthy", 2)
+        assert "no model version 1" in status.events[-1].text
+
+    controlling(root, body)
+
+
+def test_controller_starts_though_the_live_version_is_gone_and_leaves_it(root: Path) -> None:
+    shutil.rmtree(root / "versions" / "1")
+
+    async def body(actor: ControllerActor) -> None:
+        assert "no model version 1" in actor.status().failures["controller"]
+        await actor.request("promote", {"version": 2})
+        await until(actor, lambda s: s.live_version == 2)
+
+    controlling(root, body)
 
 
 def events(root: Path) -> list[dict[str, Any]]:
