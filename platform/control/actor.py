@@ -44,12 +44,14 @@ from undrift.events import (
 from undrift.records import Assignment
 from undrift.serve.metrics import Snapshot, exposition
 from undrift.serve.settings import ServeSettings
-from undrift.serve.swap import Command, Done, Failed, ReplicaStatus, SwapCoordinator, Target
+from undrift.serve.swap import Command, ReplicaStatus, SwapCoordinator, Target
 from undrift.store.journal import Journal
 from undrift.store.store import Store
 from undrift.views import AuditView, DriftView, EventsPage, MonitorReport, StatusView, VersionView
 
 ROUND_S = 0.2
+LIVE = "live version"  # what is the matter with it, among the failures
+UNRECORDED = "a swap is decided, and not recorded yet; try again"
 
 
 class ControllerActor:
@@ -81,7 +83,7 @@ class ControllerActor:
         self._parts = Parts()
         self._training = Training(trainer, self._parts, self._deliver)
         self._unsure = False  # whether the journal may have taken what was said to have failed
-        self._door = asyncio.Lock()
+        self._door, self._asked = asyncio.Lock(), asyncio.Lock()
         self._state, self._story = recover(self._journal.read(), policy)
         coordinator = SwapCoordinator(
             self._held(self._state.assignment),
@@ -104,7 +106,7 @@ class ControllerActor:
         try:
             return self._target(assignment)
         except StoreError as error:
-            self._parts.failures["live version"] = str(error)
+            self._parts.failures[LIVE] = str(error)
             return Target(assignment, ("",) * len(assignment.versions))
 
     # ------------------------------------------------------------------ replicas
@@ -119,20 +121,15 @@ class ControllerActor:
         """Long poll of one replica: its status in, a command or nothing out."""
         return await self._replicas.poll(replica_id, status, metrics)
 
-    def _settle_swap(self) -> None:
-        state = self._state
-        swap = next((i for i in state.outstanding if isinstance(i, Swap)), None)
-        now = time.time()
-        outcome = self._replicas.outcome()
-        if swap is None or outcome is None or outcome.swap_id != swap.run_id:
-            return
-        if isinstance(outcome, Done):
-            event: Event = Swapped(at=now, run_id=swap.run_id, version=swap.assignment.live)
-        elif isinstance(outcome, Failed):
-            event = SwapFailed(at=now, run_id=swap.run_id, reason=outcome.reason)
-        else:
-            return
-        self._parts.begin("swap", lambda: self._deliver(event))
+    def _settle_swap(self) -> asyncio.Task[bool] | None:
+        """Tell the journal how a swap has ended, if it has."""
+        swap = next((i for i in self._state.outstanding if isinstance(i, Swap)), None)
+        event = None if swap is None else self._replicas.verdict(swap, time.time())
+        if event is None:
+            return None
+        if isinstance(event, Swapped):
+            self._parts.failures.pop(LIVE, None)
+        return self._parts.begin("swap", lambda: self._deliver(event))
 
     # ------------------------------------------------------------------ the one mutating door
 
@@ -225,8 +222,13 @@ class ControllerActor:
         rows = self._report.evidence.rows if self._report else None
         event = event_of(verb, body, known, time.time(), rows)
         try:
-            await self._check(event)
-            await self._deliver(event)
+            async with self._asked:  # what is decided is told first, and nothing else is decided
+                with self._replicas.undecided():
+                    settled = self._settle_swap()
+                    if settled is not None and not await settled:
+                        raise RequestError(UNRECORDED, 503)
+                    await self._check(event)
+                    await self._deliver(event)
         except IllegalTransitionError as error:
             raise RequestError(str(error), 409) from error
         return self.status()

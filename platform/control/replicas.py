@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from undrift.events import Swap, SwapFailed, Swapped
 from undrift.serve.metrics import Snapshot, total
-from undrift.serve.swap import Command, Outcome, ReplicaStatus, SwapCoordinator, Target
+from undrift.serve.swap import (
+    Command,
+    Done,
+    Failed,
+    Outcome,
+    ReplicaStatus,
+    SwapCoordinator,
+    Target,
+)
 
 POLL_S = 1.0
 
@@ -57,6 +66,33 @@ class Replicas:
         """Return whether the last swap is that of this run."""
         outcome = self.outcome()
         return outcome is not None and outcome.swap_id == run_id
+
+    def verdict(self, order: Swap, at: float) -> Swapped | SwapFailed | None:
+        """Return the event that ends a swap; None while it goes on.
+
+        Args:
+            order: The swap.
+            at: Now, Unix seconds.
+        """
+        outcome = self.outcome()
+        if outcome is None or outcome.swap_id != order.run_id:
+            return None
+        if isinstance(outcome, Failed):
+            return SwapFailed(at=at, run_id=order.run_id, reason=outcome.reason)
+        waived = self._swaps.undecided and self._swaps.decided == order.run_id
+        if isinstance(outcome, Done) or waived:
+            return Swapped(at=at, run_id=order.run_id, version=order.assignment.live)
+        return None
+
+    @contextlib.contextmanager
+    def undecided(self) -> Iterator[None]:
+        """Let no swap be decided meanwhile, and let one that is count as done."""
+        self._swaps.undecided = True
+        try:
+            yield
+        finally:
+            self._swaps.undecided = False
+            self._wake_all()
 
     def outcome(self) -> Outcome | None:
         """Return what has become of the last swap."""

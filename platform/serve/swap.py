@@ -148,12 +148,14 @@ class SwapCoordinator:
         settings: Lease and deadlines.
         expected: Replicas to hear of before anything is decided, until ``patience``.
         patience: Time from which those heard of are all; one lease after a restart.
+        undecided: Whether a swap that is preparing has to stay so, while another may be asked for.
     """
 
     target: Target
     settings: SwapSettings
     expected: int = 0
     patience: float = 0.0
+    undecided: bool = False
     _members: dict[str, _Member] = field(default_factory=dict)
     _left: set[str] = field(default_factory=set)
     _swap: _Swap | None = None
@@ -192,6 +194,11 @@ class SwapCoordinator:
             return Pending(self._swap.id, self._waiting(self._swap))
         return self._last
 
+    @property
+    def decided(self) -> str:
+        """The swap that is committing, which nothing stops any more; empty if none is."""
+        return self._swap.id if self._swap is not None and self._swap.committing else ""
+
     def versions(self, now: float) -> dict[str, int | None]:
         """Live version that each member last reported."""
         self._advance(now)
@@ -202,7 +209,7 @@ class SwapCoordinator:
         swap = self._swap
         if swap is None:
             return
-        if not swap.committing:
+        if not swap.committing and not self.undecided:
             self._decide(swap, now)
         if swap.committing and self._complete(now) and not self._waiting(swap):
             self._last = Done(swap.id, swap.target.assignment)

@@ -19,6 +19,7 @@ from undrift.control.story import recover
 from undrift.errors import RequestError, StoreError
 from undrift.events import Codec, ProbationFailed, PromoteRequested
 from undrift.monitor.actor import MonitorActor
+from undrift.serve.swap import Commit, ReplicaStatus
 from undrift.store.journal import Journal
 
 
@@ -173,9 +174,34 @@ def test_controller_starts_though_the_live_version_is_gone_and_leaves_it(root: P
     async def body(actor: ControllerActor) -> None:
         assert "no model version 1" in actor.status().failures["controller"]
         await actor.request("promote", {"version": 2})
-        await until(actor, lambda s: s.live_version == 2)
+        await until(actor, lambda s: s.live_version == 2 and s.failures["controller"] == "")
 
     controlling(root, body)
+
+
+def test_decision_stands_for_the_lifecycle_too_when_the_next_swap_fails(root: Path) -> None:
+    two_versions(root)
+
+    async def body(actor: ControllerActor) -> None:
+        async def poll(status: ReplicaStatus) -> object:
+            return await actor.poll("r", status, {})
+
+        await until(actor, lambda s: len(events(root)) == 1)
+        await poll(ReplicaStatus(1))
+        first = (await actor.request("promote", {"version": 2})).run
+        assert first is not None
+        prepared = ReplicaStatus(1, first.run_id, prepared_version=2)
+        assert await poll(prepared) == Commit(first.run_id)  # decided, and slow to follow
+        status = await actor.request("promote", {"version": 3})
+        assert (status.phase, status.live_version) == ("swapping", 2)
+        assert status.run is not None
+        await poll(ReplicaStatus(2))
+        await poll(ReplicaStatus(2, status.run.run_id, error="out of memory"))
+        status = await until(actor, lambda s: s.phase != "swapping")
+        assert (status.live_version, status.replicas) == (2, {"r": 2})
+        assert recover(events(root), LifecycleSettings())[0].live == 2
+
+    controlling(root, body, held=False)
 
 
 def events(root: Path) -> list[dict[str, Any]]:

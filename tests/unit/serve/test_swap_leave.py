@@ -26,6 +26,19 @@ def two_members() -> SwapCoordinator:
     return c
 
 
+def test_swap_is_neither_decided_nor_given_up_while_another_may_be_asked_for() -> None:
+    c = two_members()
+    c.begin("s", V2, 0)
+    c.undecided = True
+    for now in (1, 25):
+        c.poll("b", READY, now)
+        assert c.poll("a", READY, now) is None
+    assert (c.outcome(25), c.decided, c.target) == (Pending("s", ()), "", V1)
+    c.undecided = False
+    assert c.poll("a", READY, 25) == Commit("s")
+    assert c.decided == "s"
+
+
 def test_replica_that_leaves_is_not_waited_for_while_preparing() -> None:
     c = two_members()
     c.begin("s", V2, 0)
