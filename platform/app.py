@@ -19,7 +19,7 @@ from pydantic import Field
 
 from undrift.client import Client
 from undrift.config import CONFIG_NAME, Config, load_config, parse_config
-from undrift.errors import PlatformError, UndriftError
+from undrift.errors import PlatformError, StoreError, UndriftError
 from undrift.host import cluster
 from undrift.host.interrupt import Interrupt
 from undrift.host.process import ProcessFile
@@ -111,6 +111,7 @@ def prepare_state(config: Config) -> None:
         ModelError: The factory fails, or the weights do not fit.
         StoreError: The state folder cannot be used.
     """
+    from undrift.control.offline import way_out
     from undrift.control.story import recover
     from undrift.model.artifacts import load_inputs
     from undrift.model.network import check_state_dict, load_weights
@@ -128,9 +129,13 @@ def prepare_state(config: Config) -> None:
         logging.getLogger("undrift").warning(
             "set aside as %s: unfinished when the power went; nothing of it was acknowledged", entry
         )
-    if store.versions():
-        live = recover(events.read(), config.lifecycle)[0].live
-        check_state_dict(model, store.state_dict(live))
+    if store.version_numbers():
+        state = recover(events.read(), config.lifecycle)[0]
+        try:
+            weights = store.state_dict(state.live)
+        except StoreError as error:
+            raise StoreError(f"{error}\n{way_out(store, state)}") from error
+        check_state_dict(model, weights)
         return
     load_weights(model, inputs.weights)
     output, embedding = score(model, inputs.x, head=config.model.embedding)

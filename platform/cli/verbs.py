@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
@@ -157,6 +158,20 @@ def up(
     raise typer.Exit(130)
 
 
+def roll_back_offline(config: Config, version: int | None) -> int:
+    """Serve another version from the next start on, and return it; nothing may run meanwhile."""
+    from undrift.control.offline import roll_back
+    from undrift.store.files import check_layout
+
+    check_layout(config.state, config.model_state)
+    process = ProcessFile(config.state)
+    process.claim()
+    try:
+        return roll_back(config.model_state, config.lifecycle, version, time.time())
+    finally:
+        process.release()
+
+
 def _tell_ready(config: Config, url: str, pid: int, as_json: bool) -> None:
     path = f"/v2/models/{config.model.name}"
     data = {"url": url, "pid": pid, "model": config.model.name, "state": str(config.state)}
@@ -271,10 +286,19 @@ def promote(
 def rollback(
     version: Annotated[int | None, typer.Argument(help="Else the one before.")] = None,
     config: ConfigOption = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="In the state of a platform that does not run.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Go back to the version before the live one, or to another."""
-    with Client.of(load_config(config)) as client:
+    settings = load_config(config)
+    if offline:
+        live = roll_back_offline(settings, version)
+        told = f"version {live} is live from the next `undrift up` on"
+        _answer({"live_version": live}, say(told), as_json)
+        return
+    with Client.of(settings) as client:
         answer = client.rollback(version)
     _answer(answer, status_line(answer), as_json)
 

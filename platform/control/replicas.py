@@ -30,7 +30,7 @@ class Replicas:
         settle: Called after each poll, for its outcome may be there.
     """
 
-    def __init__(self, swaps: SwapCoordinator, settle: Callable[[], None]) -> None:
+    def __init__(self, swaps: SwapCoordinator, settle: Callable[[], object]) -> None:
         self._swaps, self._settle = swaps, settle
         self._metrics: dict[str, Snapshot] = {}
         self._gone: Snapshot = {}

@@ -7,6 +7,8 @@ Replicas poll; each poll brings what the replica has and is answered with what i
                  the live one, members flip, and whoever joins loads it
     (no swap)    whoever is not on the live version is told to load it
 
+A replica that could not load the live version, and so has none, takes part in a swap all the same.
+
 A member is a replica that registered or polled, has not said that it leaves, and has not been
 silent for longer than its lease.
 """
@@ -248,7 +250,8 @@ class SwapCoordinator:
             return Abort(status.swap_id) if status.swap_id else None
         if swap is not None and status.swap_id:
             return self._next_step(swap, status)
-        if status.live_version != self.target.live:
+        damaged = status.live_version is None and status.error  # and the swap is a way out
+        if status.live_version != self.target.live and not (swap is not None and damaged):
             return Load(self.target)
         return Prepare(swap.id, swap.target) if swap is not None else None
 

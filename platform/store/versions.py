@@ -143,7 +143,7 @@ class Versions:
     def weights_path(self, version: int) -> Path:
         """Return the path of the weights of ``version``, verified against its manifest."""
         path = self._file(version, WEIGHTS)
-        remedy = "restore the file or roll back to another version"
+        remedy = "restore the file or serve another version"
         _verify(path, self.manifest(version).hash, remedy)
         return path
 

@@ -6,6 +6,7 @@ from undrift.serve.swap import (
     Commit,
     Done,
     Failed,
+    Load,
     Pending,
     Prepare,
     ReplicaStatus,
@@ -37,6 +38,19 @@ def test_swap_is_neither_decided_nor_given_up_while_another_may_be_asked_for() -
     c.undecided = False
     assert c.poll("a", READY, 25) == Commit("s")
     assert c.decided == "s"
+
+
+def test_replica_that_cannot_load_the_live_version_is_brought_to_the_next() -> None:
+    c = SwapCoordinator(V1, SwapSettings())
+    empty, damaged = ReplicaStatus(None), ReplicaStatus(None, error="weights of 1 are damaged")
+    assert c.poll("a", empty, 0) == Load(V1)
+    assert c.poll("a", damaged, 1) == Load(V1)
+    c.begin("s", V2, 1)
+    assert c.poll("a", damaged, 1) == Prepare("s", V2)
+    assert c.poll("a", ReplicaStatus(None, "s"), 1) is None
+    assert c.poll("a", ReplicaStatus(None, "s", 2), 2) == Commit("s")
+    c.poll("a", ReplicaStatus(2), 2)
+    assert c.outcome(2) == Done("s", Assignment(2))
 
 
 def test_replica_that_leaves_is_not_waited_for_while_preparing() -> None:

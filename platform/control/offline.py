@@ -1,0 +1,70 @@
+"""Another version made live in the state of a platform that does not run."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from undrift.control.lifecycle import step
+from undrift.control.settings import LifecycleSettings
+from undrift.control.state import State
+from undrift.control.story import recover
+from undrift.errors import IllegalTransitionError, StoreError
+from undrift.events import Codec, Event, RollbackRequested, Swap, Swapped
+from undrift.store.journal import Journal
+from undrift.store.store import Store
+
+COMMAND = "undrift rollback --offline"
+
+
+def roll_back(root: Path, policy: LifecycleSettings, version: int | None, at: float) -> int:
+    """Record that another version is live, and return it; the caller sees that nothing runs.
+
+    Args:
+        root: The model's folder of the state.
+        policy: The lifecycle section of the configuration.
+        version: The version; None for the one before.
+        at: Now, Unix seconds.
+
+    Raises:
+        StoreError: The version cannot be read, or nothing was recorded in the folder.
+        IllegalTransitionError: It is live already, or there is none before.
+    """
+    store = Store(root, read_only=True)
+    journal = Journal(root)
+    state, _ = recover(journal.read(), policy)
+    asked: Event = RollbackRequested(at=at, cause="operator, offline", version=version)
+    try:
+        outcome = step(state, asked)
+    except IllegalTransitionError as error:
+        raise IllegalTransitionError(f"{error}; {_others(store, state)}") from error
+    (swap,) = [i for i in outcome.instructions if isinstance(i, Swap)]
+    live = swap.assignment.live
+    store.weights_path(live)  # raises, before anything is recorded
+    done = Swapped(at=at, run_id=swap.run_id, version=live, cause="no replica runs")
+    for event in (asked, done):
+        journal.append(Codec.encode(event), at)
+    return live
+
+
+def way_out(store: Store, state: State) -> str:
+    """Return the command that leaves a live version which cannot be read."""
+    if state.previous is not None and state.previous in _readable(store, state):
+        return f"to serve version {state.previous} instead: {COMMAND}"
+    return _others(store, state)
+
+
+def _others(store: Store, state: State) -> str:
+    found = _readable(store, state)
+    if not found:
+        return "no other version can be read"
+    return f"to serve version {found[-1]} instead: {COMMAND} {found[-1]}"
+
+
+def _readable(store: Store, state: State) -> list[int]:
+    found = []
+    for version in store.version_numbers():
+        with suppress(StoreError):
+            store.weights_path(version)
+            found.append(version)
+    return [version for version in found if version != state.live]
