@@ -89,7 +89,7 @@ class ControllerActor:
             self._held(self._state.assignment),
             serve.swap,
             expected=serve.replicas,
-            patience=time.time() + serve.swap.lease_s,
+            patience=time.monotonic() + serve.swap.lease_s,
         )
         self._replicas = Replicas(coordinator, self._settle_swap)
         for instruction in self._state.outstanding:

@@ -20,6 +20,7 @@ from undrift.serve.swap import (
 )
 
 POLL_S = 1.0
+BEAT_S = 0.5
 
 
 class Replicas:
@@ -35,31 +36,46 @@ class Replicas:
         self._metrics: dict[str, Snapshot] = {}
         self._gone: Snapshot = {}
         self._wake = asyncio.Event()
+        self._due = time.monotonic() + BEAT_S
+        self._beats = asyncio.get_running_loop().create_task(self._beat())
+
+    async def _beat(self) -> None:
+        while True:
+            self._now()
+            await asyncio.sleep(BEAT_S)
+
+    def _now(self) -> float:
+        """Return the time; for as long as this process heard nobody, no lease has run."""
+        now = time.monotonic()
+        if now > self._due + BEAT_S:
+            self._swaps.extend(now - self._due + BEAT_S)
+        self._due = now + BEAT_S
+        return now
 
     def register(self, replica_id: str) -> None:
         """Admit a starting replica: swaps wait for it from now on."""
-        self._swaps.register(replica_id, time.time())
+        self._swaps.register(replica_id, self._now())
 
     async def poll(
         self, replica_id: str, status: ReplicaStatus, metrics: Snapshot
     ) -> Command | None:
         """Long poll of one replica: its status in, a command or nothing out."""
         self._metrics[replica_id] = metrics
-        deadline = time.time() + POLL_S
+        deadline = time.monotonic() + POLL_S
         while True:
             decided = self._swaps.target
-            command = self._swaps.poll(replica_id, status, time.time())
+            command = self._swaps.poll(replica_id, status, self._now())
             if self._swaps.target != decided:
                 self._wake_all()
             self._settle()
-            if command is not None or time.time() >= deadline:
+            if command is not None or time.monotonic() >= deadline:
                 return command
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), deadline - time.time())
+                await asyncio.wait_for(self._wake.wait(), deadline - time.monotonic())
 
     def begin(self, run_id: str, target: Target) -> None:
         """Begin a swap, or go on with it, and tell all who poll."""
-        self._swaps.begin(run_id, target, time.time())
+        self._swaps.begin(run_id, target, self._now())
         self._wake_all()
 
     def begun(self, run_id: str) -> bool:
@@ -96,11 +112,11 @@ class Replicas:
 
     def outcome(self) -> Outcome | None:
         """Return what has become of the last swap."""
-        return self._swaps.outcome(time.time())
+        return self._swaps.outcome(self._now())
 
     def versions(self) -> dict[str, int | None]:
         """Return the version that each replica has loaded."""
-        return self._swaps.versions(time.time())
+        return self._swaps.versions(self._now())
 
     def snapshots(self) -> list[Snapshot]:
         """Return the metrics of every replica, and of those that have gone as one."""

@@ -32,7 +32,7 @@ class SwapSettings(Section):
     """A replica silent for this long, in seconds, no longer takes part."""
 
     start_grace_s: float = Field(default=60.0, gt=0)
-    """A new replica may take this long, in seconds, before it first reports."""
+    """A new replica is listed for this long, in seconds, before it first reports."""
 
     prepare_timeout_s: float = Field(default=60.0, gt=0)
     """The swap is given up if not all replicas have the new weights ready by then, in seconds."""

@@ -10,7 +10,7 @@ Replicas poll; each poll brings what the replica has and is answered with what i
 A replica that could not load the live version, and so has none, takes part in a swap all the same.
 
 A member is a replica that registered or polled, has not said that it leaves, and has not been
-silent for longer than its lease.
+silent for longer than its lease. One that has not polled yet is not waited for: it has no version.
 """
 
 from __future__ import annotations
@@ -164,8 +164,13 @@ class SwapCoordinator:
     _last: Done | Failed | None = None
 
     def register(self, replica_id: str, now: float) -> None:
-        """Announce a replica that is starting; swaps wait for it from now on."""
+        """Announce a replica that is starting; swaps wait for it once it has reported."""
         self._members.setdefault(replica_id, _Member(now + self.settings.start_grace_s))
+
+    def extend(self, seconds: float) -> None:
+        """Let every lease end later: for so long nobody could be heard."""
+        for member in self._members.values():
+            member.expires += seconds
 
     def begin(self, swap_id: str, target: Target, now: float) -> None:
         """Start bringing all replicas to ``target``.
@@ -206,6 +211,10 @@ class SwapCoordinator:
         self._advance(now)
         return {i: m.status.live_version if m.status else None for i, m in self._members.items()}
 
+    def _heard(self) -> dict[str, ReplicaStatus]:
+        """Return the members that have reported; another has nothing that could differ."""
+        return {i: m.status for i, m in self._members.items() if m.status is not None}
+
     def _advance(self, now: float) -> None:
         self._members = {i: m for i, m in self._members.items() if m.expires > now}
         swap = self._swap
@@ -218,9 +227,9 @@ class SwapCoordinator:
             self._swap = None
 
     def _decide(self, swap: _Swap, now: float) -> None:
-        for replica_id, member in self._members.items():
-            if member.status and member.status.swap_id == swap.id and member.status.error:
-                self._fail(swap, f"replica {replica_id}: {member.status.error}")
+        for replica_id, status in self._heard().items():
+            if status.swap_id == swap.id and status.error:
+                self._fail(swap, f"replica {replica_id}: {status.error}")
                 return
         waiting = self._waiting(swap)
         if self._complete(now) and not waiting:
@@ -233,14 +242,14 @@ class SwapCoordinator:
     def _complete(self, now: float) -> bool:
         """Tell whether the members are all there are; after a restart some may not have polled."""
         needed = 1 if now >= self.patience else max(1, self.expected)
-        return len(self._members) >= needed
+        return len(self._heard()) >= needed
 
     def _fail(self, swap: _Swap, reason: str) -> None:
         self._last = Failed(swap.id, reason)
         self._swap = None
 
     def _waiting(self, swap: _Swap) -> tuple[str, ...]:
-        return tuple(i for i, m in self._members.items() if not _ready(m.status, swap))
+        return tuple(i for i, status in self._heard().items() if not _ready(status, swap))
 
     def _command(self, status: ReplicaStatus) -> Command | None:
         swap = self._swap
@@ -264,9 +273,7 @@ class SwapCoordinator:
         return Abort(swap.id) if status.error else None
 
 
-def _ready(status: ReplicaStatus | None, swap: _Swap) -> bool:
-    if status is None:
-        return False
+def _ready(status: ReplicaStatus, swap: _Swap) -> bool:
     if status.live_version == swap.target.live:
         return True
     return (

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
+
+from undrift.control.replicas import Replicas
 from undrift.records import Assignment
 from undrift.serve.settings import SwapSettings
 from undrift.serve.swap import (
@@ -51,6 +56,40 @@ def test_replica_that_cannot_load_the_live_version_is_brought_to_the_next() -> N
     assert c.poll("a", ReplicaStatus(None, "s", 2), 2) == Commit("s")
     c.poll("a", ReplicaStatus(2), 2)
     assert c.outcome(2) == Done("s", Assignment(2))
+
+
+def test_replicas_that_never_report_hold_up_no_swap() -> None:
+    c = SwapCoordinator(V1, SwapSettings())
+    c.begin("s", V2, 0)
+    for n in range(5):  # one that dies while it starts, again and again
+        c.register(f"new-{n}", 0)
+    assert c.poll("a", READY, 1) == Commit("s")
+    c.poll("a", ReplicaStatus(2), 1)
+    assert c.outcome(1) == Done("s", Assignment(2))
+    assert c.poll("new-4", ReplicaStatus(None), 2) == Load(V2)
+
+
+def test_no_lease_runs_while_nobody_could_be_heard() -> None:
+    c = two_members()
+    c.begin("s", V2, 0)
+    c.extend(10)
+    assert c.poll("a", READY, 12) is None
+    assert c.outcome(12) == Pending("s", ("b",))
+
+
+def test_process_that_was_late_lets_no_lease_run_out() -> None:
+    async def run() -> None:
+        settings = SwapSettings(lease_s=0.5)
+        replicas = Replicas(SwapCoordinator(V1, settings), lambda: None)
+        replicas.register("b")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(replicas.poll("b", OLD, {}), 0.01)
+        time.sleep(2.0)  # the whole process stands still
+        assert replicas.versions() == {"b": 1}
+        while replicas.versions():  # and when it runs again, leases do
+            await asyncio.sleep(0.01)
+
+    asyncio.run(run())
 
 
 def test_replica_that_leaves_is_not_waited_for_while_preparing() -> None:
