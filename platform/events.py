@@ -21,11 +21,14 @@ class Event:
         at: When it happened, Unix seconds; the lifecycle has no other clock.
         run_id: Run that it belongs to; empty for events of no run.
         cause: What led to it, for the journal.
+        salt: Part of the id of a run that it begins, so that no id comes again though the journal
+            may have lost its end; drawn by who records it.
     """
 
     at: float
     run_id: str = ""
     cause: str = ""
+    salt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,7 @@ class ControllerActor:
             if self._unsure:
                 known = await asyncio.to_thread(self._journal.read)
                 (self._state, self._story), self._unsure = recover(known, self._policy), False
+            event = replace(event, salt=secrets.token_hex(3))
             outcome = step(self._state, event)
             if outcome.state == self._state and not outcome.instructions:
                 return

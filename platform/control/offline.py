@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def roll_back(root: Path, policy: LifecycleSettings, version: int | None, at: fl
     store = Store(root, read_only=True)
     journal = Journal(root)
     state, _ = recover(journal.read(), policy)
-    asked: Event = RollbackRequested(at=at, cause="operator, offline", version=version)
+    salt = secrets.token_hex(3)
+    asked: Event = RollbackRequested(at=at, cause="operator, offline", version=version, salt=salt)
     try:
         outcome = step(state, asked)
     except IllegalTransitionError as error:

@@ -57,7 +57,7 @@ def _train(
         asked = RetrainRequested(at=event.at, rows=event.evidence.rows)
     else:
         asked = event
-    run = Run(f"run-{state.runs + 1}", trigger, _rest(state), event.at)
+    run = Run(_name(state, event), trigger, _rest(state), event.at)
     kind, start = _regime(state, trigger)
     newest = {"amount": state.settings.newest_rows, "better": _memory(state)}
     train = Train(
@@ -117,8 +117,12 @@ def _rest(state: State) -> Phase:
     return Phase.DRIFT if drifted and state.phase == Phase.RETRAINING else Phase.HEALTHY
 
 
-def _swap(state: State, at: float, trigger: str, version: int) -> Step:
-    run = Run(f"run-{state.runs + 1}", trigger, _rest(state), at, version)
+def _name(state: State, event: Event) -> str:
+    return f"run-{state.runs + 1}" + (f".{event.salt}" if event.salt else "")
+
+
+def _swap(state: State, event: Event, trigger: str, version: int) -> Step:
+    run = Run(_name(state, event), trigger, _rest(state), event.at, version)
     swap = Swap(run_id=run.run_id, assignment=Assignment(version))
     changes = {"run": run, "runs": state.runs + 1, "outstanding": (swap,)}
     return _to(state, Phase.SWAPPING, *_cancel(state), swap, **changes)
@@ -265,7 +269,7 @@ def promote(state: State, event: Event) -> Step:
     assert isinstance(event, PromoteRequested)
     if event.version == state.live and state.phase != Phase.SWAPPING:
         raise IllegalTransitionError(f"version {event.version} is already live")
-    return _swap(state, event.at, "operator", event.version)
+    return _swap(state, event, "operator", event.version)
 
 
 def roll_back(state: State, event: Event) -> Step:
@@ -278,7 +282,7 @@ def roll_back(state: State, event: Event) -> Step:
         raise IllegalTransitionError("there is no previous version to go back to")
     if target == state.live and state.phase != Phase.SWAPPING:
         raise IllegalTransitionError(f"version {target} is already live")
-    return _swap(state, event.at, "rollback", target)
+    return _swap(state, event, "rollback", target)
 
 
 def swapped(state: State, event: Event) -> Step:

@@ -31,7 +31,7 @@ class Run:
     """One attempt to change the live version.
 
     Attributes:
-        run_id: Its id, unique within a state directory.
+        run_id: Its id, unique within a state directory: its number, and the salt of its event.
         trigger: drift, refine, amount, operator, or rollback.
         resume: Phase to return to if it fails.
         started: Unix seconds.

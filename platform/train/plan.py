@@ -78,7 +78,7 @@ class RetrainPlan:
             method=order.method or settings.method,
             steps=order.steps or settings.steps,
             budget=order.budget or ("" if order.steps else settings.budget),
-            seed=zlib.crc32(order.run_id.encode()),
+            seed=zlib.crc32(order.run_id.partition(".")[0].encode()),  # by its number alone
             kind=order.kind,
             regime_start=order.regime_start,
             newest_rows=order.newest_rows,

@@ -105,7 +105,7 @@ def test_digits_close_the_loop_though_the_controller_is_killed_while_retraining(
     happened = kinds(result)
     assert happened.index("warning") < happened.index("drift") < happened.index("retraining")
     assert happened.index("retraining") < happened.index("promoted")
-    assert [e["text"] for e in result["events"] if e["text"].startswith("run-1 ")], happened
+    assert [e["text"] for e in result["events"] if e["text"].startswith("run-1.")], happened
     assert result["failed_requests"] == result["mixed_answers"] == 0
     last = result["fifths"][-1]
     assert last["ours"] - last["frozen"] >= 0.20

@@ -179,6 +179,25 @@ def test_controller_starts_though_the_live_version_is_gone_and_leaves_it(root: P
     controlling(root, body)
 
 
+def test_run_has_another_id_though_the_journal_lost_its_beginning(root: Path) -> None:
+    seen = []
+
+    async def body(actor: ControllerActor) -> None:
+        await until(actor, lambda s: len(events(root)) == 1)
+        run = (await actor.request("promote", {"version": 2})).run
+        assert run is not None
+        replayed, _ = recover(events(root), LifecycleSettings())
+        assert replayed.run is not None
+        assert replayed.run.run_id == run.run_id
+        seen.append(run.run_id)
+
+    for _ in range(2):
+        controlling(root, body, held=False)
+        shutil.rmtree(root / "tables")
+    assert all(name.startswith("run-1.") for name in seen)
+    assert seen[0] != seen[1]
+
+
 def test_decision_stands_for_the_lifecycle_too_when_the_next_swap_fails(root: Path) -> None:
     two_versions(root)
 
