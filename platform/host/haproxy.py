@@ -25,6 +25,7 @@ from pathlib import Path
 
 from undrift.errors import PlatformError
 from undrift.host.process import process_start
+from undrift.store.files import write_file
 
 _RAY = (b"raylet", b"gcs_server")
 
@@ -127,7 +128,7 @@ class SocketFolder:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         started = process_start(os.getpid())
         owner = {"pid": os.getpid(), "started": started, "session": session}
-        (self.path / "owner.json").write_text(json.dumps(owner), encoding="utf-8")
+        write_file(self.path / "owner.json", json.dumps(owner).encode())
 
     def environment(self, binary: str, patience_s: float) -> dict[str, str]:
         """Write the wrapper and return the environment that Ray Serve needs to use it.

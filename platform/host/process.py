@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import signal
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from undrift.errors import PlatformError
+from undrift.store.files import write_file
 
 TOKEN_VARIABLE = "UNDRIFT_TOKEN"
 
@@ -57,10 +59,8 @@ class ProcessFile:
         """
         self.check_free(cluster)
         record = ProcessRecord(os.getpid(), process_start(os.getpid()) or "", url, cluster)
-        self.state.mkdir(parents=True, exist_ok=True)
-        new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(record)), encoding="utf-8")
-        new.replace(self.path)
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_file(self.path, json.dumps(asdict(record)).encode())
 
     def check_free(self, cluster: str = "") -> None:
         """Check that nothing else runs on this state folder.
@@ -142,7 +142,7 @@ class ProcessFile:
             return given
         path = self.state / "token"
         if create and not path.exists():
-            self.state.mkdir(parents=True, exist_ok=True)
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(24) + "\n")
         try:
@@ -159,8 +159,13 @@ class ProcessFile:
             return ProcessRecord(**json.loads(self.path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
+        except PermissionError:
+            raise PlatformError(
+                f"{self.path} is not yours to read; set UNDRIFT_URL and {TOKEN_VARIABLE} instead"
+            ) from None
         except (ValueError, TypeError):
-            raise PlatformError(f"{self.path} is damaged; if nothing runs, delete it") from None
+            logging.getLogger("undrift").warning("%s is damaged; it counts as none", self.path)
+            return None
 
 
 def _answers(address: str) -> bool:

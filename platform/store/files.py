@@ -56,7 +56,7 @@ def open_root(root: str | Path, *, create: bool = True) -> Path:
         if not create:
             raise StoreError(f"nothing was recorded in {path}: it has no {FORMAT_FILE}")
         with explained("create the state directory", path):
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is recorded is private
             write_file(marker, json.dumps({"format": FORMAT}).encode())
     found = read_json(marker).get("format")
     if not isinstance(found, int):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
 import uuid
 from importlib import import_module
@@ -19,9 +20,10 @@ from typing import Any
 from ray._raylet import PlacementGroupID
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from undrift.errors import TrainingError
+from undrift.errors import StoreError, TrainingError
 from undrift.events import Codec, Train
 from undrift.model.settings import ModelSettings
+from undrift.store.files import read_json, write_file
 from undrift.store.runs import TrainingFolder
 from undrift.store.store import Store
 from undrift.train.plan import RetrainPlan
@@ -134,7 +136,7 @@ class TrainerActor:
     def join(self, session: str, placement_group: str) -> None:
         """Take note of what a session has reserved, for a trainer that comes after a kill."""
         record = json.dumps({"session": session, "placement_group": placement_group})
-        (self._state_dir / SESSION_FILE).write_text(record)
+        write_file(self._state_dir / SESSION_FILE, record.encode())
 
     async def next_plan(self, session: str, done: int) -> dict[str, Any] | None:
         """Long poll for the plan after the first ``done``; an empty dict means ask again.
@@ -234,7 +236,11 @@ class TrainerActor:
         path = self._state_dir / SESSION_FILE
         if not path.exists():
             return
-        group = json.loads(path.read_text())["placement_group"]
+        try:
+            group = PlacementGroupID(bytes.fromhex(read_json(path)["placement_group"]))
+        except (StoreError, KeyError, TypeError, ValueError):
+            logging.getLogger("undrift").warning("%s is damaged; it counts as none", path)
+            group = None
         path.unlink()
         with contextlib.suppress(Exception):  # gone already, or from an earlier cluster
-            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+            remove_placement_group(PlacementGroup(group))

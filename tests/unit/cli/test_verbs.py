@@ -371,10 +371,14 @@ def test_down_spares_a_later_process_of_the_same_number(folder: Path) -> None:
     assert not (folder / "state" / "run.json").exists()
 
 
-def test_damaged_run_record_is_an_error(folder: Path) -> None:
+@pytest.mark.parametrize("damage", ["", "{", "[]"])
+def test_damaged_run_record_counts_as_none_with_a_word(
+    folder: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     (folder / "state").mkdir()
-    (folder / "state" / "run.json").write_text("{", encoding="utf-8")
-    assert "run.json is damaged" in run("down").stderr
+    (folder / "state" / "run.json").write_text(damage, encoding="utf-8")
+    assert "nothing runs" in run("down").stdout
+    assert "run.json is damaged" in caplog.text
 
 
 @pytest.mark.thorough
