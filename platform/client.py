@@ -241,7 +241,7 @@ class Client:
 
     def _explain(self, response: httpx.Response, answer: Any) -> str:
         text = str(answer["error"]) if isinstance(answer, dict) and "error" in answer else ""
-        if response.status_code in (401, 403):
+        if response.status_code == 401:
             text += "; set UNDRIFT_TOKEN to the text of the file `token` in the state folder"
         detail = text.lstrip("; ") or "is something else listening there?"
         return f"{self.base_url} answered {response.status_code}: {detail}"

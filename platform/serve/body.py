@@ -11,11 +11,14 @@ from undrift.errors import RequestError
 from undrift.ids import MAX_ID_LENGTH
 from undrift.serve.settings import ServeSettings
 
-_JSON_TYPES = ("", "application/json")
+_JSON = "application/json"
 
 
 def parse_json(body: bytes, content_type: str, settings: ServeSettings) -> Any:
     """Return the JSON value in a body.
+
+    It must be called JSON by its Content-Type: a web page can send a body of no type, or of some
+    others, to whom it likes without asking first.
 
     Raises:
         RequestError: 400, 413 or 415.
@@ -26,8 +29,9 @@ def parse_json(body: bytes, content_type: str, settings: ServeSettings) -> Any:
             status=413,
         )
     media_type = content_type.partition(";")[0].strip().lower()
-    if media_type not in _JSON_TYPES:
-        raise RequestError(f"send application/json, not {show(media_type)}", status=415)
+    if media_type != _JSON:
+        got = show(media_type) if media_type else "a body without Content-Type"
+        raise RequestError(f"send {_JSON}, not {got}", status=415)
     try:
         return from_json(body, cache_strings="keys")
     except ValueError as error:

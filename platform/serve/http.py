@@ -7,7 +7,6 @@ its path is compared as a whole, and nothing is built for it but its answer.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -23,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from undrift.errors import RequestError
 from undrift.records import Labels
 from undrift.serve.body import check_keys, parse_json, show
+from undrift.serve.callers import authorise, foreign_page
 from undrift.serve.feedback import parse_feedback
 from undrift.serve.intake import Headers, Intake
 from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics
@@ -33,12 +33,12 @@ from undrift.serve.protocol import (
     LENGTH_HEADER,
     InferRequest,
     ModelSpec,
-    encode_error,
     encode_infer,
     model_metadata,
     parse_infer,
     server_metadata,
 )
+from undrift.serve.refusals import fail, no_route, refuse
 from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer
 from undrift.views import MAX_EVENTS, VERBS, VIEWS
@@ -106,9 +106,9 @@ class HttpApi:
         self._openapi = to_json(document(spec, settings, version))
         model, numbered = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
         handlers: dict[Any, Any] = {
-            RequestError: self._refuse,
-            HTTPException: self._no_route,
-            Exception: self._fail,
+            RequestError: refuse,
+            HTTPException: no_route,
+            Exception: fail,
         }
         self.other = Starlette(
             routes=[
@@ -136,16 +136,21 @@ class HttpApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI wants it."""
+        sent: Headers = dict(scope.get("headers", ()))
+        foreign = foreign_page(sent, self._settings)
+        if foreign is not None:
+            await (await refuse(None, foreign))(scope, receive, send)
+            return
         if scope.get("path") != self._infer_path or scope.get("method") != "POST":
             await self.other(scope, receive, send)
             return
         try:
-            headers, content = await self._infer(None, dict(scope["headers"]), receive)
+            headers, content = await self._infer(None, sent, receive)
         except RequestError as error:
-            await (await self._refuse(None, error))(scope, receive, send)
+            await (await refuse(None, error))(scope, receive, send)
             return
         except Exception as error:
-            await (await self._fail(None, error))(scope, receive, send)
+            await (await fail(None, error))(scope, receive, send)
             raise
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
@@ -212,7 +217,7 @@ class HttpApi:
     async def _feedback(self, request: Request) -> Response:
         await self._check_model(request.path_params["name"])
         if not self._settings.is_loopback:
-            self._authorise(request)
+            authorise(request.headers.get("authorization", ""), self._token)
         with self._intake.admitted():
             body = await self._intake.read(dict(request.scope["headers"]), request.receive)
             content_type = request.headers.get("content-type", "")
@@ -243,17 +248,13 @@ class HttpApi:
 
     async def _operate(self, request: Request) -> Response:
         await self._check_model(request.path_params["name"])
-        self._authorise(request)
+        authorise(request.headers.get("authorization", ""), self._token)
         raw = await self._intake.read(dict(request.scope["headers"]), request.receive)
-        body = parse_json(raw, "", self._settings) if raw else {}
+        content_type = request.headers.get("content-type", "")
+        body = parse_json(raw, content_type, self._settings) if raw else {}
         if not isinstance(body, dict):
             raise RequestError("the body must be a JSON object")
         return _json(await self._backend.request(_last_part(request), body))
-
-    def _authorise(self, request: Request) -> None:
-        given = request.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
-            raise RequestError("this needs 'Authorization: Bearer TOKEN'; see state/token", 401)
 
     # ------------------------------------------------------------------ health and metadata
 
@@ -301,24 +302,6 @@ class HttpApi:
                 409,
             )
         raise RequestError(f"no version {version!r}; stored are {stored}, and {live} is live", 404)
-
-    # ------------------------------------------------------------------ refusals
-
-    async def _refuse(self, _: Request | None, error: RequestError) -> Response:
-        more = {
-            503: {"Retry-After": "1"},
-            408: {"Connection": "close"},
-            413: {"Connection": "close"},
-        }
-        headers = more.get(error.status, {})
-        return Response(encode_error(str(error)), error.status, headers, JSON)
-
-    async def _no_route(self, request: Request, error: HTTPException) -> Response:
-        text = f"{request.method} {request.url.path}: {error.detail}; see GET /openapi.json"
-        return Response(encode_error(text), error.status_code, error.headers, JSON)
-
-    async def _fail(self, _: Request | None, error: Exception) -> Response:
-        return Response(encode_error(f"undrift failed: {error!r}"), 500, media_type=JSON)
 
 
 def routes(api: HttpApi) -> list[tuple[str, str]]:

@@ -101,7 +101,7 @@ def _operation(summary: str, content: dict[str, Any], *refusals: int) -> dict[st
         "summary": summary,
         "responses": {
             "200": {"description": "Done", "content": content},
-            **{str(status): error for status in refusals},
+            **{str(status): error for status in (403, *refusals)},
         },
     }
 

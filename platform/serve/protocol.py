@@ -115,8 +115,8 @@ def parse_infer(
         array([[1., 2.]], dtype=float32)
     """
     size = len(body) if json_length is None else _json_length(json_length, len(body))
-    if json_length is not None and content_type == BINARY:
-        content_type = JSON
+    if not content_type or (json_length is not None and content_type == BINARY):
+        content_type = JSON  # Triton's client names no type
     request = parse_json(body[:size], content_type, settings)
     if not isinstance(request, dict):
         raise RequestError(f"the body must be a JSON object with 'inputs', not {kind(request)}")

@@ -67,8 +67,9 @@ class ModelServer:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 content = json.loads(body) if body else None
                 token = self.headers.get("Authorization", "")
+                kind = self.headers.get("Content-Type", "")
                 owner.seen.append((self.command, self.path, content, token))
-                status, answer = owner.answer(self.path.rpartition("/")[2], body)
+                status, answer = owner.answer(self.path.rpartition("/")[2], body, kind)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
@@ -94,16 +95,16 @@ class ModelServer:
         self._thread.join()
         self._http.server_close()
 
-    def answer(self, verb: str, body: bytes) -> tuple[int, bytes]:
+    def answer(self, verb: str, body: bytes, kind: str) -> tuple[int, bytes]:
         if found := self.sequences.get(verb):
             return found.pop(0) if len(found) > 1 else found[0]
         if verb in self.replies:
             return self.replies[verb]
         if verb == "infer":
-            request = parse_infer(body, "", self.SPEC, ServeSettings())
+            request = parse_infer(body, kind, self.SPEC, ServeSettings())
             output = np.tile(np.float32([0.1, 0.7, 0.2]), (len(request.x), 1))
             return 200, encode_infer(request, output, self.SPEC, 4, "abc")[0]
         if verb == "feedback":
-            labels, rejected = parse_feedback(body, "", self.SPEC, ServeSettings(), now=1.0)
+            labels, rejected = parse_feedback(body, kind, self.SPEC, ServeSettings(), now=1.0)
             return 200, json.dumps({"accepted": len(labels), "rejected": rejected}).encode()
         return 200, json.dumps({"verb": verb}).encode()

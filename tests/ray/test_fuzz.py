@@ -88,7 +88,7 @@ def exchange(platform: Running, sent: bytes, end: bool = True) -> bytes:
 
 
 BODY = json.dumps(infer_body(ROW)).encode()
-HEAD = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: ".encode()
+HEAD = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: ".encode()
 LIES = {
     "more announced than sent": HEAD + b"500\r\n\r\n" + BODY,
     "less announced than sent": HEAD + b"20\r\n\r\n" + BODY,

@@ -98,7 +98,7 @@ def run(story: Story) -> None:
     async def main() -> None:
         backend = Backend()
         transport = httpx.ASGITransport(backend.api)
-        async with httpx.AsyncClient(transport=transport, base_url="http://replica") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as http:
             await asyncio.wait_for(story(backend, http), 10)
 
     asyncio.run(main())
@@ -256,9 +256,38 @@ def test_operators_need_the_token_and_readers_do_not() -> None:
         assert done.status_code == 200
         assert backend.asked[-1] == ("promote", {"version": 2})
         assert said(await http.post("/v2/models/m/resume", headers=TOKEN), 409) == "not paused"
+        assert "without Content-Type" in said(
+            await http.post("/v2/models/m/pause", content=b"{}", headers=TOKEN), 415
+        )
+        lower = {"Authorization": "bearer secret"}
+        assert (await http.post("/v2/models/m/pause", headers=lower)).status_code == 200
         assert "JSON object" in said(
             await http.post("/v2/models/m/promote", json=[], headers=TOKEN), 400
         )
+
+    run(story)
+
+
+def test_feedback_without_content_type_as_any_page_can_send_it_is_415() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        content = b'[{"id": "x", "label": 0}]'
+        answer = await http.post("/v2/models/m/feedback", content=content)
+        assert "send application/json, not a body without Content-Type" in said(answer, 415)
+        assert backend.asked == []
+
+    run(story)
+
+
+def test_web_page_of_another_site_reads_and_writes_nothing() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        page = {"Origin": "http://evil.example"}
+        labels = [{"id": "x", "label": 0}]
+        for path, content in ((INFER, body()), ("/v2/models/m/feedback", labels)):
+            answer = await http.post(path, json=content, headers=page)
+            assert "other sites" in said(answer, 403)
+        assert "other sites" in said(await http.get("/v2/models/m/status", headers=page), 403)
+        assert backend.asked == []
+        assert (await http.get("/metrics")).status_code == 200
 
     run(story)
 
