@@ -15,8 +15,18 @@ from numpy.typing import ArrayLike
 from undrift.config import Config
 from undrift.errors import PlatformError
 from undrift.host.process import ProcessFile
+from undrift.ids import new_id
 from undrift.records import FloatArray, IntArray
-from undrift.views import AuditView, DriftView, EventsPage, EventView, StatusView, VersionView, read
+from undrift.views import (
+    KEY_HEADER,
+    AuditView,
+    DriftView,
+    EventsPage,
+    EventView,
+    StatusView,
+    VersionView,
+    read,
+)
 
 URL_VARIABLE = "UNDRIFT_URL"
 
@@ -204,7 +214,14 @@ class Client:
         return self._act("/promote", version=version)
 
     def rollback(self, version: int | None = None) -> StatusView:
-        """Go back to the version before the live one, or to ``version``."""
+        """Go back to the version before the live one, or to ``version``.
+
+        Without one, it is looked up first: the order names it, and given twice it has the effect of
+        once. A swap under way is called off.
+        """
+        if version is None:
+            now = self.status()
+            version = now.live_version if now.phase == "swapping" else now.previous_version
         return self._act("/rollback", version=version)
 
     def pause(self) -> StatusView:
@@ -217,11 +234,14 @@ class Client:
 
     def _act(self, path: str, **arguments: Any) -> StatusView:
         body = {key: value for key, value in arguments.items() if value is not None}
-        return read(StatusView, self._call("POST", path, body))
+        headers = {KEY_HEADER: new_id()}  # the load balancer may send it twice
+        return read(StatusView, self._call("POST", path, body, headers))
 
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
+    def _call(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Any:
         try:
-            response = self._http.request(method, self._path + path, json=body)
+            response = self._http.request(method, self._path + path, json=body, headers=headers)
         except httpx.TimeoutException:
             wait = self._http.timeout.read
             raise PlatformError(f"{self.base_url} did not answer within {wait:g} s") from None

@@ -22,13 +22,14 @@ from undrift.control import views
 from undrift.control.facts import facts
 from undrift.control.hearing import heard, missed
 from undrift.control.lifecycle import step
+from undrift.control.orders import Orders
 from undrift.control.parts import Parts
 from undrift.control.replicas import Replicas
 from undrift.control.requests import NO_REPORT, event_of
 from undrift.control.settings import LifecycleSettings
 from undrift.control.story import recover
 from undrift.control.training import Training, quietly
-from undrift.errors import IllegalTransitionError, RequestError, StoreError
+from undrift.errors import RequestError, StoreError
 from undrift.events import (
     Cancel,
     Codec,
@@ -86,6 +87,7 @@ class ControllerActor:
         self._training = Training(trainer, self._parts, self._deliver)
         self._unsure = False  # whether the journal may have taken what was said to have failed
         self._door, self._asked = asyncio.Lock(), asyncio.Lock()
+        self._orders = Orders(self._obey)
         self._state, self._story = recover(self._journal.read(), policy)
         coordinator = SwapCoordinator(
             self._held(self._state.assignment),
@@ -215,26 +217,26 @@ class ControllerActor:
 
     # ------------------------------------------------------------------ operators and views
 
-    async def request(self, verb: str, body: dict[str, Any]) -> StatusView:
-        """Execute an operator's verb and return the new status.
+    async def request(self, verb: str, body: dict[str, Any], key: str = "") -> StatusView:
+        """Execute an operator's verb, once for each key, and return the new status.
 
         Raises:
             RequestError: The verb is unknown, ill-formed, or not possible now (status 409).
         """
         known = self._store.version_numbers()
         rows = self._report.evidence.rows if self._report else None
-        event = event_of(verb, body, known, time.time(), rows)
-        try:
-            async with self._asked:  # what is decided is told first, and nothing else is decided
-                with self._replicas.undecided():
-                    settled = self._settle_swap()
-                    if settled is not None and not await settled:
-                        raise RequestError(UNRECORDED, 503)
-                    await self._check(event)
-                    await self._deliver(event)
-        except IllegalTransitionError as error:
-            raise RequestError(str(error), 409) from error
+        await self._orders.give(event_of(verb, body, known, time.time(), rows), key)
         return self.status()
+
+    async def _obey(self, event: Event) -> None:
+        """Carry out an order; what is decided is told first, and nothing else is decided."""
+        async with self._asked:
+            with self._replicas.undecided():
+                settled = self._settle_swap()
+                if settled is not None and not await settled:
+                    raise RequestError(UNRECORDED, 503)
+                await self._check(event)
+                await self._deliver(event)
 
     async def _check(self, event: Event) -> None:
         """Check that a version that is asked for can be served, before anything is recorded."""

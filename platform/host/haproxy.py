@@ -26,6 +26,7 @@ from pathlib import Path
 from undrift.errors import PlatformError
 from undrift.host.process import process_start
 from undrift.store.files import write_file
+from undrift.views import KEY_HEADER, VERBS
 
 _RAY = (b"raylet", b"gcs_server")
 
@@ -33,6 +34,8 @@ _WRAPPER = """\
 #!/bin/sh
 # Moves the metrics and stats listeners, which bind every interface, to private Unix sockets;
 # what HAProxy itself refuses is refused as JSON, and a lost replica is a 503 to try again after.
+# An operator's verb without a key, which a replica may have passed on before it was lost, goes to
+# one alone.
 cfg= prev=
 for a in "$@"; do [ "$prev" = -f ] && cfg=$a; prev=$a; done
 if [ -n "$cfg" ]; then
@@ -45,6 +48,9 @@ s#^([[:space:]]*bind ).*#\\1unix@$d/p.sock mode 600#" \\
     -e "s#^defaults#&\\\\n    timeout http-request ${UNDRIFT_HAPROXY_PATIENCE_S}s\\\\n\\
     errorfile 400 $UNDRIFT_HAPROXY_ERRORS/400.http\\\\n\\
     errorfile 408 $UNDRIFT_HAPROXY_ERRORS/408.http#" \\
+    -e "s#^frontend http_frontend#&\\\\n\\
+    http-request disable-l7-retry if METH_POST { path_end $UNDRIFT_HAPROXY_ONCE } \\
+!{ req.hdr($UNDRIFT_HAPROXY_KEY) -m found }#" \\
     -e 's#^([[:space:]]*stats socket .*) mode 666#\\1 mode 600#' "$cfg" || exit 1
 fi
 exec "$UNDRIFT_HAPROXY_REAL" "$@"
@@ -154,6 +160,8 @@ class SocketFolder:
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(silence),
             "UNDRIFT_HAPROXY_PATIENCE_S": str(silence),
             "UNDRIFT_HAPROXY_ERRORS": str(self.path),
+            "UNDRIFT_HAPROXY_KEY": KEY_HEADER,
+            "UNDRIFT_HAPROXY_ONCE": " ".join(f"/{verb}" for verb in VERBS),
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
             "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
             "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "262144",  # a request is retried only if it fits

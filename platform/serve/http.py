@@ -41,7 +41,7 @@ from undrift.serve.protocol import (
 from undrift.serve.refusals import fail, no_route, refuse
 from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer
-from undrift.views import MAX_EVENTS, VERBS, VIEWS
+from undrift.views import KEY_HEADER, MAX_EVENTS, MAX_KEY_LENGTH, VERBS, VIEWS
 
 _LENGTH = LENGTH_HEADER.lower().encode()
 
@@ -71,8 +71,8 @@ class Backend(Protocol):
     async def audit(self, version: str) -> Any:
         """Return how a stored version was made."""
 
-    async def request(self, verb: str, body: dict[str, Any]) -> Any:
-        """Carry out one of ``VERBS`` and return the status."""
+    async def request(self, verb: str, body: dict[str, Any], key: str) -> Any:
+        """Carry out one of ``VERBS``, once for each key, and return the status."""
 
     async def metrics(self) -> bytes:
         """Return the Prometheus page."""
@@ -254,7 +254,10 @@ class HttpApi:
         body = parse_json(raw, content_type, self._settings) if raw else {}
         if not isinstance(body, dict):
             raise RequestError("the body must be a JSON object")
-        return _json(await self._backend.request(_last_part(request), body))
+        key = request.headers.get(KEY_HEADER, "")
+        if len(key) > MAX_KEY_LENGTH:
+            raise RequestError(f"{KEY_HEADER} may have {MAX_KEY_LENGTH} characters, not {len(key)}")
+        return _json(await self._backend.request(_last_part(request), body, key))
 
     # ------------------------------------------------------------------ health and metadata
 

@@ -9,7 +9,9 @@ from undrift.serve.protocol import BINARY, JSON, LENGTH_HEADER, ModelSpec
 from undrift.serve.settings import ServeSettings
 from undrift.serve.tensors import DATATYPES
 from undrift.views import (
+    KEY_HEADER,
     MAX_EVENTS,
+    MAX_KEY_LENGTH,
     VERBS,
     VIEWS,
     AuditView,
@@ -29,6 +31,12 @@ _JSON_LENGTH = {
     "in": "header",
     "description": "Bytes of JSON at the start of the body; tensors follow as bytes.",
     "schema": {"type": "integer", "minimum": 0},
+}
+_KEY = {
+    "name": KEY_HEADER,
+    "in": "header",
+    "description": "Names the order: what comes again under the same name is carried out once.",
+    "schema": {"type": "string", "maxLength": MAX_KEY_LENGTH},
 }
 _VIEW_TYPES = {"StatusView": StatusView, "DriftView": DriftView, "VersionView": VersionView}
 _TYPES: dict[str, str | Schema] = {
@@ -140,6 +148,7 @@ def _operator(verb: str, arguments: Schema) -> dict[str, Any]:
     required = {"promote": {"required": ["version"]}}.get(verb, {})
     return {
         **operation,
+        "parameters": [_KEY],
         "security": [{"operator": []}],
         "requestBody": {"content": {JSON: {"schema": body | required}}},
     }

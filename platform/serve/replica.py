@@ -231,9 +231,9 @@ class ModelReplica:
         """Return how a stored version was made."""
         return await self._ask(self._controller.audit.remote(version))
 
-    async def request(self, verb: str, body: dict[str, Any]) -> Any:
+    async def request(self, verb: str, body: dict[str, Any], key: str) -> Any:
         """Have the controller carry out an operator's verb."""
-        return await self._ask(self._controller.request.remote(verb, body))
+        return await self._ask(self._controller.request.remote(verb, body, key))
 
     async def metrics(self) -> bytes:
         """Return the Prometheus page of all replicas and the control plane."""

@@ -48,6 +48,7 @@ class ModelServer:
 
     Attributes:
         seen: Method, path, body and Authorization header of each request.
+        headers: All headers of each request.
         replies: Status and body to answer with instead, by last part of the path.
         sequences: The same, one after the other; the last one stays.
     """
@@ -56,6 +57,7 @@ class ModelServer:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, Any, str]] = []
+        self.headers: list[dict[str, str]] = []
         self.replies: dict[str, tuple[int, bytes]] = {}
         self.sequences: dict[str, list[tuple[int, bytes]]] = {}
         owner = self
@@ -68,6 +70,7 @@ class ModelServer:
                 content = json.loads(body) if body else None
                 token = self.headers.get("Authorization", "")
                 kind = self.headers.get("Content-Type", "")
+                owner.headers.append(dict(self.headers))
                 owner.seen.append((self.command, self.path, content, token))
                 status, answer = owner.answer(self.path.rpartition("/")[2], body, kind)
                 self.send_response(status)

@@ -70,17 +70,35 @@ def test_verbs_send_only_what_was_given_and_the_token(client: Client, server: Mo
     client.retrain("full", 10)
     client.retrain(budget="30s")
     client.promote(3)
-    client.rollback()
     client.rollback(2)
     client.pause()
     client.resume()
-    paths = ["retrain"] * 3 + ["promote", "rollback", "rollback", "pause", "resume"]
+    paths = ["retrain"] * 3 + ["promote", "rollback", "pause", "resume"]
     orders = [{}, {"method": "full", "steps": 10}, {"budget": "30s"}]
-    bodies = [*orders, {"version": 3}, {}, {"version": 2}, {}, {}]
+    bodies = [*orders, {"version": 3}, {"version": 2}, {}, {}]
     assert server.seen == [
         ("POST", f"/v2/models/m/{path}", body, "Bearer secret")
         for path, body in zip(paths, bodies, strict=True)
     ]
+    keys = [headers["Idempotency-Key"] for headers in server.headers]
+    assert len(set(keys)) == len(paths)
+
+
+@pytest.mark.parametrize(
+    ("phase", "previous", "body"),
+    [
+        ("healthy", 6, {"version": 6}),
+        ("swapping", 6, {"version": 7}),
+        ("healthy", None, {}),
+    ],
+)
+def test_rollback_names_the_version_that_it_means(
+    client: Client, server: ModelServer, phase: str, previous: int | None, body: dict[str, int]
+) -> None:
+    told = views.status(phase=phase, live_version=7, previous_version=previous)
+    server.replies = dict.fromkeys(("status", "rollback"), (200, json.dumps(told).encode()))
+    client.rollback()
+    assert [given for _, _, given, _ in server.seen] == [None, body]
 
 
 def test_views_are_read_from_their_paths(client: Client, server: ModelServer) -> None:

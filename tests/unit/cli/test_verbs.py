@@ -320,7 +320,7 @@ def test_verbs_carry_their_arguments_and_the_token_of_the_state_folder(folder: P
     with ModelServer() as server:
         change(folder, "serve", port=server.port)
         verbs = ("retrain", "promote", "rollback", "pause", "resume")
-        server.replies = {verb: (200, json.dumps(STATUS).encode()) for verb in verbs}
+        server.replies = {verb: (200, json.dumps(STATUS).encode()) for verb in (*verbs, "status")}
         assert run("retrain", "--method", "full", "--steps", "5", "--no-wait").exit_code == 0
         assert run("promote", "2").stdout == "healthy; version 2 is live\n"
         assert run("rollback").exit_code == 0
@@ -329,7 +329,8 @@ def test_verbs_carry_their_arguments_and_the_token_of_the_state_folder(folder: P
     assert [(path.rpartition("/")[2], body) for _, path, body, _ in server.seen] == [
         ("retrain", {"method": "full", "steps": 5}),
         ("promote", {"version": 2}),
-        ("rollback", {}),
+        ("status", None),
+        ("rollback", {"version": 1}),
         ("pause", {}),
         ("resume", {}),
     ]

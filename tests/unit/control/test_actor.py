@@ -78,6 +78,17 @@ def test_start_with_a_journal_that_refuses_is_told_and_tried_again(
     controlling(root, body)
 
 
+def test_order_that_comes_twice_under_one_key_is_carried_out_once(root: Path) -> None:
+    async def body(actor: ControllerActor) -> None:
+        await actor.request("promote", {"version": 2})
+        await until(actor, lambda s: s.phase == "probation")
+        await asyncio.gather(*(actor.request("rollback", {}, "k") for _ in range(2)))
+        status = await until(actor, lambda s: s.phase != "swapping")
+        assert status.live_version == 1  # the second, as an order of its own, calls the first off
+
+    controlling(root, body)
+
+
 @pytest.mark.parametrize("written", [False, True])
 def test_event_of_which_the_outcome_is_unknown_is_looked_up_before_the_next(
     root: Path, monkeypatch: pytest.MonkeyPatch, written: bool

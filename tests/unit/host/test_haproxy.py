@@ -1,15 +1,23 @@
-"""Two platforms on one machine share no port, for the kernel would mix up their requests."""
+"""What the load balancer is given, and what it does with that, without Ray."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import socket
+import socketserver
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.support import eventually
 from undrift.errors import PlatformError
 from undrift.host import haproxy
-from undrift.host.haproxy import SocketFolder
+from undrift.host.haproxy import SocketFolder, find_binary
 
 PREFIX = "RAY_SERVE_DIRECT_INGRESS"
 
@@ -46,3 +54,95 @@ def test_machine_without_free_ports_is_told(
     monkeypatch.setattr(haproxy, "_is_free", lambda port: False)
     with pytest.raises(PlatformError, match="no 100 free ports in a row"):
         ports(tmp_path / "one")
+
+
+# As Ray Serve writes it, but for the two listeners that are moved.
+CONFIG = """\
+global
+    maxconn 100
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+    option redispatch 1
+    retry-on conn-failure empty-response response-timeout
+    retries 3
+frontend http_frontend
+    bind 127.0.0.1:{port}
+    default_backend model
+backend model
+    server a 127.0.0.1:{replica}
+    server b 127.0.0.1:{replica}
+"""
+
+
+ORDERS = (("rollback", ""), ("infer", ""), ("retrain", "Idempotency-Key: k\r\n"))
+
+
+def _post(port: int, path: str, header: str) -> bytes:
+    """Send a request in one piece, for HAProxy repeats only what it has as a whole."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
+        head = f"POST /v2/models/m/{path} HTTP/1.1\r\nHost: localhost\r\n{header}"
+        raw.sendall(f"{head}Content-Length: 2\r\n\r\n{{}}".encode())
+        return raw.recv(100)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def dying_replica() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the port of a replica that takes each request and answers none, and what it took."""
+    taken: list[bytes] = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            got = b""
+            while not got.endswith(b"{}"):  # all of it: what is left would reset the connection
+                got += self.request.recv(65_536)
+            taken.append(got)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            yield server.server_address[1], taken
+        finally:
+            server.shutdown()
+
+
+def test_operators_order_without_a_key_is_never_sent_twice(tmp_path: Path) -> None:
+    run = SocketFolder(tmp_path / "run")
+    run.create()
+    binary = find_binary()
+    assert binary is not None
+    environment = {**os.environ, **run.environment(binary, 5.0)}
+    config = run.path / "haproxy.cfg"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with dying_replica() as (replica, taken):
+        config.write_text(CONFIG.format(port=port, replica=replica))
+        command = [str(run.path / "haproxy"), "-db", "-f", str(config)]
+        haproxy = subprocess.Popen(command, env=environment)
+        try:
+            eventually(lambda: _answers(port), 20)
+            for path, header in ORDERS:
+                assert b" 502 " in _post(port, path, header)
+        finally:
+            haproxy.kill()
+            haproxy.wait()
+    sent = [sum(f"/m/{path} ".encode() in got for got in taken) for path, _ in ORDERS]
+    assert sent[0] == 1
+    assert min(sent[1:]) > 1
+
+
+def test_ray_still_has_the_lines_that_the_wrapper_changes() -> None:
+    ray = importlib.util.find_spec("ray")
+    assert ray is not None
+    assert ray.origin is not None
+    text = (Path(ray.origin).parent / "serve/_private/haproxy_templates.py").read_text()
+    for line in ("defaults", "frontend http_frontend", "frontend prometheus", "listen stats"):
+        assert f"\n{line}\n" in text

@@ -81,10 +81,10 @@ class Backend:
         first = {"version": int(version), "parent": None, "run_id": "", "plan": None}
         return report({**first, "metrics": {}}, columns(()))
 
-    async def request(self, verb: str, body: dict[str, Any]) -> Any:
+    async def request(self, verb: str, body: dict[str, Any], key: str) -> Any:
         if verb == "resume":
             raise RequestError("not paused", 409)
-        self.asked.append((verb, body))
+        self.asked.append((verb, body, key))
         return told.status()
 
     async def metrics(self) -> bytes:
@@ -254,7 +254,12 @@ def test_operators_need_the_token_and_readers_do_not() -> None:
         assert backend.asked == list(VIEWS)
         done = await http.post("/v2/models/m/promote", json={"version": 2}, headers=TOKEN)
         assert done.status_code == 200
-        assert backend.asked[-1] == ("promote", {"version": 2})
+        assert backend.asked[-1] == ("promote", {"version": 2}, "")
+        keyed = {**TOKEN, "Idempotency-Key": "k"}
+        await http.post("/v2/models/m/pause", headers=keyed)
+        assert backend.asked[-1] == ("pause", {}, "k")
+        long = {**TOKEN, "Idempotency-Key": "k" * 201}
+        assert "200 characters" in said(await http.post("/v2/models/m/pause", headers=long), 400)
         assert said(await http.post("/v2/models/m/resume", headers=TOKEN), 409) == "not paused"
         assert "without Content-Type" in said(
             await http.post("/v2/models/m/pause", content=b"{}", headers=TOKEN), 415
