@@ -271,17 +271,18 @@ class ControllerActor:
             raise RequestError(NO_REPORT, 503)
         return views.drift(self._report)
 
-    def versions(self) -> list[VersionView]:
+    async def versions(self) -> list[VersionView]:
         """Return every stored version, oldest first."""
-        return views.versions(self._store.versions(), self._state.live)
+        stored = await asyncio.to_thread(self._store.versions)
+        return views.versions(stored, self._state.live)
 
-    def audit(self, version: str) -> AuditView:
+    async def audit(self, version: str) -> AuditView:
         """Return how a version was made: what was chosen, what it cost, what it forgot.
 
         Raises:
             RequestError: There is no such version.
         """
-        return views.audit(self._store, version)
+        return await asyncio.to_thread(views.audit, self._store, version)
 
     def events(self, after: int, limit: int) -> EventsPage:
         """Return notable events after number ``after``, at most ``limit``."""

@@ -110,9 +110,9 @@ def versions(stored: Sequence[Manifest], live: int) -> list[VersionView]:
 
 def audit(store: Store, version: str) -> AuditView:
     """Return how a version was made; 404 if there is none."""
-    known = {str(m.version): m for m in store.versions()}
+    known = {str(number): number for number in store.version_numbers()}
     if version not in known:
         stored = ", ".join(known)
         raise RequestError(f"no version {show(version)}; stored versions are {stored}", 404)
-    manifest = known[version]
+    manifest = store.manifest(known[version])
     return account(manifest.to_dict(), store.bandit_log(manifest.version) or columns(()))

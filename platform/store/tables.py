@@ -38,7 +38,7 @@ from undrift.store.files import explained, sync
 _APP = "undrift"
 _NOTHING = -1
 _REOPEN_EVERY = 50  # appends; a handle keeps all that it wrote and slows down with it
-_COMPACT_EVERY = 256  # appends
+_COMPACT_AT = 256  # small files
 _FILE_BYTES = 32 << 20
 _WRITER = WriterProperties(
     compression="SNAPPY",
@@ -68,6 +68,7 @@ class Table:
         self._indexed = indexed
         self._writer: DeltaTable | None = None
         self._appends = 0
+        self._small = 0  # files to join, whoever made them
         self.trouble = ""
 
     def version(self) -> int:
@@ -110,7 +111,9 @@ class Table:
                 return last
         self._settle()
         self._appends += 1
-        if self._appends % _COMPACT_EVERY == 0:
+        self._small += 1
+        if self._small >= _COMPACT_AT:
+            self._small = 0
             self._compact_some_time()
         return seq
 
@@ -220,6 +223,8 @@ class Table:
     def _for_writing(self, schema: pa.Schema) -> DeltaTable:
         if self._writer is None or self._appends % _REOPEN_EVERY == 0:
             self._writer = self._open() or self._create(schema)
+        if self._appends == 0:
+            self._small = _small_files(self._writer)
         return self._writer
 
     def _create(self, schema: pa.Schema) -> DeltaTable:
@@ -234,6 +239,11 @@ class Table:
     @property
     def _log(self) -> Path:
         return self._path / "_delta_log"
+
+
+def _small_files(table: DeltaTable) -> int:
+    sizes = pa.table(table.get_add_actions())["size_bytes"].to_numpy()
+    return int((sizes < _FILE_BYTES // 2).sum())
 
 
 def _last(table: DeltaTable) -> int:

@@ -79,6 +79,7 @@ class Versions:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self._lock = path / ".lock"
+        self._manifests: dict[int, tuple[int, Manifest]] = {}  # read, with their file's time
         if read_only:
             return
         with explained("prepare the versions in", path):
@@ -135,10 +136,17 @@ class Versions:
     def manifest(self, version: int) -> Manifest:
         """Return the manifest of ``version``."""
         path = self._file(version, MANIFEST)
+        with explained("read", path):
+            written = path.stat().st_mtime_ns
+        known = self._manifests.get(version)
+        if known is not None and known[0] == written:
+            return known[1]
         try:
-            return Manifest.from_dict(read_json(path))
+            manifest = Manifest.from_dict(read_json(path))
         except TypeError as error:
             raise StoreError(f"{path} is damaged or from a newer release: {error}") from error
+        self._manifests[version] = written, manifest
+        return manifest
 
     def weights_path(self, version: int) -> Path:
         """Return the path of the weights of ``version``, verified against its manifest."""
@@ -176,14 +184,14 @@ class Versions:
                 raise StoreError(f"{path} is damaged: {error}") from error
 
     def _file(self, version: int, name: str) -> Path:
-        numbers = self.numbers()
-        if version not in numbers:
-            stored = ", ".join(map(str, numbers)) or "none"
-            raise StoreError(f"no model version {version} in {self._path}; stored: {stored}")
         path = self._path / str(version) / name
-        if not path.is_file():
+        if path.is_file():
+            return path
+        numbers = self.numbers()
+        if version in numbers:
             raise StoreError(f"model version {version} is damaged: {path} is missing")
-        return path
+        stored = ", ".join(map(str, numbers)) or "none"
+        raise StoreError(f"no model version {version} in {self._path}; stored: {stored}")
 
     def _remove_interrupted(self) -> None:
         for left in self._path.glob(_TEMPORARY + "*"):

@@ -101,7 +101,7 @@ class TrainerActor:
         """
         order = Codec.decode(instruction)
         assert isinstance(order, Train)
-        for manifest in self._store.versions():
+        for manifest in await asyncio.to_thread(self._store.versions):
             if manifest.run_id == order.run_id:
                 return {"version": manifest.version, **{k: manifest.metrics[k] for k in _TOLD}}
         if order.run_id not in self._outcomes:

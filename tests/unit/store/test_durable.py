@@ -70,7 +70,7 @@ def test_append_that_failed_before_its_commit_can_be_tried_again(
 def test_compaction_that_fails_is_told_and_decides_no_append(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_COMPACT_EVERY", 4)
+    monkeypatch.setattr(tables, "_COMPACT_AT", 4)
     compact = Table.compact
     full = [True]
 
@@ -199,7 +199,7 @@ def _moments(
 def test_power_cut_after_any_append_loses_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(tables, "_COMPACT_EVERY", 5)
+    monkeypatch.setattr(tables, "_COMPACT_AT", 5)
     rng, path = random.Random(seed), tmp_path / "t"
     for seq, disk in _moments(path, monkeypatch, 12):
         left = tmp_path / f"left-{seq}"

@@ -52,11 +52,23 @@ def test_type_run_and_cause_can_be_queried_as_columns(tmp_path: Path) -> None:
 def test_order_survives_many_appends_and_their_compaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("undrift.store.tables._COMPACT_EVERY", 8)
+    monkeypatch.setattr("undrift.store.tables._COMPACT_AT", 8)
     journal = Journal(tmp_path)
     for n in range(20):
         journal.append({"n": n}, at=float(n))
     assert [event["n"] for event in Journal(tmp_path).read()] == list(range(20))
+
+
+def test_files_of_processes_that_ended_early_are_joined_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undrift.store.tables._COMPACT_AT", 8)
+    for n in range(10):  # each appends less than a compaction is for
+        journal = Journal(tmp_path)
+        for k in range(3):
+            journal.append({"type": "Tick", "at": 3.0 * n + k}, at=0.0)
+    assert [event["at"] for event in Journal(tmp_path).read()] == list(range(30))
+    assert len(DeltaTable(tmp_path / "tables" / "events").file_uris()) < 9
 
 
 def test_damaged_event_is_reported(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_hundred_appends_read_the_same_after_compaction(store: Store, tmp_path: 
 def test_long_run_of_appends_compacts_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("undrift.store.tables._COMPACT_EVERY", 8)
+    monkeypatch.setattr("undrift.store.tables._COMPACT_AT", 8)
     monkeypatch.setattr("undrift.store.tables._REOPEN_EVERY", 5)
     store = Store(tmp_path)
     for seq in range(20):

@@ -12,7 +12,9 @@ from numpy.testing import assert_array_equal
 
 from undrift.errors import StoreError
 from undrift.records import Labels, Reference
+from undrift.store import versions
 from undrift.store.store import Manifest, Store
+from undrift.store.versions import Versions
 
 REFERENCE = Reference(
     x=np.arange(12, dtype=np.float32).reshape(2, 2, 3).transpose(0, 2, 1),
@@ -127,6 +129,30 @@ def test_kill_before_the_rename_leaves_nothing(
     again = Store(tmp_path)
     assert not any(p.name.startswith(".tmp-") for p in (tmp_path / "versions").iterdir())
     assert add(again, run_id="r1").version == 2
+
+
+def test_versions_are_listed_once_and_each_manifest_is_read_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(4):
+        add(store)
+    done: list[str] = []
+    numbers, read = Versions.numbers, versions.read_json
+
+    def listing(self: Versions) -> list[int]:
+        done.append("listed")
+        return numbers(self)
+
+    def reading(path: Path) -> dict[str, object]:
+        done.append(path.parent.name)
+        return read(path)
+
+    monkeypatch.setattr(Versions, "numbers", listing)
+    monkeypatch.setattr(versions, "read_json", reading)
+    assert [m.version for m in store.versions()] == [1, 2, 3, 4]
+    assert done == ["listed", "1", "2", "3", "4"]
+    assert [m.version for m in store.versions()] == [1, 2, 3, 4]
+    assert done[5:] == ["listed"]
 
 
 def test_unknown_version_lists_the_stored_ones(store: Store) -> None:
