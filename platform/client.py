@@ -15,10 +15,9 @@ from numpy.typing import ArrayLike
 from undrift.config import Config
 from undrift.errors import PlatformError
 from undrift.host.process import ProcessFile
-from undrift.ids import new_id
+from undrift.ids import KEY_HEADER, new_id
 from undrift.records import FloatArray, IntArray
 from undrift.views import (
-    KEY_HEADER,
     AuditView,
     DriftView,
     EventsPage,

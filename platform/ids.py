@@ -7,6 +7,9 @@ import threading
 import time
 from collections.abc import Sequence
 
+KEY_HEADER, MAX_KEY_LENGTH = "Idempotency-Key", 200
+"""Header that names an order: what comes again under the same name is carried out once."""
+
 MAX_ID_LENGTH = 128
 
 

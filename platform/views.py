@@ -353,9 +353,6 @@ VERBS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What an operator may ask for, and the JSON schema of each argument; ``status`` is the answer."""
 
-KEY_HEADER, MAX_KEY_LENGTH = "Idempotency-Key", 200
-"""Header that names an order: what comes again under the same name is carried out once."""
-
 MAX_EVENTS = 1000
 """Most events of one page."""
 

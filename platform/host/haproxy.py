@@ -25,8 +25,9 @@ from pathlib import Path
 
 from undrift.errors import PlatformError
 from undrift.host.process import process_start
+from undrift.ids import KEY_HEADER
 from undrift.store.files import write_file
-from undrift.views import KEY_HEADER, VERBS
+from undrift.views import VERBS
 
 _RAY = (b"raylet", b"gcs_server")
 

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from undrift.errors import RequestError
+from undrift.ids import KEY_HEADER, MAX_KEY_LENGTH
 from undrift.records import Labels
 from undrift.serve.body import check_keys, parse_json, show
 from undrift.serve.callers import authorise, foreign_page
@@ -41,7 +42,7 @@ from undrift.serve.protocol import (
 from undrift.serve.refusals import fail, no_route, refuse
 from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer
-from undrift.views import KEY_HEADER, MAX_EVENTS, MAX_KEY_LENGTH, VERBS, VIEWS
+from undrift.views import MAX_EVENTS, VERBS, VIEWS
 
 _LENGTH = LENGTH_HEADER.lower().encode()
 
@@ -176,10 +177,10 @@ class HttpApi:
         started, arrived = time.perf_counter(), asyncio.get_running_loop().time()
         code, answered = 200, self._backend.live
         try:
-            with self._intake.admitted():
-                body = await self._intake.read(headers, receive)
+            async with self._intake.admitted(headers, receive) as body:
                 length = headers.get(_LENGTH)
-                asked = parse_infer(
+                asked = await self._intake.parse(
+                    parse_infer,
                     body,
                     headers.get(b"content-type", b"").decode("latin-1"),
                     self._spec,
@@ -218,11 +219,11 @@ class HttpApi:
         await self._check_model(request.path_params["name"])
         if not self._settings.is_loopback:
             authorise(request.headers.get("authorization", ""), self._token)
-        with self._intake.admitted():
-            body = await self._intake.read(dict(request.scope["headers"]), request.receive)
+        headers = dict(request.scope["headers"])
+        async with self._intake.admitted(headers, request.receive) as body:
             content_type = request.headers.get("content-type", "")
-            labels, rejected = parse_feedback(
-                body, content_type, self._spec, self._settings, time.time()
+            labels, rejected = await self._intake.parse(
+                parse_feedback, body, content_type, self._spec, self._settings, time.time()
             )
             if len(labels):
                 await self._backend.store_labels(labels)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Concatenate, ParamSpec, TypeVar
 
 from starlette.types import Receive
 
@@ -12,6 +14,15 @@ from undrift.errors import RequestError
 from undrift.serve.settings import ServeSettings
 
 Headers = dict[bytes, bytes]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LARGE_BYTES = 2**18
+"""A body beyond this is parsed beside the event loop, one at a time."""
+
+
+def _unbounded(_: int) -> None:
+    """Hold any number of bytes."""
 
 
 class Intake:
@@ -24,21 +35,53 @@ class Intake:
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._open = 0
+        self._bytes = 0
+        self._parser = ThreadPoolExecutor(1, "parse")
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Count a request that brings a body; 503 if there are too many already."""
-        limit = self._settings.max_queued_requests
+    @asynccontextmanager
+    async def admitted(self, headers: Headers, receive: Receive) -> AsyncIterator[bytes]:
+        """Yield the body; 503 if there are too many requests, or bytes of them, here already."""
+        limit, most, held = self._settings.max_queued_requests, self._settings.max_queued_bytes, 0
         if self._open >= limit:
             raise RequestError(f"{limit} requests are here already; try again", 503)
+
+        def hold(size: int) -> None:
+            nonlocal held
+            held += size
+            self._bytes += size
+            if self._bytes > most:
+                raise RequestError(f"bodies of {most} bytes are here already; try again", 503)
+
         self._open += 1
         try:
-            yield
+            yield await self.read(headers, receive, hold)
         finally:
             self._open -= 1
+            self._bytes -= held
 
-    async def read(self, headers: Headers, receive: Receive) -> bytes:
-        """Return the body; refuse it as soon as it is known to be too large or too slow."""
+    async def parse(
+        self,
+        function: Callable[Concatenate[bytes, P], T],
+        body: bytes,
+        *more: P.args,
+        **by: P.kwargs,
+    ) -> T:
+        """Return ``function(body, ...)``; a large body leaves the event loop to others."""
+        if len(body) <= LARGE_BYTES:
+            return function(body, *more, **by)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._parser, lambda: function(body, *more, **by))
+
+    async def read(
+        self, headers: Headers, receive: Receive, hold: Callable[[int], None] = _unbounded
+    ) -> bytes:
+        """Return the body; refuse it as soon as it is known to be too large or too slow.
+
+        Args:
+            headers: The request's headers.
+            receive: Where its parts come from.
+            hold: Told the size of each part; raises RequestError if there is no room.
+        """
         limit = self._settings.max_body_bytes
         announced = headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced[:20]) > limit:
@@ -55,6 +98,7 @@ class Intake:
                         raise RequestError("the body ended early")
                     chunk, more = message.get("body", b""), message.get("more_body", False)
                     size += len(chunk)
+                    hold(len(chunk))
                     if size > limit:
                         raise RequestError(f"the body has more than {limit} bytes", 413)
                     chunks.append(chunk)

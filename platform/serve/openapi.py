@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from undrift.ids import MAX_ID_LENGTH
+from undrift.ids import KEY_HEADER, MAX_ID_LENGTH, MAX_KEY_LENGTH
 from undrift.serve.protocol import BINARY, JSON, LENGTH_HEADER, ModelSpec
 from undrift.serve.settings import ServeSettings
 from undrift.serve.tensors import DATATYPES
 from undrift.views import (
-    KEY_HEADER,
     MAX_EVENTS,
-    MAX_KEY_LENGTH,
     VERBS,
     VIEWS,
     AuditView,

@@ -88,6 +88,9 @@ class ReplicaSettings(Section):
     max_queued_requests: int = Field(default=1_000, ge=1)
     """Requests that may be in one replica at a time; more are answered 503."""
 
+    max_queued_bytes: int = Field(default=256 * 2**20, gt=0)
+    """Bytes of their bodies that may be in one replica at a time; more are answered 503."""
+
     request_timeout_s: float = Field(default=30.0, gt=0)
     """A request that waits longer, in seconds, is answered 504, and one whose body takes longer
     408. With `timeout`, in microseconds, a request can ask for less."""
