@@ -199,6 +199,9 @@ class HttpApi:
         except RequestError as error:
             code = error.status
             raise
+        except asyncio.CancelledError:  # the caller has hung up
+            code = 499
+            raise
         except BaseException:
             code = 500
             raise

@@ -191,6 +191,21 @@ def test_request_past_its_deadline_or_ours_is_504(parameters: dict[str, int]) ->
     run(story)
 
 
+def test_caller_that_hangs_up_is_no_failure_of_ours() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        backend.free.clear()
+        waiting = asyncio.create_task(http.post(INFER, json=body()))
+        while not backend.batches:
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        page = (await http.get("/metrics")).text
+        assert 'code="499"' in page
+        assert 'code="500"' not in page
+
+    run(story)
+
+
 def test_body_that_never_ends_is_408() -> None:
     async def story(backend: Backend, http: httpx.AsyncClient) -> None:
         sent: list[Any] = []
