@@ -95,9 +95,9 @@ class ReplicaSettings(Section):
     """A request that waits longer, in seconds, is answered 504, and one whose body takes longer
     408. With `timeout`, in microseconds, a request can ask for less."""
 
-    answer: Literal["model", "mixture"] = "model"
-    """Who answers: `model`, the live version; `mixture`, the live version and heads beside it that
-    go on learning from late labels, each with the share that its right answers have earned."""
+    answer: Literal["model", "mixture"] = "mixture"
+    """Who answers: `mixture`, the live version and heads beside it that go on learning from late
+    labels, each with the share that its right answers have earned; `model`, the live version."""
 
     tap: TapSettings = TapSettings()
     """Hand-over to the monitor."""
