@@ -71,7 +71,8 @@ class Replicas:
             if command is not None or time.monotonic() >= deadline:
                 return command
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), deadline - time.monotonic())
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._wake.wait()
 
     def begin(self, run_id: str, target: Target) -> None:
         """Begin a swap, or go on with it, and tell all who poll."""

@@ -245,7 +245,8 @@ class Driver:
     async def _look_often(self, client: httpx.AsyncClient, done: asyncio.Event) -> None:
         while not done.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(done.wait(), self.settings.poll_s)
+                async with asyncio.timeout(self.settings.poll_s):
+                    await done.wait()
             await self._look(client)
 
     async def _look(self, client: httpx.AsyncClient) -> None:

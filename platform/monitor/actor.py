@@ -197,7 +197,9 @@ class MonitorActor:
     async def _commit_forever(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._mailbox.full.wait(), self._settings.commit_ms / 1000)
+                # A wait_for that runs out as it is cancelled would swallow the end.
+                async with asyncio.timeout(self._settings.commit_ms / 1000):
+                    await self._mailbox.full.wait()
             self._mailbox.full.clear()
             if self._mailbox:
                 async with self._door:

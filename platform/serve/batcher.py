@@ -101,7 +101,8 @@ class Batcher(Generic[Item, Result]):
                 return
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), patience)
+                async with asyncio.timeout(patience):
+                    await self._arrived.wait()
             except TimeoutError:
                 return
 

@@ -155,7 +155,8 @@ class TrainerActor:
             if time.time() > deadline:
                 return {}
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), deadline - time.time())
+                async with asyncio.timeout(deadline - time.time()):
+                    await self._changed.wait()
         return None
 
     def note(self, run_id: str, progress: dict[str, Any]) -> bool:

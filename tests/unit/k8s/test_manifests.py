@@ -32,6 +32,8 @@ EMBEDDED = {
     "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",
     "UNDRIFT_HAPROXY_REAL",
     "UNDRIFT_HAPROXY_PATIENCE_S",
+    "UNDRIFT_HAPROXY_KEY",  # of the wrapper, which a pod does without
+    "UNDRIFT_HAPROXY_ONCE",
 }
 
 
