@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import time
 import uuid
 from importlib import import_module
@@ -31,6 +32,7 @@ from undrift.train.settings import TrainSettings
 
 LONG_POLL_S = 5.0
 RESTAGE_S = 5.0
+CANCEL_S = 60.0  # by when a worker that does not hang has given up a run
 SESSION_FILE = "training.json"
 IMPORT_AFTER_S = 10.0  # when the start of the platform is over
 _TOLD = ("accepted", "reason", "regime_rows", "regime_start")
@@ -122,6 +124,7 @@ class TrainerActor:
         outcome = self._outcomes.get(run_id)
         if outcome is not None and not outcome.done():
             outcome.set_exception(TrainingError(f"{run_id} was cancelled"))
+        asyncio.get_running_loop().call_later(CANCEL_S, self._end_hung, run_id)
 
     async def stop(self) -> None:
         """End the session and wait until its workers are gone."""
@@ -231,6 +234,16 @@ class TrainerActor:
             self._search_path,
             self._reference_rows,
         )
+
+    def _end_hung(self, run_id: str) -> None:
+        """End this process if a cancelled run is still under way: its workers hang.
+
+        Ray starts the trainer anew, which frees what they hold.
+        """
+        if run_id in [plan.run_id for plan in self._plans[self._finished :][:1]]:
+            text = "the workers of %s, which was cancelled, do not answer; the trainer starts anew"
+            logging.getLogger("undrift").error(text, run_id)
+            os._exit(1)
 
     def _release_leftovers(self) -> None:
         """Free the CPUs that a session reserved whose trainer was killed."""

@@ -10,7 +10,11 @@ from typing import cast
 
 import pytest
 
+from tests.helpers.recording import two_versions
+from undrift.errors import TrainingError
+from undrift.events import Codec, Train
 from undrift.model.settings import ModelSettings
+from undrift.train import actor as module
 from undrift.train.actor import SESSION_FILE, TrainerActor
 from undrift.train.settings import TrainSettings
 
@@ -30,6 +34,34 @@ def test_damaged_record_of_a_session_counts_as_none_with_a_word(
     asyncio.run(start(tmp_path / "state"))
     assert not record.exists()
     assert "training.json is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_trainer_ends_where_the_workers_of_a_cancelled_run_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(module, "CANCEL_S", 0.01)
+    monkeypatch.setattr(module.os, "_exit", ended.append)
+
+    async def body() -> None:
+        trainer = await start(tmp_path / "state")
+        monkeypatch.setattr(trainer, "stage", lambda: None)  # the workers are this test
+        for number, run_id in enumerate(("run-1", "run-2")):
+            order = Codec.encode(Train(run_id=run_id, base_version=1, until_row=0))
+            task = asyncio.create_task(trainer.train(order))
+            while run_id not in trainer._outcomes:
+                await asyncio.sleep(0.01)
+            trainer.cancel(run_id)
+            with pytest.raises(TrainingError, match="was cancelled"):
+                await task
+            if not hangs:
+                trainer.finish(number, {"error": "cancelled"})
+        await asyncio.sleep(0.1)
+
+    two_versions(tmp_path / "state")
+    asyncio.run(body())
+    assert bool(ended) == hangs
 
 
 def test_record_of_a_session_is_written_whole_beside_what_only_its_owner_reads(
