@@ -119,6 +119,7 @@ class Trainer:
     Attributes:
         trains: Whether new versions have new weights.
         seconds: Wall time spent, or estimated to be needed, in training.
+        figures: What the gate measured of the newest candidate.
 
     Args:
         shelf: The versions; a new one is added to them.
@@ -131,6 +132,7 @@ class Trainer:
     def __init__(self, shelf: Shelf, settings: TrainSettings, reference_rows: int) -> None:
         self.shelf, self.settings, self.reference_rows = shelf, settings, reference_rows
         self.seconds = 0.0
+        self.figures: dict[str, float] = {}
 
     def __call__(self, pool: Pool, plan: RetrainPlan, later: Pool) -> Outcome:
         """Carry out a plan.
@@ -157,6 +159,7 @@ class Trainer:
             later=lambda: later,
         )
         verdict = made.verdict
+        self.figures = verdict.metrics
         version = shelf.add(made.result.state_dict, made.reference, accepted=verdict.accepted)
         self.seconds += time.perf_counter() - begun
         return _outcome(version, verdict.accepted, verdict.reason, pool, plan)
