@@ -39,13 +39,14 @@ async def deliver(
         while True:
             try:
                 mixing = models.mixing if mixes else None
-                models.heed(await monitor.ingest.remote(rows, message, mixing))
-                return
+                receipt = await monitor.ingest.remote(rows, message, mixing)
+                break
             except RayActorError:
                 await asyncio.sleep(RESEND_S)
             except Exception:  # refused, or the object store is full: the loss is counted
                 tap.mark_lost(len(rows))
                 return
+        models.heed(receipt)
 
     while True:
         await asyncio.sleep(settings.flush_ms / 1000)

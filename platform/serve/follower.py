@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError
 
-from undrift.errors import UndriftError
+from undrift.errors import StoreError, UndriftError
 from undrift.records import FloatArray
 from undrift.serve.metrics import Snapshot
 from undrift.serve.slots import DoubleBuffer
 from undrift.serve.swap import Command, Commit, Load, Prepare, ReplicaStatus
 from undrift.store.store import Store
+
+RETRY_S = 0.5
 
 
 class Follower:
@@ -28,8 +30,8 @@ class Follower:
         probe: (n, *input_shape) rows to warm a new version up with.
 
     Attributes:
-        failures: Loads of the live version that failed in a row.
-        error: Why the last load failed; empty if it did not.
+        failures: Loads and commits of the live version that failed in a row.
+        error: Why the last command failed; empty if it did not.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Follower:
                     await self._controller.register.remote(self._id)
                     registered = True
                 command = await self._controller.poll.remote(self._id, self._status(), report())
-            except (RayActorError, RayTaskError):
+            except RayError:
                 registered = False
                 await asyncio.sleep(0.2)
                 continue
@@ -95,20 +97,46 @@ class Follower:
         elif isinstance(command, Commit):
             version = self._models.prepared
             if version is not None:
-                await asyncio.to_thread(self._models.commit, version)
+                commit = asyncio.to_thread(self._models.commit, version)
+                await self._attempt(commit, counts=True)
             self._swap_id = ""
         else:
             self._models.abort()
             self._swap_id, self.error = "", ""
 
     async def _load(self, command: Prepare | Load) -> None:
-        target = command.target
+        live, hash_ = command.target.live, command.target.live_hash
         act = self._models.prepare if isinstance(command, Prepare) else self._models.load
+
+        def load() -> None:
+            act(live, hash_, self._store.state_dict(live), self._probe)
+
+        await self._attempt(asyncio.to_thread(load), counts=isinstance(command, Load))
+
+    async def _attempt(self, work: Awaitable[None], *, counts: bool) -> None:
+        """Await what was commanded; what fails, also in the user's model, is told at the next poll.
+
+        Args:
+            work: What to do.
+            counts: Whether its failure is one of the live version.
+        """
         try:
-            state = await asyncio.to_thread(self._store.state_dict, target.live)
-            await asyncio.to_thread(act, target.live, target.live_hash, state, self._probe)
+            await work
             self.failures = 0
-        except UndriftError as error:
-            self.error = str(error)
-            self.failures += isinstance(command, Load)
-            await asyncio.sleep(0.5)
+        except Exception as error:
+            name = "" if isinstance(error, UndriftError) else f"{type(error).__name__}: "
+            self.error = f"{name}{error}"
+            self.failures += counts
+            await asyncio.sleep(RETRY_S)
+
+
+def check_running(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Check that none of the tasks, which go on for ever, has ended.
+
+    Raises:
+        StoreError: One has; it names the cause.
+    """
+    for task in tasks:
+        if task.done():
+            cause = None if task.cancelled() else task.exception()
+            raise StoreError(f"{task.get_name()} has ended: {cause!r}")

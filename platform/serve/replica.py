@@ -29,7 +29,7 @@ from undrift.model.settings import ModelSettings
 from undrift.records import FloatArray, Labels, Predictions
 from undrift.serve.batcher import Batcher
 from undrift.serve.delivery import deliver
-from undrift.serve.follower import Follower
+from undrift.serve.follower import Follower, check_running
 from undrift.serve.http import HttpApi
 from undrift.serve.metrics import ReplicaMetrics, Snapshot, exposition
 from undrift.serve.protocol import InferRequest, ModelSpec
@@ -109,8 +109,8 @@ class ModelReplica:
         delivery = deliver(self._tap, settings.tap, monitor, self._models, mixes=settings.mixes)
         self._comparing: set[asyncio.Task[None]] = set()
         self._background = (
-            loop.create_task(self._follower.run(self._report)),
-            loop.create_task(delivery),
+            loop.create_task(self._follower.run(self._report), name="following the controller"),
+            loop.create_task(delivery, name="delivery to the monitor"),
         )
 
     def __del__(self) -> None:
@@ -119,7 +119,8 @@ class ModelReplica:
         self._follower.leave(self._report())
 
     async def check_health(self) -> None:
-        """Fail, so that Serve starts another, when this replica cannot load the live version."""
+        """Fail, so that Serve starts another, if this replica cannot load, or has lost a task."""
+        check_running(self._background)
         if self._follower.failures >= 3:
             raise StoreError(f"replica cannot load the live version: {self._follower.error}")
 

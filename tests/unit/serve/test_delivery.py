@@ -143,3 +143,9 @@ def test_version_before_is_asked_until_its_probation_is_over() -> None:
         mailbox = Mailbox(receipt)
         deliver_until(lambda m=mailbox: len(m.calls) == 1, tap_of(1), mailbox, models)
         assert models.compares == compares
+
+
+def test_rows_whose_receipt_cannot_be_heeded_are_not_lost() -> None:
+    tap, mailbox = tap_of(2), Mailbox(Receipt(1, mixture=cast("Mixture", "nonsense")))
+    deliver_until(lambda: len(mailbox.calls) == 2, tap, mailbox)
+    assert tap.rows_dropped == 0
