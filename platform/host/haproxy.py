@@ -19,6 +19,7 @@ import random
 import shutil
 import signal
 import socket
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -130,9 +131,15 @@ class SocketFolder:
 
         Args:
             session: Ray's folder for this run, once there is one.
+
+        Raises:
+            PlatformError: The root is not ours alone.
         """
         self._session = session
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            self.root.mkdir(mode=0o700, parents=True)
+        self._check_root()
+        self.path.mkdir(mode=0o700, exist_ok=True)
         started = process_start(os.getpid())
         owner = {"pid": os.getpid(), "started": started, "session": session}
         write_file(self.path / "owner.json", json.dumps(owner).encode())
@@ -184,8 +191,14 @@ class SocketFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def reap(self) -> list[int]:
-        """End what runs of dead owners left behind; returns the process ids."""
+        """End what runs of dead owners left behind; returns the process ids.
+
+        Raises:
+            PlatformError: The root is not ours alone, so its records may not be ours.
+        """
         ended: list[int] = []
+        if os.path.lexists(self.root):
+            self._check_root()
         for record in self.root.glob("*/owner.json"):
             try:
                 owner = json.loads(record.read_text(encoding="utf-8"))
@@ -199,6 +212,20 @@ class SocketFolder:
                 ended += orphans
                 shutil.rmtree(record.parent, ignore_errors=True)
         return ended
+
+    def _check_root(self) -> None:
+        """Check that nobody else can have put anything into the root; what is started lies there.
+
+        One that others could only read, as an earlier start made it, is closed to them.
+        """
+        found = self.root.lstat()
+        ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if not ours or found.st_mode & 0o022:
+            raise PlatformError(
+                f"{self.root} must be a folder of yours that nobody else can write to; "
+                "remove it, or set TMPDIR to another place"
+            )
+        self.root.chmod(0o700)
 
 
 def _refusal(status: str, text: str) -> bytes:

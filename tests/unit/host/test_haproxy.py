@@ -8,7 +8,7 @@ import socket
 import socketserver
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,6 +54,53 @@ def test_machine_without_free_ports_is_told(
     monkeypatch.setattr(haproxy, "_is_free", lambda port: False)
     with pytest.raises(PlatformError, match="no 100 free ports in a row"):
         ports(tmp_path / "one")
+
+
+def another_users(root: Path, _: Path) -> None:
+    root.mkdir(mode=0o700)
+    os.chown(root, os.getuid() + 1, -1)
+
+
+def open_to_all(root: Path, _: Path) -> None:
+    root.mkdir()
+    root.chmod(0o777)
+
+
+def linked(root: Path, other: Path) -> None:
+    other.mkdir(mode=0o700)
+    root.symlink_to(other)
+
+
+def dangling(root: Path, other: Path) -> None:
+    root.symlink_to(other)
+
+
+def file(root: Path, _: Path) -> None:
+    root.touch(mode=0o700)
+
+
+@pytest.mark.parametrize("made", [another_users, open_to_all, linked, dangling, file])
+def test_folder_that_others_may_have_filled_is_neither_used_nor_obeyed(
+    tmp_path: Path, made: Callable[[Path, Path], None]
+) -> None:
+    if made is another_users and os.getuid() != 0:
+        pytest.skip("only root can give a folder away")
+    root = tmp_path / "run"
+    made(root, tmp_path / "other")
+    for act in (SocketFolder(root).create, SocketFolder(root).reap):
+        with pytest.raises(PlatformError, match=r"run must be a folder of yours .*TMPDIR"):
+            act()
+
+
+def test_folder_of_all_runs_is_private(tmp_path: Path) -> None:
+    new, readable = SocketFolder(tmp_path / "a" / "new"), SocketFolder(tmp_path / "readable")
+    assert new.reap() == []
+    readable.root.mkdir(mode=0o755)
+    for run in (new, readable):
+        run.create()
+        run.create()
+        assert [path.stat().st_mode & 0o777 for path in (run.root, run.path)] == [0o700] * 2
+        assert run.reap() == []
 
 
 # As Ray Serve writes it, but for the two listeners that are moved.
