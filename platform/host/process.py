@@ -135,24 +135,25 @@ class ProcessFile:
         """Return the operator's token: $UNDRIFT_TOKEN, else the file, else nothing.
 
         Args:
-            create: Make the file, readable by its owner alone, if there is none.
+            create: Make the file, readable by its owner alone, if there is none or it is empty.
         """
         given = os.environ.get(TOKEN_VARIABLE, "").strip()
         if given:
             return given
         path = self.state / "token"
-        if create and not path.exists():
-            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(24) + "\n")
         try:
-            return path.read_text(encoding="utf-8").strip()
+            token = path.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
-            return ""
+            token = ""
         except PermissionError:
             raise PlatformError(
                 f"{path} is not yours to read; set {TOKEN_VARIABLE} instead"
             ) from None
+        if create and not token:
+            token = secrets.token_urlsafe(24)
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_file(path, f"{token}\n".encode())
+        return token
 
     def _read(self) -> ProcessRecord | None:
         try:

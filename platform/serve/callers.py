@@ -38,7 +38,11 @@ def foreign_page(headers: Headers, settings: ListenSettings) -> RequestError | N
 
 
 def authorise(given: str, token: str) -> None:
-    """Raise RequestError, 401, unless the header ``Authorization`` carries the operators' token."""
+    """Raise RequestError, 401, unless the header ``Authorization`` carries the operators' token.
+
+    An empty token is nobody's.
+    """
     scheme, _, credentials = given.partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(credentials.encode(), token.encode()):
+    right = hmac.compare_digest(credentials.encode(), token.encode())
+    if not token or scheme.lower() != "bearer" or not right:
         raise RequestError("this needs 'Authorization: Bearer TOKEN'; see state/token", 401)

@@ -112,7 +112,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write ``data`` so that a crash at any moment leaves the old file or the new one."""
+    """Write ``data`` so that a crash at any moment leaves the old file or the new one.
+
+    It is readable by its owner alone.
+    """
     descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -40,3 +40,25 @@ def test_token_is_made_once_and_readable_by_its_owner_alone(
     assert (tmp_path / "state" / "token").stat().st_mode & 0o777 == 0o600
     monkeypatch.setenv("UNDRIFT_TOKEN", "other")
     assert runfile.token() == "other"
+
+
+@pytest.mark.parametrize("left", ["", "\n", " \n"])
+def test_empty_token_file_counts_as_none_and_is_written_anew(tmp_path: Path, left: str) -> None:
+    (tmp_path / "token").write_text(left)
+    runfile = ProcessFile(tmp_path)
+    assert runfile.token() == ""
+    assert len(runfile.token(create=True)) >= 32
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+
+
+def test_token_is_there_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            ProcessFile(tmp_path).token(create=True)
+    assert not list(tmp_path.iterdir())

@@ -65,3 +65,9 @@ def test_anything_but_the_token_is_401(given: str) -> None:
     with pytest.raises(RequestError, match="Bearer TOKEN") as caught:
         authorise(given, "secret")
     assert caught.value.status == 401
+
+
+@pytest.mark.parametrize("given", ["Bearer ", "Bearer", ""])
+def test_empty_token_authorises_nobody(given: str) -> None:
+    with pytest.raises(RequestError, match="Authorization"):
+        authorise(given, "")
