@@ -61,7 +61,7 @@ class Client:
     Args:
         base_url: Where it listens, as ``http://127.0.0.1:8000``.
         model: Name of the model.
-        token: Bearer token for the verbs that change something.
+        token: Bearer token for labels and the operators' verbs; nothing else carries it.
         timeout_s: Longest wait for one answer, seconds.
 
     Raises:
@@ -71,10 +71,9 @@ class Client:
     def __init__(self, base_url: str, model: str, token: str = "", timeout_s: float = 60.0) -> None:
         self.base_url = base_url.rstrip("/")
         self._path = f"/v2/models/{model}"
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._token = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(
             base_url=self.base_url,
-            headers=headers,
             timeout=timeout_s,
             transport=httpx.HTTPTransport(retries=1),
             trust_env=False,
@@ -160,7 +159,8 @@ class Client:
                 item["timestamp"] = when
         answer: dict[str, Any] = {"accepted": 0, "rejected": []}
         for start in range(0, len(items), LABELS_AT_ONCE):
-            part = self._call("POST", "/feedback", items[start : start + LABELS_AT_ONCE])
+            body = items[start : start + LABELS_AT_ONCE]
+            part = self._call("POST", "/feedback", body, self._token)
             answer["accepted"] += part["accepted"]
             answer["rejected"] += [
                 {**item, "index": start + item["index"]} for item in part["rejected"]
@@ -233,7 +233,7 @@ class Client:
 
     def _act(self, path: str, **arguments: Any) -> StatusView:
         body = {key: value for key, value in arguments.items() if value is not None}
-        headers = {KEY_HEADER: new_id()}  # the load balancer may send it twice
+        headers = {**self._token, KEY_HEADER: new_id()}  # the load balancer may send it twice
         return read(StatusView, self._call("POST", path, body, headers))
 
     def _call(

@@ -115,7 +115,9 @@ class ModelReplica:
 
     def __del__(self) -> None:
         """Take leave; Serve calls this when the last request has been answered."""
-        self._background[0].cancel()
+        for task in self._background:
+            task.cancel()
+        self._tap.drop()
         self._follower.leave(self._report())
 
     async def check_health(self) -> None:

@@ -84,3 +84,10 @@ class Tap:
         """Count rows that were taken but could not be delivered."""
         with self._lock:
             self.rows_dropped += rows
+
+    def drop(self) -> None:
+        """Count all that wait as lost; nobody will take them any more."""
+        with self._lock:
+            self.rows_dropped += self._rows
+            self._parts.clear()
+            self._rows = self._bytes = 0

@@ -84,6 +84,14 @@ def test_verbs_send_only_what_was_given_and_the_token(client: Client, server: Mo
     assert len(set(keys)) == len(paths)
 
 
+def test_what_needs_no_token_does_not_carry_it(client: Client, server: ModelServer) -> None:
+    server.replies["versions"] = (200, b"[]")
+    client.infer([[0, 1]])
+    client.versions()
+    client.feedback(["x"], [0])  # which a platform that listens beyond loopback asks for it
+    assert [token for *_, token in server.seen] == ["", "", "Bearer secret"]
+
+
 @pytest.mark.parametrize(
     ("phase", "previous", "body"),
     [

@@ -102,3 +102,14 @@ def test_settings_reject_what_makes_no_sense() -> None:
     for bad in ({"port": 0}, {"replicas": 0}, {"tap": {"max_rows": 0}}, {"prot": 1}):
         with pytest.raises(ValidationError):
             ServeSettings.model_validate(bad)
+
+
+def test_rows_that_nobody_will_take_count_as_lost() -> None:
+    tap = Tap(TapSettings())
+    tap.offer(rows(0, 3))
+    tap.offer(rows(3, 2))
+    tap.take(1)
+    tap.drop()
+    tap.drop()
+    assert (len(tap), tap.nbytes, tap.take(1)) == (0, 0, None)
+    assert (tap.rows_offered, tap.rows_dropped) == (5, 4)
