@@ -206,6 +206,7 @@ class ControllerActor:
             elif isinstance(instruction, Swap):
                 self._swap(instruction)
         self._settle_swap()
+        self._replicas.fold((self._state.live, self._state.previous))
 
     async def _hear(self, report: MonitorReport) -> None:
         order = missed(self._state, report.evidence, report.run_id)
@@ -291,4 +292,5 @@ class ControllerActor:
     def metrics(self) -> bytes:
         """Return the Prometheus page of the whole platform."""
         own = facts(self._model, self._state, self._story, self._report, self._progress())
-        return exposition([*self._replicas.snapshots(), own.snapshot()])
+        served = self._replicas.snapshots((self._state.live, self._state.previous))
+        return exposition([*served, own.snapshot()])

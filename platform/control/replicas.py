@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from undrift.events import Swap, SwapFailed, Swapped
-from undrift.serve.metrics import Snapshot, total
+from undrift.serve.metrics import Snapshot, of_versions, total
 from undrift.serve.swap import (
     Command,
     Done,
@@ -119,12 +119,23 @@ class Replicas:
         """Return the version that each replica has loaded."""
         return self._swaps.versions(self._now())
 
-    def snapshots(self) -> list[Snapshot]:
-        """Return the metrics of every replica, and of those that have gone as one."""
+    def fold(self, versions: Collection[int | None]) -> None:
+        """Sum up the metrics of replicas that have gone, for these versions."""
         present = self.versions()
-        for replica in [r for r in self._metrics if r not in present]:
-            self._gone = total([self._gone, self._metrics.pop(replica)])
-        return [*self._metrics.values(), self._gone]
+        gone = [self._metrics.pop(r) for r in list(self._metrics) if r not in present]
+        self._gone = self._shown(total([self._gone, *gone]), versions)
+
+    def snapshots(self, versions: Collection[int | None]) -> list[Snapshot]:
+        """Return the metrics of every replica, and of those that have gone as one.
+
+        Args:
+            versions: Those whose counts are wanted, besides the one that replicas shall hold.
+        """
+        self.fold(versions)
+        return [*(self._shown(s, versions) for s in self._metrics.values()), self._gone]
+
+    def _shown(self, snapshot: Snapshot, versions: Collection[int | None]) -> Snapshot:
+        return of_versions(snapshot, {None, self._swaps.target.live, *versions})
 
     def _wake_all(self) -> None:
         self._wake.set()

@@ -2,13 +2,13 @@
 
 A scrape reaches one replica of many, behind a load balancer. So each replica counts for itself
 and hands out snapshots as plain data; the page sums them. Labels name model, version, signal and
-outcome, never a replica or a request: their number stays bounded.
+outcome, never a replica or a request, and old versions are dropped: their number stays bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import Metric
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+VERSIONS = 4  # that a replica counts: more than are shown, so a series ends in all at once
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096)
 
 
@@ -46,6 +47,7 @@ class ReplicaMetrics:
     def __init__(self, model: str) -> None:
         self._registry = CollectorRegistry()
         self._model = model
+        self._versions: dict[str, None] = {}  # the one that answered last comes last
         self._requests = self._counter("requests", "Inference requests answered", "version", "code")
         self._offered = self._counter("tap_rows", "Answered rows offered to the monitor")
         self._dropped = self._counter("tap_dropped_rows", "Answered rows the monitor never got")
@@ -73,8 +75,16 @@ class ReplicaMetrics:
             code: HTTP status.
             seconds: Time it took.
         """
-        self._requests.labels(self._model, "" if version is None else str(version), code).inc()
+        name = _name(version)
+        self._requests.labels(self._model, name, code).inc()
         self._duration.observe(seconds)
+        if name:
+            self._versions.pop(name, None)
+            self._versions[name] = None
+        if len(self._versions) > VERSIONS:
+            oldest = next(iter(self._versions))
+            del self._versions[oldest]
+            self._requests.remove_by_labels({"version": oldest})
 
     def batch(self, rows: int) -> None:
         """Count one forward pass over ``rows`` rows."""
@@ -119,6 +129,22 @@ def total(snapshots: Iterable[Snapshot]) -> Snapshot:
     return result
 
 
+def of_versions(snapshot: Snapshot, versions: Collection[int | None]) -> Snapshot:
+    """Return a snapshot without the counts of other versions; None is where no version answered."""
+    wanted = {_name(version) for version in versions}
+    return {
+        name: replace(
+            family,
+            samples={
+                (sample, labels): value
+                for (sample, labels), value in family.samples.items()
+                if dict(labels).get("version", "") in wanted
+            },
+        )
+        for name, family in snapshot.items()
+    }
+
+
 def exposition(snapshots: Iterable[Snapshot]) -> bytes:
     """Return the text of ``/metrics``, of the media type ``CONTENT_TYPE``.
 
@@ -128,6 +154,10 @@ def exposition(snapshots: Iterable[Snapshot]) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Fixed(total(snapshots)))
     return generate_latest(registry)
+
+
+def _name(version: int | None) -> str:
+    return "" if version is None else str(version)
 
 
 class _Fixed(Collector):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.helpers.controlling import Here, controlling, until
 from tests.helpers.recording import SETTINGS, two_versions
@@ -20,6 +21,7 @@ from undrift.control.story import recover
 from undrift.errors import RequestError, StoreError
 from undrift.events import Codec, ProbationFailed, PromoteRequested
 from undrift.monitor.actor import MonitorActor
+from undrift.serve.metrics import ReplicaMetrics
 from undrift.serve.swap import Commit, ReplicaStatus
 from undrift.store.journal import Journal
 
@@ -237,3 +239,30 @@ def test_decision_stands_for_the_lifecycle_too_when_the_next_swap_fails(root: Pa
 
 def events(root: Path) -> list[dict[str, Any]]:
     return Journal(root).read()
+
+
+def counts(page: bytes) -> dict[str, float]:
+    """Return the number of requests by version."""
+    families = {f.name: f for f in text_string_to_metric_families(page.decode())}
+    return {s.labels["version"]: s.value for s in families["undrift_requests"].samples}
+
+
+def test_counts_of_replicas_that_left_are_summed_without_a_scrape_and_end_with_their_version(
+    root: Path,
+) -> None:
+    metrics = ReplicaMetrics("m")
+    for version in (1, 9):
+        metrics.request(version, 200, 0.001)
+
+    async def body(actor: ControllerActor) -> None:
+        for name in ("a", "b"):
+            await actor.poll(name, ReplicaStatus(1, leaving=True), metrics.snapshot())
+        await actor.poll("r", ReplicaStatus(1), {})
+        while {"a", "b"} & actor._replicas._metrics.keys():
+            await asyncio.sleep(0.01)
+        assert counts(actor.metrics()) == {"1": 2}
+        await actor.request("promote", {"version": 2})
+        await until(actor, lambda s: s.live_version == 2)
+        assert counts(actor.metrics()) == {"1": 2}  # the version before
+
+    controlling(root, body)

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from undrift.control.facts import ControlFacts
 from undrift.evidence import DriftKind, Evidence, Level, SignalReport
-from undrift.serve.metrics import ReplicaMetrics, exposition, total
+from undrift.serve.metrics import ReplicaMetrics, Snapshot, exposition, of_versions, total
 
 SIGNALS = ("input", "output", "performance")
 EVIDENCE = Evidence(
@@ -78,6 +78,32 @@ def test_sum_of_dead_replicas_stays_in_the_total() -> None:
     key = ("undrift_requests_total", (("code", "200"), ("version", "3")))
     assert read(exposition([dead, replica(1).snapshot()]))[key] == 6
     assert read(exposition([total([dead, replica(1).snapshot()])]))[key] == 6
+
+
+def versions(snapshot: Snapshot) -> set[str]:
+    return {dict(labels)["version"] for _, labels in snapshot["undrift_requests"].samples}
+
+
+def test_replica_counts_the_versions_that_answered_last() -> None:
+    metrics = ReplicaMetrics("m")
+    for version in (None, *range(1, 301), 297, 300):  # 297 was rolled back to, for a while
+        metrics.request(version, 200, 0.001)
+        metrics.request(version, 499, 0.001)
+    assert versions(metrics.snapshot()) == {"", "297", "298", "299", "300"}
+    metrics.request(301, 200, 0.001)
+    assert versions(metrics.snapshot()) == {"", "297", "299", "300", "301"}
+
+
+def test_counts_of_other_versions_are_left_out_and_all_else_stays() -> None:
+    metrics = replica(2)
+    metrics.request(4, 200, 0.001)
+    whole = metrics.snapshot()
+    found = of_versions(whole, {None, 4})
+    assert versions(found) == {"", "4"}
+    assert versions(whole) == {"", "3", "4"}
+    assert {k: v for k, v in found.items() if k != "undrift_requests"} == {
+        k: v for k, v in whole.items() if k != "undrift_requests"
+    }
 
 
 def test_summing_leaves_the_snapshots_alone() -> None:
