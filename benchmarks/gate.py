@@ -6,6 +6,7 @@ The product's loop offline over the streams of `benchmarks.schedules`. For every
 or not: the gain in accuracy that the gate measured on held-out rows, and the gain on the 500 rows
 that follow its verdict, candidate against the version that served, each alone. A row is a stream;
 rho is the correlation of the two over its candidates, and the last line has all of them together.
+What was refused may well have gained, alone: heads that follow the labels had gained it before.
 """
 
 from __future__ import annotations

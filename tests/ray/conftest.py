@@ -69,7 +69,8 @@ class Shared:
         if self._running is None:
             folder = self._folders.mktemp("shared") / "spirals"
             limits = {"max_body_bytes": 200_000, "max_queued_requests": 60, "request_timeout_s": 8}
-            serve = {"port": free_port(), "replicas": 2, **limits}
+            alone = {"answer": "model"}  # so that an answer can be computed again by its version
+            serve = {"port": free_port(), "replicas": 2, **limits, **alone}
             path = project(self._starter, folder, serve=serve, **SECTIONS)
             (folder / "model.py").write_text(MODEL_CODE, encoding="utf-8")
             self._running = Running(path)

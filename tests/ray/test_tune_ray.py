@@ -25,10 +25,14 @@ MODE = ("--set", "lifecycle.min_regime_rows=randint(240, 260)", "--set", "train.
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A configuration that never gets to a retraining, and a file whose labels turn round."""
+    """A configuration that never gets to a retraining, and a file whose labels turn round.
+
+    The model answers alone: heads beside it would learn a turn this simple at once.
+    """
     path = project(tmp_path)
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     data["lifecycle"] |= {"retrain_when": "worse", "min_regime_rows": 100_000}
+    data["serve"] = {**data.get("serve", {}), "answer": "model"}
     path.write_text(f"# mine\n{yaml.safe_dump(data)}", encoding="utf-8")
     live = turning().live
     lines = [
