@@ -13,8 +13,8 @@ trained goes live so many rows later. Accuracy is over the last three fifths of 
 | ADWIN | River's detector on the errors; after an alarm, trained anew on the window it keeps |
 | ridge | least squares on input and embedding of the first model, memory of 1,000 rows |
 | worse | the loop with lifecycle.retrain_when = worse: retrain on every drift |
-| better | the loop as it is delivered: retrain when a challenger shows that it pays |
-| mixture | the same, and serve.answer = mixture: the live model and heads that follow the labels |
+| better | retrain when a challenger shows that it pays; serve.answer = model |
+| mixture | the loop as it is delivered: the same, and heads that follow the labels answer too |
 
 Regret is the best clock in hindsight less the mixture, in points of accuracy. Settings were chosen
 on Electricity, INSECTS, RT and STAGGER; the others are reported as they came. A result that is
