@@ -63,8 +63,9 @@ class MonitorActor:
         self._lost_rows = 0
         self._mixes = False
         self._mixture: Mixture | None = None
-        self._failure = self._left_out = ""
+        self._failure = self._left_out = self._unpublished = ""
         self._restore()
+        self._publish()
         self._mailbox = Mailbox(settings.max_waiting_bytes, settings.commit_rows)
         self._door = asyncio.Lock()
         self._loop = asyncio.get_running_loop().create_task(self._commit_forever())
@@ -96,7 +97,6 @@ class MonitorActor:
                 row = int(moment.predictions.row[-1]) + 1
         self._monitor, self._commits, self._row = monitor, commit, row
         self._rearmed = len(records)
-        self._publish()
 
     def _leave_out(self, commit: int, error: Exception) -> None:
         """Record that a commit cannot be folded, so that whoever folds the record goes past it."""
@@ -168,7 +168,7 @@ class MonitorActor:
         self._rearmings.append(record, at=time.time())
         self._rearmed += 1
         take(self._monitor, Moment(self._commits, rearm=order), self._store.reference)
-        self._publish()
+        self._publish_or_tell()
         self._checkpoint()
 
     def _publish(self) -> None:
@@ -181,11 +181,20 @@ class MonitorActor:
             commit=self._commits,
         )
         self._mixture = self._monitor.mixture() if self._mixes else None
+        self._unpublished = ""
+
+    def _publish_or_tell(self) -> None:
+        """Publish; what cannot be told of a state that is sound leaves what was told before."""
+        try:
+            self._publish()
+        except Exception as error:
+            self._unpublished = f"the evidence stands still: {type(error).__name__}: {error}"
+            logger.exception("%s", self._unpublished)
 
     def report(self) -> MonitorReport:
         """Return evidence, probation and summary after the newest step."""
-        troubles = (self._failure, self._store.trouble, self._rearmings.trouble, self._left_out)
-        failure = next(filter(None, troubles), "")
+        troubles = (self._store.trouble, self._rearmings.trouble, self._left_out)
+        failure = next(filter(None, (self._failure, self._unpublished, *troubles)), "")
         return replace(self._report, lost_rows=self._lost_rows, failure=failure)
 
     async def drain(self) -> None:
@@ -239,6 +248,7 @@ class MonitorActor:
                 self._mailbox.refused = f"labels cannot be stored now: {self._failure}"
                 await asyncio.sleep(1.0)
         self._mailbox.refused = ""
+        self._publish_or_tell()
 
     def _stored(self, parts: list[Predictions], label_parts: list[Labels]) -> Moment:
         """Make rows and labels durable as the next commit."""
@@ -255,7 +265,7 @@ class MonitorActor:
 
     def _folded(self, moment: Moment) -> None:
         take(self._monitor, moment, self._store.reference)
-        self._publish()
+        self._publish_or_tell()
         if moment.commit % CHECKPOINT_COMMITS == 0:
             self._checkpoint()
 

@@ -27,7 +27,7 @@ class Mailbox:
     """
 
     MESSAGES: ClassVar[int] = 1024  # known by name; a replica sends one again within seconds
-    CALLS: ClassVar[int] = 500  # of labels that wait
+    CALLS: ClassVar[int] = 20_000  # of labels that wait
     LABELS: ClassVar[int] = 200_000
 
     def __init__(self, max_bytes: int, enough: int) -> None:
@@ -74,7 +74,8 @@ class Mailbox:
         """
         if self.refused:
             raise StoreError(self.refused)
-        if len(self._labels) >= self.CALLS or self._told + len(labels) > self.LABELS:
+        fits = len(self._labels) < self.CALLS and self._told + len(labels) <= self.LABELS
+        if self._labels and not fits:
             raise StoreError(f"{self._told} labels wait to be stored; try again")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._labels.append((labels, done))

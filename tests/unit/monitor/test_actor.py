@@ -14,6 +14,7 @@ from tests.helpers.recording import ORDER, SETTINGS, acting, feeding, rearm, two
 from tests.helpers.streams import Stream
 from undrift.errors import ConfigError, StoreError
 from undrift.events import Codec, Rearm
+from undrift.evidence import Evidence
 from undrift.model.mixture import Mixture
 from undrift.model.receipt import Receipt
 from undrift.monitor.actor import MonitorActor
@@ -159,6 +160,28 @@ def test_commit_that_breaks_the_fold_is_left_out_and_told_and_all_goes_on(
     assert {tick: again[tick] for tick in seen} == seen
     stored = [rows for _, rows, _ in Store(root).commits(0) if rows is not None]
     assert np.array_equal(np.concatenate([rows.row for rows in stored]), np.arange(350))
+
+
+def test_evidence_that_cannot_be_told_is_told_of_and_nothing_stops(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, evidence = Stream(5), Monitor.evidence
+
+    def broken(self: Monitor) -> Evidence:
+        raise ZeroDivisionError("no rows to divide by")
+
+    async def body(actor: MonitorActor) -> None:
+        for telling, commit in ((broken, 0), (evidence, 2)):
+            monkeypatch.setattr(Monitor, "evidence", telling)
+            rows, labels = source.take(50)
+            actor.ingest(rows)
+            await actor.feedback(labels)
+            await actor.drain()
+            report = actor.report()
+            assert report.commit == commit
+            assert ("stands still: ZeroDivisionError" in report.failure) is (telling is broken)
+
+    assert acting(root, body).commit == 2
 
 
 def test_full_disk_costs_rows_that_do_not_fit_but_no_memory(

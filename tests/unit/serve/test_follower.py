@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -166,3 +167,27 @@ def test_task_that_has_ended_is_named_with_its_cause(store: Store) -> None:
     controller = Controller(store, ValueError("nobody thought of this"))
     with pytest.raises(StoreError, match=r"following has ended: ValueError\('nobody thought"):
         follow(store, controller, loaded)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Serve's, as it is imported
+def test_replica_that_has_lost_a_task_or_cannot_load_fails_its_health_check() -> None:
+    from undrift.serve.replica import ModelReplica
+
+    check = ModelReplica.func_or_class.check_health
+
+    async def run() -> None:
+        ending, going = (asyncio.create_task(asyncio.sleep(s), name="delivery") for s in (0, 60))
+        replica = SimpleNamespace(
+            _background=(ending, going), _follower=SimpleNamespace(failures=0, error="torn")
+        )
+        await check(replica)
+        replica._follower.failures = 3
+        with pytest.raises(StoreError, match="cannot load the live version: torn"):
+            await check(replica)
+        replica._follower.failures = 0
+        await ending
+        with pytest.raises(StoreError, match="delivery has ended"):
+            await check(replica)
+        going.cancel()
+
+    asyncio.run(run())
