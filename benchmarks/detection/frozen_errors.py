@@ -141,16 +141,18 @@ def ours(wrong: Errors) -> list[Alarm]:
     """Return the drifts of the performance signal's test at the default budget."""
     alarms: list[Alarm] = []
     test, at = ErrorTest(*limits(MonitorSettings())), REFERENCE
-    test.fit(wrong[:REFERENCE], np.arange(REFERENCE))
+    alike = np.zeros(len(wrong), dtype=np.int64)  # rivals are not told of classes either
+    test.fit(wrong[:REFERENCE], alike[:REFERENCE], np.arange(REFERENCE))
     while at < len(wrong):
         rows = np.arange(at, min(at + 64, len(wrong)))
-        test.update(wrong[rows], rows)
+        test.update(wrong[rows], alike[rows], rows)
         at += len(rows)
         report = test.report("performance")
         if report.level is Level.DRIFT:
             at = (report.since_row or 0) + 1
             alarms.append(Alarm(at - 1, report.change_row))
-            test.fit(wrong[at - REFERENCE : at], np.arange(at - REFERENCE, at))
+            newest = np.arange(at - REFERENCE, at)
+            test.fit(wrong[newest], alike[newest], newest)
     return alarms
 
 

@@ -36,17 +36,19 @@ class PerformanceSignal(LabelSignal):
     def fit(self, reference: Reference) -> Calibration:
         """Take the error rate of the recent reference rows as the one that is fine."""
         recent = recent_rows(reference, self._settings)
-        self._test.fit(recent.output.argmax(axis=1) != recent.y, recent.rows)
+        self._test.fit(recent.output.argmax(axis=1) != recent.y, recent.y, recent.rows)
         time = self._test.correlation_time
         return Calibration(len(recent), time, self._notes(len(recent), time))
 
     def measure(self, batch: Joined) -> Measures:
-        """Return (n, 1) ones where the prediction was wrong."""
-        return Measures(batch.row, batch.wrong[:, None].astype(np.float64))
+        """Return (n, 2): ones where the prediction was wrong, and the labels."""
+        values = np.column_stack([batch.wrong, batch.label])
+        return Measures(batch.row, values.astype(np.float64))
 
     def advance(self, measures: Measures) -> None:
         """Take in labels that met their predictions."""
-        self._test.update(measures.values[:, 0] > 0, measures.row)
+        wrong, labels = measures.values.T
+        self._test.update(wrong > 0, labels.astype(np.int64), measures.row)
 
     def report(self) -> SignalReport:
         """Return the present level, statistic and change point."""

@@ -65,7 +65,7 @@ class ScoreSignal(LabelSignal):
         notes = self._map.note(recent.embedding, recent.output, places)
         factors = self._map.factors(notes, recent.y)
         self._start(factors[held], self._map.scores(factors[shaping]).mean(axis=0))
-        self._errors.fit(recent.output.argmax(axis=1) != recent.y, recent.rows)
+        self._errors.fit(recent.output.argmax(axis=1) != recent.y, recent.y, recent.rows)
         return Calibration(len(recent), self._errors.correlation_time)
 
     def note(self, rows: Predictions) -> FloatArray:
@@ -73,16 +73,16 @@ class ScoreSignal(LabelSignal):
         return self._map.note(rows.embedding, rows.output, rows.row)
 
     def measure(self, batch: Joined) -> Measures:
-        """Return (n, 1 + k): ones where the prediction was wrong, kinds and factors."""
+        """Return (n, 2 + k): ones where the prediction was wrong, labels, kinds and factors."""
         factors = self._map.factors(batch.notes, batch.label)
-        return Measures(batch.row, np.hstack([batch.wrong[:, None], factors]))
+        return Measures(batch.row, np.column_stack([batch.wrong, batch.label, factors]))
 
     def advance(self, measures: Measures) -> None:
         """Take in labels that met their predictions."""
         for part in aligned(self._detector.count, len(measures)):
             rows, values = measures.row[part], measures.values[part]
-            self._take(rows, values[:, 1:])
-            self._errors.update(values[:, 0] > 0, rows)
+            self._take(rows, values[:, 2:])
+            self._errors.update(values[:, 0] > 0, values[:, 1].astype(np.int64), rows)
 
     def report(self) -> SignalReport:
         """Return level, statistic and change point of scores or errors, whichever say more."""

@@ -115,7 +115,7 @@ class Segments(Stateful):
         for slot, test in self._tests.items():
             here = (slots == slot).any(axis=1)
             here = here if here.any() else np.ones_like(here)
-            test.fit(wrong[here], recent.rows[here])
+            test.fit(wrong[here], recent.y[here], recent.rows[here])
             self._before[slot] = 1.0 - wrong[here].mean()
         time = max(test.correlation_time for test in self._tests.values())
         return Calibration(len(recent), time, self._notes(self._count(slots)))
@@ -129,20 +129,21 @@ class Segments(Stateful):
         self._rows += self._count(self._slots_of(notes))
 
     def measure(self, batch: Joined) -> Measures:
-        """Return (n, 1 + columns): ones where the prediction was wrong, and the notes.
+        """Return (n, 2 + columns): ones where the prediction was wrong, labels, and the notes.
 
         The notes of the segments are the last columns of ``batch.notes``.
         """
         notes = batch.notes[:, batch.notes.shape[1] - len(self._columns) :]
-        return Measures(batch.row, np.hstack([batch.wrong[:, None], notes]).astype(np.float64))
+        values = np.column_stack([batch.wrong, batch.label, notes])
+        return Measures(batch.row, values.astype(np.float64))
 
     def advance(self, measures: Measures) -> None:
         """Take in labels that met their predictions."""
-        wrong = measures.values[:, 0] > 0
-        slots = self._slots_of(measures.values[:, 1:])
+        wrong, labels = measures.values[:, 0] > 0, measures.values[:, 1].astype(np.int64)
+        slots = self._slots_of(measures.values[:, 2:])
         for slot in np.unique(slots).tolist():
             here = (slots == slot).any(axis=1)
-            self._tests[slot].update(wrong[here], measures.row[here])
+            self._tests[slot].update(wrong[here], labels[here], measures.row[here])
             self._labelled[slot] += int(here.sum())
             for kept, new in ((self._newest_row, measures.row), (self._newest_wrong, wrong)):
                 kept[slot] = np.concatenate([kept[slot], new[here]])[-self.NEWEST :]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from undrift.evidence import Level, SignalReport
 from undrift.monitor.base import Stateful
 from undrift.monitor.statistics.bets import error_alternatives, likelihood_ratio
+from undrift.monitor.statistics.class_rates import ClassRates
 from undrift.monitor.statistics.dependence import CorrelationTime, temper
 from undrift.monitor.statistics.detector import EDetector, aligned
 from undrift.monitor.statistics.quarantine import Quarantine
@@ -26,13 +27,15 @@ class ErrorTest(Stateful):
     Without new information the statistic grows by one a row, and would alarm in the end; so the
     rates that are bet on are never close to the rate so far.
 
-    What counts as so far makes two tests. For **drift** it is every row before this one, of the
+    What counts as so far makes three tests. For **drift** it is every row before this one, of the
     reference and of the stream: the rate is the predictive one of a beta prior, so the product of
     e-values has mean one over all error rates, however short the reference, and the chance of a
     false drift within t rows is at most t over the limit. For a **warning** the newest rows wait in
     quarantine until it is clear that they were no drift. So a rise right after a short reference
     cannot become usual before it is seen; but a rate that is plugged in and stands still is at
-    times an unlucky one, which no product of ratios forgives.
+    times an unlucky one, which no product of ratios forgives. The third, **fair**, has to agree
+    with a drift: it holds each row against the rate of its own class, so that a class whose labels
+    come later than the others' is no rise.
 
     At a limit of 100,000, references of 50 to 1,000 rows and errors of 1 to 30 %, a false drift
     came within 1,000 rows in 0 to 1.3 % of 300 runs (1 % are allowed) and within 10,000 in 4 to
@@ -47,8 +50,9 @@ class ErrorTest(Stateful):
 
     Example:
         >>> test = ErrorTest(warning_at=1_000, drift_at=10_000)
-        >>> test.fit(np.arange(200) % 10 == 0, np.arange(200))
-        >>> test.update(np.ones(8, dtype=np.bool_), np.arange(200, 208))
+        >>> labels = np.arange(208) % 2
+        >>> test.fit(np.arange(200) % 10 == 0, labels[:200], np.arange(200))
+        >>> test.update(np.ones(8, dtype=np.bool_), labels[200:], np.arange(200, 208))
         >>> test.report("performance").level.name
         'DRIFT'
 
@@ -60,11 +64,12 @@ class ErrorTest(Stateful):
     LOW: ClassVar[float] = 0.005  # a rise is measured from here where errors are rarer still
     HIGH: ClassVar[float] = 0.99  # where nearly all is wrong, nothing is left to bet on
     SAVED = ("_rows", "_errors", "_all_rows", "_all_errors", "_learning")
-    PARTS = ("_quarantine", "_time", "_early", "_sure")
+    PARTS = ("_quarantine", "_time", "_classes", "_early", "_sure", "_fair")
 
     def __init__(self, warning_at: float, drift_at: float) -> None:
         self._limits = warning_at, drift_at
-        self.fit(np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.int64))
+        none = np.zeros(0, dtype=np.int64)
+        self.fit(none.astype(np.bool_), none, none)
 
     @property
     def rate(self) -> float:
@@ -79,17 +84,22 @@ class ErrorTest(Stateful):
     @property
     def level(self) -> Level:
         """Level after the last row."""
-        return self._sure.level if self._sure.level == Level.DRIFT else self._warned
+        return Level.DRIFT if self._drifts else self._warned
+
+    @property
+    def _drifts(self) -> bool:
+        return min(self._sure.level, self._fair.level) == Level.DRIFT
 
     @property
     def _warned(self) -> Level:
         return min(Level.WARNING, max(self._early.level, self._sure.level))
 
-    def fit(self, wrong: NDArray[np.bool_], rows: IntArray) -> None:
+    def fit(self, wrong: NDArray[np.bool_], labels: IntArray, rows: IntArray) -> None:
         """Start from a reference and forget the stream.
 
         Args:
             wrong: (n,) True where the prediction was wrong; n may be 0.
+            labels: (n,) true class indices.
             rows: (n,) row numbers, ascending.
         """
         self._rows = self._all_rows = len(wrong)
@@ -98,27 +108,39 @@ class ErrorTest(Stateful):
         self._quarantine = Quarantine()
         self._time = CorrelationTime()
         self._time.fit(wrong, rows)
+        self._classes = ClassRates()
+        self._classes.add(wrong, labels)
         alternatives = np.ones(len(error_alternatives(0.5)))
-        self._early, self._sure = (EDetector(alternatives, *self._limits) for _ in range(2))
+        self._early, self._sure, self._fair = (
+            EDetector(alternatives, *self._limits) for _ in range(3)
+        )
 
-    def update(self, wrong: NDArray[np.bool_], rows: IntArray) -> None:
+    def update(self, wrong: NDArray[np.bool_], labels: IntArray, rows: IntArray) -> None:
         """Take in labels that met their predictions, in order of arrival.
 
         Args:
             wrong: (n,) True where the prediction was wrong.
+            labels: (n,) true class index of each.
             rows: (n,) row number of each.
         """
         for part in aligned(self._sure.count, len(rows)):
-            self._bet(self._early, wrong[part], rows[part], np.full(len(rows[part]), self.rate))
-            self._bet(self._sure, wrong[part], rows[part], self._predicted(wrong[part]))
-            trusted = max(self._early.level, self._sure.level) < Level.DRIFT
-            usual = self._quarantine.push(wrong[part], trusted=trusted)
-            self._rows += len(usual)
-            self._errors += int(usual.sum())
-            if len(usual):
-                self._time.add(usual)
-            if self._sure.count % EDetector.BLOCK == 0:
-                self._learning = self._sure.level < Level.DRIFT
+            self._take(wrong[part], labels[part], rows[part])
+
+    def _take(self, wrong: NDArray[np.bool_], labels: IntArray, rows: IntArray) -> None:
+        common = self.rate
+        self._bet(self._early, wrong, rows, np.full(len(rows), common))
+        self._bet(self._fair, wrong, rows, self._classes.upper(labels, common))
+        self._bet(self._sure, wrong, rows, self._predicted(wrong))
+        trusted = max(self._early.level, self._sure.level) < Level.DRIFT
+        usual = self._quarantine.push(np.column_stack([wrong, labels]), trusted=trusted)
+        if len(usual):
+            errors = usual[:, 0] > 0
+            self._rows += len(errors)
+            self._errors += int(errors.sum())
+            self._time.add(errors)
+            self._classes.add(errors, usual[:, 1])
+        if self._sure.count % EDetector.BLOCK == 0:
+            self._learning = not self._drifts
 
     def _predicted(self, wrong: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return (n,) error rates over all rows before each, and learn from these."""
@@ -150,11 +172,13 @@ class ErrorTest(Stateful):
         The statistic is that of drift, and at least the warning's limit while the level is warning.
         """
         sure = self._sure.report(name)
-        if sure.level == Level.DRIFT or self._warned == Level.NONE:
+        if self._drifts or self._warned == Level.NONE:
             return sure
         early = self._early.report(name)
         leading = early if early.level > Level.NONE else sure
         statistic = max(sure.statistic, min(early.statistic, early.warning_at))
+        if sure.level == Level.DRIFT:  # of which the classes' own rates say that it is none
+            statistic = self._fair.report(name).statistic
         return replace(leading, level=Level.WARNING, statistic=statistic)
 
     def rise_seen_within(self, labels: int) -> float:

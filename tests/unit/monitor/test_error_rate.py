@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from undrift.evidence import Level
+from undrift.monitor.statistics.class_rates import ClassRates
 from undrift.monitor.statistics.error_rate import ErrorTest
 
 
@@ -11,9 +12,13 @@ def errors(rate: float, n: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random(n) < rate
 
 
+def one_class(rows: np.ndarray) -> np.ndarray:
+    return np.zeros(len(rows), dtype=np.int64)
+
+
 def fitted(reference: np.ndarray, drift_at: float = 10_000) -> ErrorTest:
     test = ErrorTest(drift_at, drift_at)
-    test.fit(reference, np.arange(len(reference)))
+    test.fit(reference, one_class(reference), np.arange(len(reference)))
     return test
 
 
@@ -21,7 +26,7 @@ def feed(test: ErrorTest, wrong: np.ndarray, first: int = 0) -> int | None:
     """Return the row of the alarm, if any, looking after every block."""
     for at in range(0, len(wrong), 64):
         rows = np.arange(at, min(at + 64, len(wrong)))
-        test.update(wrong[rows], first + rows)
+        test.update(wrong[rows], one_class(rows), first + rows)
         if test.level > Level.NONE:
             return test.report("x").since_row
     return None
@@ -48,7 +53,7 @@ def test_correlated_errors_are_tempered() -> None:
         assert 2.5 < test.correlation_time < 6.0
         alarms += feed(test, wrong[800:]) is not None
         apart = ErrorTest(20_000, 20_000)
-        apart.fit(wrong[:800], np.arange(800) * 1_000)
+        apart.fit(wrong[:800], one_class(wrong[:800]), np.arange(800) * 1_000)
         untempered += feed(apart, wrong[800:]) is not None
     assert alarms <= 1
     assert untempered >= 4
@@ -79,7 +84,8 @@ def test_usual_rate_follows_a_healthy_stream_and_not_a_drift() -> None:
     assert abs(healthy - 0.08) < 0.01
     feed(test, errors(0.9, 64, 3))
     assert test.level is Level.DRIFT
-    test.update(errors(0.9, 3_200, 4), np.arange(3_200))
+    wrong = errors(0.9, 3_200, 4)
+    test.update(wrong, one_class(wrong), np.arange(3_200))
     assert test.rate == healthy
     assert test.level is Level.DRIFT
 
@@ -117,14 +123,63 @@ def test_drift_soon_after_a_short_reference_is_as_rare_as_promised_and_warned_of
     assert warnings >= 8, "a rate that is plugged in is at times an unlucky one"
 
 
+def levels_of(
+    seed: int, lags: tuple[int, int], *, doubled_at: int = 10_000
+) -> tuple[ErrorTest, list[Level]]:
+    """Play a tenth of rows of a hard class, 30 % wrong, and nine tenths of an easy one, 5 %."""
+    rng = np.random.default_rng(seed)
+    n, reference = 8_000, 500
+    label = (rng.random(reference + n) < 0.1).astype(np.int64)
+    rate = np.where(label == 1, 0.3, 0.05)
+    rate[reference + doubled_at :] *= 2.0
+    wrong = rng.random(reference + n) < rate
+    test = ErrorTest(5_000, 100_000)
+    test.fit(wrong[:reference], label[:reference], np.arange(reference))
+    arrival = np.arange(n) + np.where(label[reference:] == 1, lags[1], lags[0])
+    order, seen = np.argsort(arrival, kind="stable"), []
+    for at in range(0, n, 64):
+        rows = order[at : at + 64]
+        test.update(wrong[reference + rows], label[reference + rows], rows)
+        seen.append(test.level)
+    return test, seen
+
+
+def test_class_whose_labels_come_sooner_than_the_others_is_no_drift() -> None:
+    for seed in range(10):  # all of them were, by the rate over all classes
+        _, seen = levels_of(seed, (2_000, 200))
+        assert Level.DRIFT not in seen
+        assert Level.WARNING in seen
+
+
+def test_rise_is_found_whenever_labels_come() -> None:
+    for seed in range(10):
+        _, seen = levels_of(seed, (0, 0), doubled_at=3_000)
+        assert Level.DRIFT not in seen[: 3_000 // 64]
+        assert Level.DRIFT in seen
+
+
+def test_a_class_is_held_to_its_own_rate_and_never_to_less_than_the_common_one() -> None:
+    rates, none = ClassRates(), np.zeros(0, dtype=np.int64)
+    assert rates.upper(none, 0.1).shape == (0,)
+    label = np.repeat([0, 1], [900, 100])
+    rates.add(np.arange(1_000) % 1_000 >= 960, label)  # 40 of the 100 of class 1
+    easy, hard, unseen, huge = rates.upper(np.array([0, 1, 7, 10**12]), 0.04)
+    assert easy == 0.04
+    assert 0.42 < hard < 0.46
+    assert unseen == huge
+    assert 0.1 < unseen < 0.2
+
+
 def test_statistic_agrees_with_the_level() -> None:
     levels = set()
     for seed in range(40):
         test = ErrorTest(1_000, 100_000)
-        test.fit(errors(0.1, 60, seed), np.arange(60))
+        rows = np.arange(60)
+        test.fit(errors(0.1, 60, seed), one_class(rows), rows)
         for at in range(0, 640, 64):
             rate = 0.4 if at > 64 else 0.1
-            test.update(errors(rate, 64, seed + at), np.arange(at, at + 64))
+            rows = np.arange(at, at + 64)
+            test.update(errors(rate, 64, seed + at), one_class(rows), rows)
             report = test.report("x")
             levels.add(report.level)
             assert (report.change_row is None) == (report.level is Level.NONE)
@@ -136,9 +191,10 @@ def test_statistic_agrees_with_the_level() -> None:
 def test_batch_cut_changes_nothing_across_a_drift() -> None:
     wrong = np.concatenate([errors(0.1, 300, 1), errors(0.7, 200, 2)])
     whole, cut = fitted(errors(0.1, 100, 3)), fitted(errors(0.1, 100, 3))
-    whole.update(wrong, np.arange(500))
+    whole.update(wrong, one_class(wrong), np.arange(500))
     for at in range(0, 500, 7):
-        cut.update(wrong[at : at + 7], np.arange(at, min(at + 7, 500)))
+        rows = np.arange(at, min(at + 7, 500))
+        cut.update(wrong[rows], one_class(rows), rows)
     assert whole.level is Level.DRIFT
     one, two = whole.state(), cut.state()
     assert one.keys() == two.keys()

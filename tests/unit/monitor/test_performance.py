@@ -22,7 +22,8 @@ def reference_with(wrong: np.ndarray) -> Reference:
 
 
 def measures(wrong: np.ndarray, first: int = 0) -> Measures:
-    return Measures(np.arange(first, first + len(wrong)), wrong[:, None].astype(np.float64))
+    values = np.column_stack([wrong, np.zeros(len(wrong))])
+    return Measures(np.arange(first, first + len(wrong)), values)
 
 
 def test_good_reference_has_nothing_to_say() -> None:
