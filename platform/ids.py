@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 
 KEY_HEADER, MAX_KEY_LENGTH = "Idempotency-Key", 200
@@ -72,23 +73,33 @@ def uuid7_time(name: str) -> float:
         return float("inf")
 
 
-def join(ids: Sequence[str], labelled: Sequence[str]) -> tuple[list[int], list[int]]:
+def join(
+    ids: Sequence[str], at: Sequence[float], labelled: Sequence[str], labelled_at: Sequence[float]
+) -> tuple[list[int], list[int]]:
     """Return which predictions have a label, in order, and which label each of them has.
 
     The rule of the monitor's `LabelJoin`, for a record that is there as a whole: an id names the
-    newest prediction that has it, and the first label of an id stands.
+    newest prediction that has it when the label comes, or the first one after the label; and the
+    first label of a prediction stands.
 
     Args:
         ids: Ids of predictions, oldest first.
+        at: When each was answered.
         labelled: Ids of labels, in order of arrival.
+        labelled_at: When each arrived.
 
     Example:
-        >>> join(["a", "b", "c", "a"], ["a", "nobody", "b", "a"])
-        ([1, 3], [2, 0])
+        >>> join(["a", "b", "c", "a"], [1, 2, 3, 4], ["a", "nobody", "b", "a"], [2, 3, 4, 5])
+        ([0, 1, 3], [0, 2, 3])
     """
-    first: dict[str, int] = {}
+    uses: dict[str, list[int]] = {}
+    for row, name in enumerate(ids):
+        uses.setdefault(name, []).append(row)
+    found: dict[int, int] = {}
     for i, name in enumerate(labelled):
-        first.setdefault(name, i)
-    newest = {name: i for i, name in enumerate(ids)}
-    rows = sorted(row for name, row in newest.items() if name in first)
-    return rows, [first[ids[row]] for row in rows]
+        rows = uses.get(name)
+        if rows is not None:
+            then = bisect_right(rows, labelled_at[i], lo=1, key=at.__getitem__)
+            found.setdefault(rows[then - 1], i)
+    order = sorted(found)
+    return order, [found[row] for row in order]

@@ -130,13 +130,40 @@ class Store:
         found = self._predictions.read(where, columns=["row"])
         return int(pc.max(found["row"]).as_py()) if found is not None and len(found) else None
 
-    def labels(self, as_of: int | None = None) -> Labels:
-        """Return all labels in order of arrival, as of a commit if one is given.
+    def commit_of(self, row: int) -> int:
+        """Return the commit that stored a row, 0 if the table does not have it.
 
         Raises:
             StoreError: The table is damaged.
         """
-        return _to_labels(self._labels.read(_until(as_of)))
+        found = self._predictions.read(ds.field("row") == row, columns=["seq"])
+        return int(found["seq"][0].as_py()) if found is not None and len(found) else 0
+
+    def labels(self, since_seq: int = 0, as_of: int | None = None) -> Labels:
+        """Return labels in order of arrival.
+
+        Args:
+            since_seq: First commit to read.
+            as_of: Last commit to read, None for the newest.
+
+        Raises:
+            StoreError: The table is damaged.
+        """
+        return _to_labels(self._labels.read((ds.field("seq") >= since_seq) & _until(as_of)))
+
+    def newest_labels(self, n: int, as_of: int | None = None) -> Labels:
+        """Return the newest ``n`` labels in order of arrival, or all that there are.
+
+        Raises:
+            StoreError: The table is damaged.
+        """
+        last = self._labels.version() if as_of is None else as_of
+        commits = _COMMITS_AT_ONCE
+        while True:
+            found = self.labels(last - commits + 1, as_of)
+            if len(found) >= n or commits > last:
+                return Labels(found.ids[-n:], found.label[-n:], found.at[-n:])
+            commits *= 8
 
     def commits(self, after_seq: int) -> Iterator[tuple[int, Predictions | None, Labels | None]]:
         """Yield the commits after ``after_seq`` in order, to replay what was committed.

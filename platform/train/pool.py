@@ -100,7 +100,8 @@ class Pool:
         Raises:
             TrainingError: Labels and reference have targets of different kinds.
         """
-        rows, of = join(predictions.ids, labels.ids)
+        times = predictions.at.tolist(), labels.at.tolist()
+        rows, of = join(predictions.ids, times[0], labels.ids, times[1])
         index = np.array(rows[-max_rows:], dtype=np.intp)
         told = np.array(of[-max_rows:], dtype=np.intp)
         n_reference = len(reference)

@@ -26,14 +26,17 @@ def read_pool(store: Store, plan: RetrainPlan, reference: Reference, max_rows: i
     """
     tables = plan.as_of or {}
     as_of, until = tables.get("predictions"), plan.until_row
-    labels = store.labels(as_of=tables.get("labels"))
-    newest = store.newest_row_of(labels.ids[-ASKED:], as_of=as_of)
+    labelled = store.newest_labels(ASKED, as_of=tables.get("labels"))
+    newest = store.newest_row_of(labelled.ids, as_of=as_of)
     pieces = rows_to_read(newest, until, max_rows)
     read = [store.predictions(rows.start, rows.stop, as_of=as_of) for rows in pieces if rows]
     found = [rows for rows in read if len(rows)]
     if not found:
         raise TrainingError("there is nothing to train on: no prediction has been made yet")
-    return Pool.build(Predictions.concat(found), labels, reference, max_rows)
+    rows = Predictions.concat(found)
+    since = store.commit_of(int(rows.row[0]))  # what came before named earlier uses of ids
+    labels = store.labels(since, as_of=tables.get("labels"))
+    return Pool.build(rows, labels, reference, max_rows)
 
 
 def read_later(store: Store, plan: RetrainPlan, reference: Reference, max_rows: int) -> Pool:

@@ -17,30 +17,46 @@ ROWS, LABELS, CLASSES = 60, 90, 3
 
 
 def record(seed: int) -> tuple[Predictions, Labels]:
-    """Rows some of whose ids are used again, then labels that repeat, contradict and miss."""
+    """Rows some of whose ids are used again, and labels that repeat, contradict, precede, miss."""
     rng = np.random.default_rng(seed)
     names = tuple(f"id-{i}" for i in rng.integers(0, 45, ROWS))
+    at = np.arange(ROWS) * 1.0
     x = np.zeros((ROWS, 2), np.float32)
     output = np.full((ROWS, CLASSES), 1 / CLASSES, np.float32)
-    rows = Predictions(
-        names, np.arange(ROWS), np.zeros(ROWS), np.ones(ROWS, np.int64), x, x, output
-    )
+    rows = Predictions(names, np.arange(ROWS), at, np.ones(ROWS, np.int64), x, x, output)
     told = tuple(f"id-{i}" for i in rng.integers(0, 55, LABELS))
-    return rows, Labels(told, rng.integers(0, CLASSES, LABELS), np.zeros(LABELS))
+    told_at = np.sort(rng.uniform(-1.0, 1.5 * ROWS, LABELS))
+    return rows, Labels(told, rng.integers(0, CLASSES, LABELS), told_at)
 
 
-def monitored(rows: Predictions, labels: Labels) -> dict[int, int]:
-    known = LabelJoin(window=1000)
-    known.add(rows)
-    joined, _ = known.label(labels)
-    return dict(zip(joined.row.tolist(), joined.label.tolist(), strict=True))
+def in_order(rows: Predictions, labels: Labels) -> list[Moment]:
+    """Return each row and each label as a commit of its own, by time."""
+    moments = [Moment(0, rows.take(np.arange(ROWS) == i)) for i in range(ROWS)]
+    moments += [
+        Moment(0, labels=Labels(labels.ids[i : i + 1], labels.label[[i]], labels.at[[i]]))
+        for i in range(LABELS)
+    ]
+    order = np.argsort(np.concatenate([rows.at, labels.at]), kind="stable")
+    return [moments[i] for i in order]
+
+
+def monitored(moments: list[Moment]) -> dict[int, int]:
+    known, found = LabelJoin(window=1000), {}
+    for moment in moments:
+        if moment.predictions is not None:
+            joined, _ = known.add(moment.predictions)
+        if moment.labels is not None:
+            joined, _ = known.label(moment.labels)
+        found |= dict(zip(joined.row.tolist(), joined.label.tolist(), strict=True))
+    return found
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_same_rows_get_the_same_labels(seed: int) -> None:
     rows, labels = record(seed)
-    expected = monitored(rows, labels)
-    index, of = join(rows.ids, labels.ids)
+    moments = in_order(rows, labels)
+    expected = monitored(moments)
+    index, of = join(rows.ids, rows.at.tolist(), labels.ids, labels.at.tolist())
     assert {i: int(labels.label[k]) for i, k in zip(index, of, strict=True)} == expected
 
     one = np.zeros((1, CLASSES), np.float32)
@@ -49,5 +65,5 @@ def test_same_rows_get_the_same_labels(seed: int) -> None:
     live = pool.row != REFERENCE_ROW
     assert dict(zip(pool.row[live].tolist(), pool.y[live].tolist(), strict=True)) == expected
 
-    y, _ = joined_labels([Moment(1, rows), Moment(2, labels=labels)], ROWS, CLASSES)
+    y, _ = joined_labels(moments, ROWS, CLASSES)
     assert {int(i): int(y[i]) for i in np.flatnonzero(y != UNKNOWN)} == expected

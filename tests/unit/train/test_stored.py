@@ -78,6 +78,42 @@ def test_as_far_back_from_the_newest_label_as_the_span_reaches(store: Store) -> 
     assert pool.row[10:].tolist() == list(range(800, 1000, 25))
 
 
+def test_id_used_again_is_trained_on_with_the_label_of_its_last_use(store: Store) -> None:
+    x = np.zeros((2, 2), np.float32)
+    for seq in (1, 2, 3):  # a client that counts from 0 again after each of its restarts
+        at = np.array([10.0 * seq, 10.0 * seq])
+        row = np.array([2 * seq, 2 * seq + 1])
+        ids = ("order-0", "order-1")
+        rows = Predictions(ids, row, at, np.ones(2, np.int64), x, x, x)
+        store.append_predictions(seq, rows)
+        if seq < 3:
+            store.append_labels(seq, Labels(ids, np.array([seq % 2, seq % 2]), at + 1.0))
+    store.append_labels(4, Labels(("order-1",), np.array([1]), np.array([40.0])))
+    pool = read_pool(store, plan(8), REFERENCE, MOST)
+    assert pool.row[10:].tolist() == [2, 3, 4, 5, 7]
+    assert pool.y[10:].tolist() == [1, 1, 0, 0, 1]
+
+
+def test_labels_are_read_only_as_far_back_as_the_pool_reaches(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(store, range(1900, 2000))
+    for seq in range(11, 600):  # newer than any that the pool is about
+        store.append_labels(seq, Labels((f"else-{seq}",), np.array([0]), np.array([1e9])))
+    read: list[int] = []
+    labels = Store.labels
+
+    def spy(self: Store, since_seq: int = 0, as_of: int | None = None) -> Labels:
+        read.append(since_seq)
+        return labels(self, since_seq, as_of)
+
+    monkeypatch.setattr(Store, "labels", spy)
+    pool = read_pool(store, plan(ROWS), REFERENCE, MOST)
+    assert len(pool) == len(REFERENCE) + MOST
+    assert read[0] > 300, "the newest first"
+    assert read[-1] == 10, "the pool begins with row 1800, the first of commit 10"
+
+
 def test_what_came_after_the_order_is_left_out(store: Store) -> None:
     served(store, range(1000, 1500))
     pool = read_pool(store, plan(1200), REFERENCE, MOST)
