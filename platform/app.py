@@ -230,7 +230,9 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
         )
 
     state, names = config.model_state, config.model.class_names
-    monitor = actor("monitor", MonitorActor, state, config.monitor, 1, names)
+    pool_rows = config.train.rows_read
+    limits = config.retention
+    monitor = actor("monitor", MonitorActor, state, config.monitor, 1, names, limits, pool_rows)
     trainer = actor(
         "trainer",
         TrainerActor,

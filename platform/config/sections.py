@@ -14,6 +14,7 @@ from undrift.model.settings import ModelSettings
 from undrift.monitor.settings import MonitorSettings
 from undrift.serve.settings import ListenSettings, ReplicaSettings, ServeSettings
 from undrift.settings import Folder, InputFile, Section
+from undrift.store.settings import RetentionSettings
 from undrift.train.settings import TrainSettings
 
 MODELS_FOLDER = "models"
@@ -41,6 +42,9 @@ class ModelConfig(Section):
 
     lifecycle: LifecycleSettings = LifecycleSettings()
     """When to act."""
+
+    retention: RetentionSettings = RetentionSettings()
+    """How much of what was recorded is kept."""
 
 
 class Config(ModelConfig):

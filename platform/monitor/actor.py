@@ -24,10 +24,12 @@ from undrift.model.receipt import Receipt
 from undrift.monitor.history import LEFT_OUT, Moment, moments, take
 from undrift.monitor.mailbox import Mailbox
 from undrift.monitor.monitor import Monitor
+from undrift.monitor.retention import Retention, begin
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions
 from undrift.store.blobs import Blobs
 from undrift.store.journal import REARMINGS, Journal
+from undrift.store.settings import RetentionSettings
 from undrift.store.store import Store
 from undrift.views import MonitorReport
 
@@ -45,6 +47,8 @@ class MonitorActor:
         settings: The monitor's section of the configuration.
         live_version: Version to calibrate on when there is no checkpoint yet.
         class_names: Names of the classes in order, for reports.
+        limits: How much of what was recorded is kept.
+        pool_rows: Rows that a retraining reads, counted from the newest labelled one.
     """
 
     def __init__(
@@ -53,10 +57,14 @@ class MonitorActor:
         settings: MonitorSettings,
         live_version: int,
         class_names: tuple[str, ...] = (),
+        limits: RetentionSettings = RetentionSettings(),  # noqa: B008, it is frozen
+        pool_rows: int = 0,
     ) -> None:
         self._settings = settings
         self._store = Store(state)
         self._blobs = Blobs(state)
+        reach = settings.join_window_rows, pool_rows
+        self._retention = Retention(self._store, self._blobs, limits, *reach)
         self._rearmings = Journal(state, REARMINGS)
         self._live_version = live_version
         self._class_names = class_names
@@ -71,17 +79,18 @@ class MonitorActor:
         self._loop = asyncio.get_running_loop().create_task(self._commit_forever())
 
     def _restore(self) -> None:
-        saved = self._blobs.load(CHECKPOINT)
-        version = int(saved[1]["version"]) if saved else self._live_version
-        monitor = self._calibrated(version)
-        commit, row, rearmed = 0, 0, 0
-        if saved:
-            arrays, meta = saved
-            monitor.load(arrays, meta["monitor"])
-            commit, row, rearmed = int(meta["commit"]), int(meta["row"]), int(meta["rearmings"])
-            self._lost_rows = max(self._lost_rows, int(meta.get("lost_rows", 0)))
+        begun = begin(
+            self._store,
+            self._blobs,
+            self._settings,
+            self._class_names,
+            checkpoint=CHECKPOINT,
+            version=self._live_version,
+        )
+        monitor, commit, row = begun.monitor, begun.commit, begun.row
+        self._lost_rows = max(self._lost_rows, begun.lost_rows)
         records = self._rearmings.read()
-        for moment in moments(self._store.commits(commit), records[rearmed:]):
+        for moment in moments(self._store.commits(commit), records[begun.rearmings :]):
             try:
                 take(monitor, moment, self._store.reference)
             except (StoreError, OSError, MemoryError):
@@ -108,10 +117,6 @@ class MonitorActor:
         logger.exception("%s", self._left_out)
         record = {"type": LEFT_OUT, "commit": commit, "reason": reason}
         self._rearmings.append(record, at=time.time())
-
-    def _calibrated(self, version: int) -> Monitor:
-        reference = self._store.reference(version)
-        return Monitor(self._settings, reference, version, class_names=self._class_names)
 
     def ingest(
         self,
@@ -163,7 +168,8 @@ class MonitorActor:
                 raise
 
     def _rearm(self, order: Rearm) -> None:
-        self._calibrated(order.version)  # raises, before anything is recorded
+        reference = self._store.reference(order.version)
+        Monitor(self._settings, reference, order.version)  # raises, before anything is recorded
         record = {**Codec.encode(order), "commit": self._commits}
         self._rearmings.append(record, at=time.time())
         self._rearmed += 1
@@ -193,7 +199,8 @@ class MonitorActor:
 
     def report(self) -> MonitorReport:
         """Return evidence, probation and summary after the newest step."""
-        troubles = (self._store.trouble, self._rearmings.trouble, self._left_out)
+        stored = (self._store.trouble, self._rearmings.trouble, self._retention.trouble)
+        troubles = (*stored, self._left_out)
         failure = next(filter(None, (self._failure, self._unpublished, *troubles)), "")
         return replace(self._report, lost_rows=self._lost_rows, failure=failure)
 
@@ -271,15 +278,14 @@ class MonitorActor:
 
     def _checkpoint(self) -> None:
         arrays, meta = self._monitor.state()
-        self._blobs.save(
-            CHECKPOINT,
-            arrays,
-            {
-                "monitor": meta,
-                "version": self._monitor.version,
-                "commit": self._commits,
-                "row": self._row,
-                "rearmings": self._rearmed,
-                "lost_rows": self._lost_rows,
-            },
-        )
+        whole = {
+            "monitor": meta,
+            "version": self._monitor.version,
+            "commit": self._commits,
+            "row": self._row,
+            "rearmings": self._rearmed,
+            "lost_rows": self._lost_rows,
+            "settings": self._settings.model_dump_json(),
+        }
+        self._blobs.save(CHECKPOINT, arrays, whole)
+        self._retention.hold(arrays, whole, time.time())

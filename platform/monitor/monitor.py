@@ -27,7 +27,9 @@ from undrift.monitor.signals.segments import SegmentReport, Segments
 from undrift.records import Labels, Predictions, Reference
 from undrift.views import AccuracyView, CalibrationView, LabelsView, SegmentView, SummaryView
 
-_FORMAT = 9
+FORMAT = 9
+"""Of a saved state."""
+
 _SAVED = ("_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row")
 _PARTS = (
     "_join", "_labels", "_input", "_output", "_performance", "_challengers", "_former", "_segments",
@@ -213,9 +215,10 @@ class Monitor:
     def state(self) -> tuple[State, dict[str, Any]]:
         """Return everything that later decisions depend on: arrays by name, and what they are."""
         meta = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "version": self._version,
             "run_id": self._run_id,
+            "labelled_row": self._labels.newest_row,
             "calibration": {name: asdict(c) for name, c in self._calibration.items()},
         }
         return collect(self, _SAVED, _PARTS), meta
@@ -230,10 +233,10 @@ class Monitor:
         Raises:
             StoreError: The state is from another release.
         """
-        if meta.get("format") != _FORMAT:
+        if meta.get("format") != FORMAT:
             raise StoreError(
                 f"the saved monitor has format {meta.get('format')!r}, this release reads "
-                f"{_FORMAT}; delete the checkpoint, and the monitor folds the stored rows again"
+                f"{FORMAT}; delete the checkpoint, and the monitor folds the stored rows again"
             )
         restore(self, arrays, _SAVED, _PARTS)
         self._run_id = str(meta["run_id"])

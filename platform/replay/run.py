@@ -21,6 +21,7 @@ from undrift.errors import ConfigError
 from undrift.events import Codec
 from undrift.evidence import Evidence
 from undrift.monitor.history import Moment
+from undrift.monitor.retention import begin
 from undrift.records import IntArray
 from undrift.replay.loop import Pace, Simulation, simulate
 from undrift.replay.plot import check_plot, write_plot
@@ -144,13 +145,9 @@ def _recorded(options: ReplayOptions, console: Console) -> Replayed:
                 open_.remove(text)
                 seen += 1
 
-        timeline = replay_recording(
-            record.moments,
-            config.monitor,
-            record.store.reference,
-            class_names=config.model.class_names,
-            observe=observe,
-        )
+        names, reference = config.model.class_names, record.store.reference
+        first = begin(record.store, record.blobs, config.monitor, names).monitor
+        timeline = replay_recording(record.moments, first, reference, observe=observe)
     assert timeline is not None
     seconds = time.perf_counter() - begun
     trained: dict[int, int] = {}

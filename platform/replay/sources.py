@@ -16,8 +16,10 @@ from undrift.config import Config, load_config
 from undrift.errors import ConfigError, StoreError
 from undrift.model.artifacts import load_inputs
 from undrift.monitor.history import Moment, moments
+from undrift.monitor.retention import first
 from undrift.records import FloatArray, IntArray
 from undrift.replay.training import Shelf
+from undrift.store.blobs import Blobs
 from undrift.store.files import check_layout
 from undrift.store.journal import REARMINGS, Journal
 from undrift.store.store import Manifest, Store
@@ -34,6 +36,7 @@ class Recording:
 
     Attributes:
         store: The state folder, open for reading.
+        blobs: Its checkpoints; one of them stands for rows that are no longer kept.
         moments: Ticks, and the re-armings between them.
         commits: Number of the last one.
         decisions: Evidence that moved the lifecycle, as the journal has it.
@@ -41,6 +44,7 @@ class Recording:
     """
 
     store: Store
+    blobs: Blobs
     moments: Iterator[Moment]
     commits: int
     decisions: list[dict[str, Any]]
@@ -73,11 +77,14 @@ def recorded(state: Path) -> Recording:
     last = max(store.as_of().values())
     if last < 0:
         raise StoreError(f"{state} has no recorded rows; nothing was asked of its platform yet")
-    commits = store.commits(0)  # listed now, so every re-arming before the last is there to read
-    rearmings = Journal(state, REARMINGS).read()
+    blobs = Blobs(state)
+    saved = first(store, blobs)
+    begun = saved[1] if saved else {"commit": 0, "rearmings": 0}
+    commits = store.commits(begun["commit"])  # listed now, so every re-arming before is there
+    rearmings = Journal(state, REARMINGS).read()[begun["rearmings"] :]
     decisions = [e["evidence"] for e in Journal(state).read() if e["type"] == "Scored"]
     retrained = [manifest for manifest in store.versions() if manifest.plan is not None]
-    return Recording(store, moments(commits, rearmings), last, decisions, retrained)
+    return Recording(store, blobs, moments(commits, rearmings), last, decisions, retrained)
 
 
 def first_model(

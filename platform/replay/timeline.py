@@ -14,7 +14,6 @@ from undrift.events import Codec
 from undrift.evidence import Evidence, Level
 from undrift.monitor.history import Moment, take
 from undrift.monitor.monitor import Monitor
-from undrift.monitor.settings import MonitorSettings
 from undrift.records import IntArray, Reference
 
 Observe = Callable[[Moment, Evidence], None]
@@ -147,11 +146,9 @@ class Scribe:
 
 def replay_recording(
     moments: Iterable[Moment],
-    settings: MonitorSettings,
+    monitor: Monitor,
     reference: Callable[[int], Reference],
     *,
-    version: int = 1,
-    class_names: tuple[str, ...] = (),
     observe: Observe | None = None,
 ) -> Timeline | None:
     """Fold recorded steps through a monitor.
@@ -161,10 +158,8 @@ def replay_recording(
 
     Args:
         moments: Recorded commits, and the re-armings between them.
-        settings: The drift policy.
+        monitor: The monitor where the record begins, with the drift policy.
         reference: Returns the reference of a version.
-        version: Version that was watched first.
-        class_names: Names of the classes in order, for reports.
         observe: Called after each step with the evidence.
 
     Returns:
@@ -173,7 +168,6 @@ def replay_recording(
     Raises:
         ConfigError: A reference cannot calibrate the signals under these settings.
     """
-    monitor = Monitor(settings, reference(version), version, class_names=class_names)
     scribe = Scribe()
     for moment in moments:
         take(monitor, moment, reference)

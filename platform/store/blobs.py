@@ -66,6 +66,20 @@ class Blobs:
                 raise StoreError(f"{path} is damaged: {error}; delete it to rebuild") from error
         return arrays, meta
 
+    def names(self) -> list[str]:
+        """Return the names of all blobs, in no order."""
+        return [path.stem for path in self._folder.glob("*.npz")]
+
+    def remove(self, name: str) -> None:
+        """Remove the blob ``name``, if there is one.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
+        path = self._path(name)
+        with explained("remove", path):
+            path.unlink(missing_ok=True)
+
     def _path(self, name: str) -> Path:
         if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
             raise StoreError(f"blob name {name!r} must be letters, digits, '.', '_' and '-'")

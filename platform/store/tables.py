@@ -45,10 +45,11 @@ _WRITER = WriterProperties(
     max_row_group_size=8192,  # the unit that a read by row range can skip
     default_column_properties=ColumnProperties(dictionary_enabled=False),
 )
+_READERS_HOURS = 1  # a file that is no longer needed stays for those who still read it
 _NO_HOOK = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 5 minutes",
-    "delta.deletedFileRetentionDuration": "interval 1 days",
+    "delta.deletedFileRetentionDuration": f"interval {_READERS_HOURS} hours",
 }
 
 
@@ -187,8 +188,64 @@ class Table:
         with explained("read the table", self._path):
             return table.to_pyarrow_dataset().to_table(filter=where, columns=columns)
 
+    def size(self, after_seq: int = _NOTHING) -> int:
+        """Return the bytes of the files that hold appends after one alone.
+
+        Raises:
+            StoreError: The table is damaged.
+        """
+        return sum(size for first, _, size in self._files() if first > after_seq)
+
+    def lowest(self, column: str) -> int | None:
+        """Return the least value of an indexed column, None if there is no row.
+
+        Raises:
+            StoreError: The table is damaged.
+        """
+        return min((first for first, _, _ in self._files(column)), default=None)
+
+    def drop_before(self, seq: int) -> int:
+        """Drop appends before one, as far as that takes no rewriting: whole files.
+
+        Files have at most 32 MB, and what is dropped leaves the disk an hour later.
+
+        Returns:
+            The first append that is sure to be there still.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
+        files = self._files()
+        for first, last, _ in sorted(files, reverse=True):
+            if first < seq <= last:
+                seq = first
+        if all(first >= seq for first, _, _ in files):
+            return seq
+        self._writer = None
+        with explained("drop old rows of the table", self._path):
+            table = DeltaTable(self._path)
+            table.delete(f"seq < {seq}", post_commithook_properties=_NO_HOOK)
+            self._sync_entry(table.version())
+            sync(self._log)
+            self._vacuum(table)
+        return seq
+
+    def _files(self, column: str = "seq") -> list[tuple[int, int, int]]:
+        """Return the least and the largest value of a column, and the bytes, of each file."""
+        table = self._open()
+        if table is None:
+            return []
+        with explained("list the files of the table", self._path):
+            found = pa.table(table.get_add_actions(flatten=True))
+            names = (f"min.{column}", f"max.{column}", "size_bytes")
+            return list(zip(*(found[name].to_pylist() for name in names), strict=True))
+
+    @staticmethod
+    def _vacuum(table: DeltaTable) -> None:
+        table.vacuum(_READERS_HOURS, dry_run=False, enforce_retention_duration=False)
+
     def compact(self) -> None:
-        """Join small files, and delete the ones that were joined more than a day ago.
+        """Join small files, and delete the ones that were joined more than an hour ago.
 
         Appends do it by themselves now and then; the order of the rows of one append is kept.
         """
@@ -203,7 +260,7 @@ class Table:
                 writer_properties=_WRITER,
                 post_commithook_properties=_NO_HOOK,
             )
-            table.vacuum(dry_run=False)
+            self._vacuum(table)
             for version in range(before + 1, table.version() + 1):
                 self._sync_entry(version)
             table.create_checkpoint()

@@ -21,14 +21,13 @@ from undrift.records import (
     TimeArray,
 )
 from undrift.train.density import density_ratio
-from undrift.train.settings import TrainSettings
+from undrift.train.settings import SPAN, TrainSettings
 from undrift.train.strata import by_target, stratify
 
 Index = NDArray[np.intp]
 
 REFERENCE_ROW = -1
 ASKED = 1000  # newest labels, among which is that of the newest labelled row
-_SPAN = 4  # predictions read for each labelled row that a pool may hold
 _NEWEST = 1000  # newest inputs, labelled or not, that show where the inputs are now
 JUDGED = 1000  # most rows of a held-out set
 _BLOCK, _EVERY = 10, 5  # every fifth block of ten rows is held out, for ever
@@ -132,7 +131,7 @@ def rows_to_read(labelled: int | None, until: int, max_rows: int) -> tuple[range
         (range(1001, 5001), range(99000, 100000))
     """
     stop = until if labelled is None else min(labelled + 1, until)
-    start = max(0, stop - _SPAN * max_rows)
+    start = max(0, stop - SPAN * max_rows)
     return range(start, stop), range(max(stop, until - _NEWEST), until)
 
 

@@ -33,6 +33,10 @@ def _budget(text: str) -> str:
     return text
 
 
+SPAN = 4
+"""Predictions that a retraining reads for each labelled row that it may use."""
+
+
 class TrainSettings(Section):
     """How to retrain, and when a candidate is good enough."""
 
@@ -91,3 +95,8 @@ class TrainSettings(Section):
     keep_staged: bool = False
     """Keep the workers waiting at all times, not only from a warning on: the quickest answer to an
     alarm, for the price of their memory."""
+
+    @property
+    def rows_read(self) -> int:
+        """Predictions that a retraining reads, counted back from the newest labelled one."""
+        return SPAN * self.max_pool_rows

@@ -17,6 +17,7 @@ from tests.ray.running import Running, free_port, project, settled, undrift
 from undrift.events import Codec
 from undrift.evidence import Evidence
 from undrift.monitor.history import Moment
+from undrift.monitor.retention import begin
 from undrift.replay.sources import recorded
 from undrift.replay.timeline import replay_recording
 from undrift.views import DriftView, plain
@@ -114,12 +115,8 @@ def test_replay_makes_the_live_decisions_again_byte_for_byte(watched: Running) -
 
     record = recorded(watched.config.model_state)
     names = watched.config.model.class_names
-    replay_recording(
-        record.moments,
-        watched.config.monitor,
-        record.store.reference,
-        class_names=names,
-        observe=observe,
-    )
+    reference = record.store.reference
+    begun = begin(record.store, record.blobs, watched.config.monitor, names)
+    replay_recording(record.moments, begun.monitor, reference, observe=observe)
     assert len(seen.evidence) > 10
     assert seen.evidence <= again

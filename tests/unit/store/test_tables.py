@@ -171,7 +171,7 @@ def test_ticks_replay_both_tables_in_order(store: Store) -> None:
 def test_more_commits_than_are_read_at_once_all_come(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("undrift.store.store._COMMITS_AT_ONCE", 2)
+    monkeypatch.setattr("undrift.store.record._COMMITS_AT_ONCE", 2)
     for seq in (0, 1, 5, 6, 9):
         store.append_labels(seq, labels(f"id-{seq}"))
     ids = [late.ids for _, _, late in store.commits(after_seq=0) if late is not None]

@@ -1,0 +1,24 @@
+"""The ``retention`` section of the configuration."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from undrift.settings import Section
+
+
+class RetentionSettings(Section):
+    """How much of what was recorded is kept.
+
+    What is beyond any of the limits goes, in steps of about a quarter of that limit; but never
+    rows that the next retraining would read.
+    """
+
+    days: float | None = Field(30.0, gt=0)
+    """Predictions and labels of the newest days; null: of any age."""
+
+    rows: int | None = Field(None, ge=1_000)
+    """Newest predictions, with their labels; null: any number."""
+
+    max_bytes: int | None = Field(10 << 30, ge=1 << 20)
+    """Bytes on the disk that predictions and labels may take; null: any number."""
