@@ -122,6 +122,7 @@ def prepare_state(config: Config) -> None:
 
     inputs = load_inputs(*config.artifacts)
     model = inputs.factory()
+    ProcessFile(config.state).make_folder()
     check_layout(config.state, config.model_state)
     store, events = Store(config.model_state), Journal(config.model_state)
     torn = store.mend() + events.mend() + Journal(config.model_state, REARMINGS).mend()

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from undrift.config import Config
 from undrift.errors import PlatformError
-from undrift.host.process import ProcessFile
+from undrift.host.process import ProcessFile, given_token
 from undrift.ids import KEY_HEADER, new_id
 from undrift.records import FloatArray, IntArray
 from undrift.views import (
@@ -81,7 +81,11 @@ class Client:
 
     @classmethod
     def of(cls, config: Config) -> Client:
-        """Return a client of the platform that ``config`` describes, or of $UNDRIFT_URL."""
+        """Return a client of the platform that ``config`` describes, or of $UNDRIFT_URL.
+
+        The token of the state folder goes to $UNDRIFT_URL, or to what our own record says runs: if
+        the platform is down, somebody else may listen in its place.
+        """
         runfile = ProcessFile(config.state)
         given = os.environ.get(URL_VARIABLE, "")
         if given:
@@ -89,7 +93,8 @@ class Client:
         record = runfile.running()
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.serve.host, config.serve.host)
         url = record.url if record and record.url else f"http://{host}:{config.serve.port}"
-        return cls(url, config.model.name, runfile.token())
+        known = record is not None and runfile.is_ours()
+        return cls(url, config.model.name, runfile.token() if known else given_token())
 
     def __enter__(self) -> Client:
         return self

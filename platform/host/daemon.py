@@ -26,7 +26,7 @@ def start_detached(path: Path, config: Config) -> ProcessRecord:
     """
     runfile = ProcessFile(config.state)
     runfile.check_free()
-    config.state.mkdir(parents=True, exist_ok=True)
+    runfile.make_folder()
     log = config.state / "undrift.log"
     with log.open("w", encoding="utf-8") as output:
         child = subprocess.Popen(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import secrets
 import signal
 import socket
+import stat
 import subprocess
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from undrift.errors import PlatformError
-from undrift.store.files import write_file
+from undrift.errors import PlatformError, StoreError
+from undrift.store.files import explained, write_file
 
 TOKEN_VARIABLE = "UNDRIFT_TOKEN"
 
@@ -37,18 +39,69 @@ class ProcessRecord:
 
 
 class ProcessFile:
-    """Reads and writes ``run.json`` and ``token`` in one state folder.
+    """Reads and writes ``run.json`` and ``token`` in one state folder, under the lock ``run.lock``.
 
     Args:
         state: The state folder.
+
+    Raises:
+        StoreError: From every method: a file or the folder cannot be read or written.
     """
 
     def __init__(self, state: Path) -> None:
         self.state = state
         self.path = state / "run.json"
+        self._lock: int | None = None
+
+    def make_folder(self) -> None:
+        """Make the state folder, for its owner alone, unless there is one.
+
+        Raises:
+            PlatformError: It is ours, and anybody may write to it.
+        """
+        with explained("use the state folder", self.state):
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = self.state.stat()
+        if found.st_uid == os.geteuid() and found.st_mode & stat.S_IWOTH:
+            raise PlatformError(f"anybody may write to {self.state}; run: chmod o-w {self.state}")
+
+    def lock(self, cluster: str = "") -> None:
+        """Keep the state folder from other starts, here or on other machines that share it.
+
+        The lock ends with `release`, `unlock` or this process.
+
+        Args:
+            cluster: A cluster that may run on it.
+
+        Raises:
+            PlatformError: Another living process or cluster runs on it, or starts to.
+        """
+        self.check_free(cluster)
+        if self._lock is not None:
+            return
+        self.make_folder()
+        path = self.state / "run.lock"
+        with explained("lock", path):
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.unlock()
+        self.check_free(cluster)
+        if self._lock is None:
+            raise PlatformError(
+                f"another process starts, or runs on another machine, on {self.state}; "
+                "wait for it, stop it, or give this one another state folder"
+            )
+
+    def unlock(self) -> None:
+        """Let others start on the state folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def claim(self, url: str = "", cluster: str = "") -> None:
-        """Record this process, or a Ray cluster, as what runs the platform.
+        """Lock the state folder, and record this process, or a Ray cluster, as what runs on it.
 
         Args:
             url: Where it listens, once it is ready.
@@ -57,10 +110,10 @@ class ProcessFile:
         Raises:
             PlatformError: Another living process or cluster runs it.
         """
-        self.check_free(cluster)
+        self.lock(cluster)
         record = ProcessRecord(os.getpid(), process_start(os.getpid()) or "", url, cluster)
-        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_file(self.path, json.dumps(asdict(record)).encode())
+        with explained("write", self.path):
+            write_file(self.path, json.dumps(asdict(record)).encode())
 
     def check_free(self, cluster: str = "") -> None:
         """Check that nothing else runs on this state folder.
@@ -85,11 +138,12 @@ class ProcessFile:
             )
 
     def release(self, cluster: str = "") -> None:
-        """Forget this process, or a cluster."""
+        """Forget this process, or a cluster, and end the lock."""
         record = self._read()
         ours = record is not None and (record.cluster or record.pid) == (cluster or os.getpid())
         if ours:
             self.path.unlink(missing_ok=True)
+        self.unlock()
 
     def running(self) -> ProcessRecord | None:
         """Return what is recorded if it lives; a dead process or cluster counts for nothing."""
@@ -99,6 +153,15 @@ class ProcessFile:
         if record is None or process_start(record.pid) != record.started:
             return None
         return record
+
+    def is_ours(self) -> bool:
+        """Tell whether nobody but us can have written the record, and so the URL in it."""
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return False
+        private = stat.S_ISREG(found.st_mode) and not found.st_mode & 0o022
+        return private and found.st_uid == os.geteuid()
 
     def stop(self, timeout_s: float = 60.0) -> ProcessRecord | None:
         """End the recorded process and wait until it is gone.
@@ -135,23 +198,35 @@ class ProcessFile:
         """Return the operator's token: $UNDRIFT_TOKEN, else the file, else nothing.
 
         Args:
-            create: Make the file, readable by its owner alone, if there is none or it is empty.
+            create: Make the file, readable by its owner alone, if there is none.
+
+        Raises:
+            PlatformError: The file is empty, not ours to read, or anybody's.
         """
-        given = os.environ.get(TOKEN_VARIABLE, "").strip()
-        if given:
+        if given := given_token():
             return given
         path = self.state / "token"
         try:
             token = path.read_text(encoding="utf-8").strip()
+            mode = path.stat().st_mode
         except FileNotFoundError:
-            token = ""
+            return self._make_token(path) if create else ""
         except PermissionError:
             raise PlatformError(
                 f"{path} is not yours to read; set {TOKEN_VARIABLE} instead"
             ) from None
-        if create and not token:
-            token = secrets.token_urlsafe(24)
-            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"cannot read {path}: {error}") from error
+        if not token:
+            raise PlatformError(f"{path} is empty; remove it, and `undrift up` makes another")
+        if mode & stat.S_IRWXO:
+            raise PlatformError(f"anybody may read {path}; run: chmod 600 {path}")
+        return token
+
+    def _make_token(self, path: Path) -> str:
+        self.make_folder()
+        token = secrets.token_urlsafe(24)
+        with explained("write", path):
             write_file(path, f"{token}\n".encode())
         return token
 
@@ -164,9 +239,16 @@ class ProcessFile:
             raise PlatformError(
                 f"{self.path} is not yours to read; set UNDRIFT_URL and {TOKEN_VARIABLE} instead"
             ) from None
+        except OSError as error:
+            raise StoreError(f"cannot read {self.path}: {error.strerror}") from error
         except (ValueError, TypeError):
             logging.getLogger("undrift").warning("%s is damaged; it counts as none", self.path)
             return None
+
+
+def given_token() -> str:
+    """Return $UNDRIFT_TOKEN, which is for wherever the user points; empty without it."""
+    return os.environ.get(TOKEN_VARIABLE, "").strip()
 
 
 def _answers(address: str) -> bool:

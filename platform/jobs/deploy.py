@@ -54,7 +54,7 @@ def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
     say("joining the Ray cluster")
     here = cluster.join(address)
     try:
-        runfile.check_free(here)
+        runfile.lock(here)
         known = runfile.running() is not None
         if not known and name in serve.status().applications:
             raise PlatformError(
@@ -81,6 +81,7 @@ def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
             raise
         runfile.claim(handle.url, here)
     finally:
+        runfile.unlock()
         ray.shutdown()
     return Deployed(handle.url, here, tuple(notes))
 

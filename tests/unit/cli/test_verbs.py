@@ -316,9 +316,10 @@ def test_interrupt_leaves_the_run_going_and_says_how_to_look(folder: Path) -> No
 
 
 def test_verbs_carry_their_arguments_and_the_token_of_the_state_folder(folder: Path) -> None:
-    token = ProcessFile(folder / "state").token(create=True)
+    runfile = ProcessFile(folder / "state")
+    token = runfile.token(create=True)
     with ModelServer() as server:
-        change(folder, "serve", port=server.port)
+        runfile.claim(server.url)
         verbs = ("retrain", "promote", "rollback", "pause", "resume")
         server.replies = {verb: (200, json.dumps(STATUS).encode()) for verb in (*verbs, "status")}
         assert run("retrain", "--method", "full", "--steps", "5", "--no-wait").exit_code == 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from undrift.errors import PlatformError, StoreError, UndriftError
 from undrift.host.process import ProcessFile, process_start
 
 
@@ -42,13 +44,38 @@ def test_token_is_made_once_and_readable_by_its_owner_alone(
     assert runfile.token() == "other"
 
 
-@pytest.mark.parametrize("left", ["", "\n", " \n"])
-def test_empty_token_file_counts_as_none_and_is_written_anew(tmp_path: Path, left: str) -> None:
-    (tmp_path / "token").write_text(left)
+@pytest.mark.parametrize(
+    ("left", "mode", "told"),
+    [
+        (b"", 0o600, "token is empty; remove it"),
+        (b" \n", 0o600, "token is empty; remove it"),
+        (b"secret", 0o604, "anybody may read .*chmod 600"),
+        (b"\xff", 0o600, "cannot read .*token"),
+    ],
+)
+@pytest.mark.parametrize("create", [False, True])
+def test_token_file_that_is_no_secret_is_refused(
+    tmp_path: Path, left: bytes, mode: int, told: str, create: bool
+) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(left)
+    path.chmod(mode)
+    with pytest.raises(UndriftError, match=told):
+        ProcessFile(tmp_path).token(create=create)
+    assert path.read_bytes() == left
+
+
+def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
+    for name in ("token", "run.json", "run.lock"):
+        (tmp_path / name).mkdir()
     runfile = ProcessFile(tmp_path)
-    assert runfile.token() == ""
-    assert len(runfile.token(create=True)) >= 32
-    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(StoreError, match=r"cannot read .*token"):
+        runfile.token()
+    with pytest.raises(StoreError, match=r"cannot read .*run\.json: Is a directory"):
+        runfile.running()
+    runfile.path.rmdir()
+    with pytest.raises(StoreError, match=r"cannot lock .*run\.lock: Is a directory"):
+        runfile.claim()
 
 
 def test_token_is_there_as_a_whole_or_not_at_all(
@@ -59,6 +86,73 @@ def test_token_is_there_as_a_whole_or_not_at_all(
 
     with monkeypatch.context() as disk:
         disk.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(StoreError, match=r"cannot write .*token: No space left"):
             ProcessFile(tmp_path).token(create=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_state_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
+    runfile = ProcessFile(tmp_path / "a" / "state")
+    runfile.make_folder()
+    assert runfile.state.stat().st_mode & 0o777 == 0o700
+    runfile.state.chmod(0o777)
+    with pytest.raises(PlatformError, match=r"anybody may write to .*state; run: chmod o-w"):
+        runfile.claim()
+
+
+def test_second_start_is_refused_before_the_first_has_left_a_record(tmp_path: Path) -> None:
+    first, second = ProcessFile(tmp_path), ProcessFile(tmp_path)
+    first.lock()
+    first.lock()
+    with pytest.raises(PlatformError, match="another process starts, or runs on another machine"):
+        second.claim()
+    assert not second.path.exists()
+    first.release()
+    second.claim()
+    assert second.path.exists()
+
+
+def test_lock_ends_with_its_process(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, sys; from undrift.host.process import ProcessFile;"
+        "ProcessFile(pathlib.Path(sys.argv[1])).claim(); os._exit(9)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) as child:
+        assert child.wait() == 9
+    ProcessFile(tmp_path).claim()
+
+
+def test_lock_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="cannot lock"):
+        ProcessFile(tmp_path).lock()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def writable(path: Path) -> None:
+    path.chmod(0o666)
+
+
+def linked(path: Path) -> None:
+    path.symlink_to(path.rename(path.with_name("other")))
+
+
+def another_users(path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(path, os.getuid() + 1, -1)
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("change", [writable, linked, another_users, gone])
+def test_record_that_another_may_have_written_is_not_ours(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    runfile = ProcessFile(tmp_path)
+    runfile.claim("http://x")
+    assert runfile.is_ours()
+    change(runfile.path)
+    assert not runfile.is_ours()
