@@ -24,6 +24,7 @@ from undrift.host import cluster
 from undrift.host.interrupt import Interrupt
 from undrift.host.process import ProcessFile
 from undrift.records import Reference
+from undrift.serve.tokens import TOKENS_FILE, digest, read_tokens
 from undrift.settings import Section
 
 READY_TIMEOUT_S = 180.0
@@ -123,6 +124,7 @@ def prepare_state(config: Config) -> None:
     inputs = load_inputs(*config.artifacts)
     model = inputs.factory()
     ProcessFile(config.state).make_folder()
+    read_tokens(config.state / TOKENS_FILE)
     check_layout(config.state, config.model_state)
     store, events = Store(config.model_state), Journal(config.model_state)
     torn = store.mend() + events.mend() + Journal(config.model_state, REARMINGS).mend()
@@ -271,7 +273,13 @@ def _bind(config: Config, actors: dict[str, Any], token: str, *, loopback_only: 
         graceful_shutdown_timeout_s=2,
     )
     given = ReplicaConfig(
-        config.model, config.serve, config.model_state, config.folder, token, loopback_only
+        config.model,
+        config.serve,
+        config.model_state,
+        config.folder,
+        digest(token),
+        config.state / TOKENS_FILE,
+        loopback_only,
     )
     return deployment.bind(given, actors["controller"], actors["monitor"])
 
@@ -322,7 +330,8 @@ def _run_application(application: Any, name: str) -> None:
 
 def await_ready(handle: Handle, config: Config) -> None:
     """Wait until every replica answers with the live version and the monitor reports."""
-    client = Client(handle.url, config.model.name, handle.token)
+    reads = config.serve.token_to_read
+    client = Client(handle.url, config.model.name, handle.token, token_to_read=reads)
     deadline = time.monotonic() + READY_TIMEOUT_S
     problem = "no answer yet"
     while time.monotonic() < deadline:

@@ -61,17 +61,27 @@ class Client:
     Args:
         base_url: Where it listens, as ``http://127.0.0.1:8000``.
         model: Name of the model.
-        token: Bearer token for labels and the operators' verbs; nothing else carries it.
+        token: Bearer token for labels and the operators' verbs.
         timeout_s: Longest wait for one answer, seconds.
+        token_to_read: Whether all else carries the token, too.
 
     Raises:
         PlatformError: From every method: nothing answers, or the answer is an error.
     """
 
-    def __init__(self, base_url: str, model: str, token: str = "", timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        token: str = "",
+        timeout_s: float = 60.0,
+        *,
+        token_to_read: bool = False,
+    ) -> None:
         self.base_url = base_url.rstrip("/")
         self._path = f"/v2/models/{model}"
         self._token = {"Authorization": f"Bearer {token}"} if token else {}
+        self._read_token = self._token if token_to_read else {}
         self._http = httpx.Client(
             base_url=self.base_url,
             timeout=timeout_s,
@@ -87,14 +97,15 @@ class Client:
         the platform is down, somebody else may listen in its place.
         """
         runfile = ProcessFile(config.state)
-        given = os.environ.get(URL_VARIABLE, "")
+        given, reads = os.environ.get(URL_VARIABLE, ""), config.serve.token_to_read
         if given:
-            return cls(given, config.model.name, runfile.token())
+            return cls(given, config.model.name, runfile.token(), token_to_read=reads)
         record = runfile.running()
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.serve.host, config.serve.host)
         url = record.url if record and record.url else f"http://{host}:{config.serve.port}"
         known = record is not None and runfile.is_ours()
-        return cls(url, config.model.name, runfile.token() if known else given_token())
+        token = runfile.token() if known else given_token()
+        return cls(url, config.model.name, token, token_to_read=reads)
 
     def __enter__(self) -> Client:
         return self
@@ -245,7 +256,12 @@ class Client:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Any:
         try:
-            response = self._http.request(method, self._path + path, json=body, headers=headers)
+            response = self._http.request(
+                method,
+                self._path + path,
+                json=body,
+                headers={**self._read_token, **(headers or {})},
+            )
         except httpx.TimeoutException:
             wait = self._http.timeout.read
             raise PlatformError(f"{self.base_url} did not answer within {wait:g} s") from None

@@ -24,6 +24,7 @@ from undrift.cli.cluster import ChangesOption, deploy_on, remove_from, run_job, 
 from undrift.cli.demo import demo
 from undrift.cli.follow import follow, outcome_view
 from undrift.cli.k8s import app as k8s_app
+from undrift.cli.token import token
 from undrift.cli.tune import tune
 from undrift.cli.views import (
     ConfigOption,
@@ -357,6 +358,7 @@ def replay(
 
 
 app.command()(tune)
+app.command()(token)
 app.command()(submit)
 app.command()(demo)
 

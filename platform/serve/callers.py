@@ -1,8 +1,7 @@
-"""Who asks: never a web page of somebody else, and for some requests an operator."""
+"""Who asks: never a web page of somebody else."""
 
 from __future__ import annotations
 
-import hmac
 import re
 
 from undrift.errors import RequestError
@@ -35,14 +34,3 @@ def foreign_page(headers: Headers, settings: ListenSettings) -> RequestError | N
             403,
         )
     return None
-
-
-def authorise(given: str, token: str) -> None:
-    """Raise RequestError, 401, unless the header ``Authorization`` carries the operators' token.
-
-    An empty token is nobody's.
-    """
-    scheme, _, credentials = given.partition(" ")
-    right = hmac.compare_digest(credentials.encode(), token.encode())
-    if not token or scheme.lower() != "bearer" or not right:
-        raise RequestError("this needs 'Authorization: Bearer TOKEN'; see state/token", 401)

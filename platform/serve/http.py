@@ -23,7 +23,7 @@ from undrift.errors import RequestError
 from undrift.ids import KEY_HEADER, MAX_KEY_LENGTH
 from undrift.records import Labels
 from undrift.serve.body import check_keys, parse_json, show
-from undrift.serve.callers import authorise, foreign_page
+from undrift.serve.callers import foreign_page
 from undrift.serve.feedback import parse_feedback
 from undrift.serve.intake import Headers, Intake
 from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics
@@ -42,6 +42,7 @@ from undrift.serve.protocol import (
 from undrift.serve.refusals import fail, no_route, refuse
 from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer
+from undrift.serve.tokens import Tokens, TokenScope
 from undrift.views import MAX_EVENTS, VERBS, VIEWS
 
 _LENGTH = LENGTH_HEADER.lower().encode()
@@ -87,7 +88,7 @@ class HttpApi:
         settings: Limits, and where it listens.
         backend: What answers.
         metrics: Where requests are counted.
-        token: Bearer token of operators.
+        tokens: What callers may do.
         version: Version of undrift.
     """
 
@@ -97,11 +98,11 @@ class HttpApi:
         settings: ServeSettings,
         backend: Backend,
         metrics: ReplicaMetrics,
-        token: str,
+        tokens: Tokens,
         version: str,
     ) -> None:
         self._spec, self._settings, self._backend = spec, settings, backend
-        self._metrics, self._token, self._version = metrics, token, version
+        self._metrics, self._tokens, self._version = metrics, tokens, version
         self._intake = Intake(settings)
         self._infer_path = f"/v2/models/{spec.name}/infer"
         self._openapi = to_json(document(spec, settings, version))
@@ -177,6 +178,7 @@ class HttpApi:
         started, arrived = time.perf_counter(), asyncio.get_running_loop().time()
         code, answered = 200, self._backend.live
         try:
+            self._check_reader(headers)
             async with self._intake.admitted(headers, receive) as body:
                 length = headers.get(_LENGTH)
                 asked = await self._intake.parse(
@@ -221,7 +223,7 @@ class HttpApi:
     async def _feedback(self, request: Request) -> Response:
         await self._check_model(request.path_params["name"])
         if not self._settings.is_loopback:
-            authorise(request.headers.get("authorization", ""), self._token)
+            self._tokens.check(request.headers.get("authorization", ""), TokenScope.FEEDBACK)
         headers = dict(request.scope["headers"])
         async with self._intake.admitted(headers, request.receive) as body:
             content_type = request.headers.get("content-type", "")
@@ -235,10 +237,12 @@ class HttpApi:
         return _json({"accepted": len(labels), "rejected": rejected})
 
     async def _view(self, request: Request) -> Response:
+        self._check_reader(dict(request.scope["headers"]))
         await self._check_model(request.path_params["name"])
         return _json(await self._backend.view(_last_part(request)))
 
     async def _events(self, request: Request) -> Response:
+        self._check_reader(dict(request.scope["headers"]))
         await self._check_model(request.path_params["name"])
         asked = dict(request.query_params)
         check_keys(asked, {"after", "limit"}, "the query")
@@ -247,12 +251,13 @@ class HttpApi:
         return _json(await self._backend.events(after, limit))
 
     async def _audit(self, request: Request) -> Response:
+        self._check_reader(dict(request.scope["headers"]))
         await self._check_model(request.path_params["name"])
         return _json(await self._backend.audit(request.path_params["version"]))
 
     async def _operate(self, request: Request) -> Response:
         await self._check_model(request.path_params["name"])
-        authorise(request.headers.get("authorization", ""), self._token)
+        self._tokens.check(request.headers.get("authorization", ""), TokenScope.OPERATE)
         raw = await self._intake.read(dict(request.scope["headers"]), request.receive)
         content_type = request.headers.get("content-type", "")
         body = parse_json(raw, content_type, self._settings) if raw else {}
@@ -290,6 +295,11 @@ class HttpApi:
 
     async def _describe(self, _: Request) -> Response:
         return Response(self._openapi, media_type=JSON)
+
+    def _check_reader(self, headers: Headers) -> None:
+        if self._settings.token_to_read:
+            given = headers.get(b"authorization", b"").decode("latin-1")
+            self._tokens.check(given, TokenScope.READ)
 
     def _check_loaded(self) -> None:
         if self._backend.live is None:

@@ -82,6 +82,13 @@ def document(spec: ModelSpec, settings: ServeSettings, version: str) -> dict[str
     paths[f"{model}/events"] = {"get": _events()}
     for verb, arguments in VERBS.items():
         paths[f"{model}/{verb}"] = {"post": _operator(verb, arguments)}
+    closed = [] if settings.is_loopback else [f"{model}/feedback"]
+    if settings.token_to_read:
+        views = (*VIEWS, "events", "infer")
+        closed += [f"{numbered}/audit", f"{numbered}/infer", *(f"{model}/{v}" for v in views)]
+    for operation in (paths[path][method] for path in closed for method in paths[path]):
+        operation |= {"security": [{"token": []}]}
+        operation["responses"] |= {"401": operation["responses"]["403"]}
     for path, item in paths.items():
         variables = [name] * ("{name}" in path) + [_VERSION] * ("{version}" in path)
         if variables:
@@ -92,7 +99,7 @@ def document(spec: ModelSpec, settings: ServeSettings, version: str) -> dict[str
         "paths": paths,
         "components": {
             "schemas": _schemas(spec, settings),
-            "securitySchemes": {"operator": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
 
@@ -147,7 +154,7 @@ def _operator(verb: str, arguments: Schema) -> dict[str, Any]:
     return {
         **operation,
         "parameters": [_KEY],
-        "security": [{"operator": []}],
+        "security": [{"token": []}],
         "requestBody": {"content": {JSON: {"schema": body | required}}},
     }
 

@@ -36,6 +36,7 @@ from undrift.serve.protocol import InferRequest, ModelSpec
 from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer, DoubleBuffer
 from undrift.serve.tap import Tap
+from undrift.serve.tokens import Tokens
 from undrift.store.store import Store
 
 MONITOR_TIMEOUT_S = 15.0
@@ -62,7 +63,8 @@ class ReplicaConfig:
     serve: ServeSettings
     state: Path  # of the model
     search_path: Path
-    token: str
+    operator: str  # digest of the operator's token
+    tokens: Path  # file of named tokens
     loopback_only: bool
 
 
@@ -75,7 +77,7 @@ class ModelReplica:
         if given.loopback_only:
             _pin_internal_port()
         model, settings = given.model, given.serve
-        self._settings, self._token = settings, given.token
+        self._settings, self._tokens = settings, Tokens(given.operator, given.tokens)
         self._controller, self._monitor = controller, monitor
         names = model.classes
         self._spec = ModelSpec(
@@ -139,7 +141,7 @@ class ModelReplica:
             await self.check_health()
             await asyncio.sleep(0.02)
         version = package_version("undrift")
-        return HttpApi(self._spec, self._settings, self, self._metrics, self._token, version)
+        return HttpApi(self._spec, self._settings, self, self._metrics, self._tokens, version)
 
     # ------------------------------------------------------------------ inference
 

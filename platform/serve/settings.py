@@ -51,6 +51,10 @@ class ListenSettings(Section):
     port: int = Field(default=8000, ge=1, le=65_535)
     """TCP port to listen on."""
 
+    token_to_read: bool = False
+    """Whether predictions and what the platform knows need a token with the scope `read`; health,
+    metadata and metrics never do."""
+
     @property
     def is_loopback(self) -> bool:
         """Whether nobody but this machine can reach the platform."""

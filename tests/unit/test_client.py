@@ -92,6 +92,14 @@ def test_what_needs_no_token_does_not_carry_it(client: Client, server: ModelServ
     assert [token for *_, token in server.seen] == ["", "", "Bearer secret"]
 
 
+def test_all_carries_the_token_where_reading_needs_it(server: ModelServer) -> None:
+    server.replies["versions"] = (200, b"[]")
+    with Client(server.url, "m", "secret", token_to_read=True) as client:
+        client.infer([[0, 1]])
+        client.versions()
+    assert [token for *_, token in server.seen] == ["Bearer secret"] * 2
+
+
 @pytest.mark.parametrize(
     ("phase", "previous", "body"),
     [
