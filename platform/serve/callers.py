@@ -1,17 +1,37 @@
-"""Who asks: never a web page of somebody else."""
+"""Who asks: never a web page of somebody else, unless the configuration names its site."""
 
 from __future__ import annotations
 
 import re
 
+from starlette.responses import Response
+from starlette.types import Message, Send
+
 from undrift.errors import RequestError
 from undrift.serve.intake import Headers
+from undrift.serve.protocol import LENGTH_HEADER
 from undrift.serve.settings import ListenSettings
+from undrift.views import VERBS
 
 _HERE = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
-def foreign_page(headers: Headers, settings: ListenSettings) -> RequestError | None:
+def allowed_page(headers: Headers, path: str, settings: ListenSettings) -> bytes:
+    """Return the origin of a page of another site that may ask for this; empty if there is none.
+
+    Args:
+        headers: The request's headers, their names in lower case.
+        path: What it asks for; operators' verbs are for no page.
+        settings: The sites that are allowed.
+    """
+    origin = headers.get(b"origin", b"")
+    operates = path.rstrip("/").rpartition("/")[2] in VERBS
+    return origin if origin.decode("latin-1") in settings.allowed_origins and not operates else b""
+
+
+def foreign_page(
+    headers: Headers, settings: ListenSettings, *, allowed: bool = False
+) -> RequestError | None:
     """Return why a request is refused if a web page that is not ours may have made it.
 
     A browser names the page in ``Origin`` or ``Sec-Fetch-Site``; where it names neither, the page
@@ -21,12 +41,12 @@ def foreign_page(headers: Headers, settings: ListenSettings) -> RequestError | N
     Args:
         headers: The request's headers, their names in lower case.
         settings: Where it listens.
+        allowed: Whether the page is one that may ask.
     """
     host = headers.get(b"host", b"").decode("latin-1").lower()
     origin = headers.get(b"origin", b"").decode("latin-1").lower()
-    if (origin and origin.partition("://")[2] != host) or (
-        headers.get(b"sec-fetch-site") == b"cross-site"
-    ):
+    other = origin and origin.partition("://")[2] != host
+    if not allowed and (other or headers.get(b"sec-fetch-site") == b"cross-site"):
         return RequestError("this is not for web pages of other sites", 403)
     if settings.is_loopback and host and not _HERE.fullmatch(host):
         return RequestError(
@@ -34,3 +54,31 @@ def foreign_page(headers: Headers, settings: ListenSettings) -> RequestError | N
             403,
         )
     return None
+
+
+def preflight() -> Response:
+    """Return the answer to a browser that asks whether an allowed page may send a request."""
+    return Response(
+        status_code=204,
+        headers={
+            "Access-Control-Allow-Methods": "GET, POST",
+            "Access-Control-Allow-Headers": f"Authorization, Content-Type, {LENGTH_HEADER}",
+            "Access-Control-Max-Age": "600",
+        },
+    )
+
+
+def shown_to(origin: bytes, send: Send) -> Send:
+    """Return a ``send`` of ASGI whose answer the browser shows to the pages of ``origin``."""
+    extra = [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", f"{LENGTH_HEADER}, Retry-After".encode()),
+        (b"vary", b"Origin"),
+    ]
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *extra]}
+        await send(message)
+
+    return sending

@@ -23,7 +23,7 @@ from undrift.errors import RequestError
 from undrift.ids import KEY_HEADER, MAX_KEY_LENGTH
 from undrift.records import Labels
 from undrift.serve.body import check_keys, parse_json, show
-from undrift.serve.callers import foreign_page
+from undrift.serve.callers import allowed_page, foreign_page, preflight, shown_to
 from undrift.serve.feedback import parse_feedback
 from undrift.serve.intake import Headers, Intake
 from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics
@@ -139,10 +139,16 @@ class HttpApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI wants it."""
         sent: Headers = dict(scope.get("headers", ()))
-        foreign = foreign_page(sent, self._settings)
+        page = allowed_page(sent, scope.get("path", ""), self._settings)
+        foreign = foreign_page(sent, self._settings, allowed=bool(page))
         if foreign is not None:
             await (await refuse(None, foreign))(scope, receive, send)
             return
+        if page:
+            send = shown_to(page, send)
+            if scope.get("method") == "OPTIONS":
+                await preflight()(scope, receive, send)
+                return
         if scope.get("path") != self._infer_path or scope.get("method") != "POST":
             await self.other(scope, receive, send)
             return

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from undrift.settings import Section
 
@@ -42,6 +43,19 @@ class SwapSettings(Section):
     rows, and more than 10 ms, is refused."""
 
 
+def _origin(text: str) -> str:
+    found = re.fullmatch(r"(https?)://[a-z0-9.-]+(:\d+)?", text)
+    if not found or found.groups() in (("http", ":80"), ("https", ":443")):
+        raise ValueError(
+            f"an origin as a browser names it, https://shop.example or http://localhost:3000, "
+            f"in small letters, without path and default port; got {text!r}"
+        )
+    return text
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
+
+
 class ListenSettings(Section):
     """Where HTTP listens: one place to a platform."""
 
@@ -50,6 +64,10 @@ class ListenSettings(Section):
 
     port: int = Field(default=8000, ge=1, le=65_535)
     """TCP port to listen on."""
+
+    allowed_origins: tuple[Origin, ...] = ()
+    """Web sites whose pages may predict, read and hand in labels, each exactly as a browser names
+    it, as `https://shop.example`; operators' verbs are for no page."""
 
     token_to_read: bool = False
     """Whether predictions and what the platform knows need a token with the scope `read`; health,
