@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from undrift.client import Client
+from undrift.client import Client, own_certificate
 from undrift.config import CONFIG_NAME, Config, load_config, parse_config
 from undrift.errors import PlatformError, StoreError, UndriftError
 from undrift.host import cluster
 from undrift.host.interrupt import Interrupt
 from undrift.host.process import ProcessFile
 from undrift.records import Reference
+from undrift.serve.certificate import check_certificate, refuse_certificate
 from undrift.serve.tokens import TOKENS_FILE, digest, read_tokens
 from undrift.settings import Section
 
@@ -125,6 +126,7 @@ def prepare_state(config: Config) -> None:
     model = inputs.factory()
     ProcessFile(config.state).make_folder()
     read_tokens(config.state / TOKENS_FILE)
+    check_certificate(config.serve)
     check_layout(config.state, config.model_state)
     store, events = Store(config.model_state), Journal(config.model_state)
     torn = store.mend() + events.mend() + Journal(config.model_state, REARMINGS).mend()
@@ -189,6 +191,7 @@ def build(args: dict[str, Any]) -> Any:
     """
     wanted = BuildArgs.model_validate(args)
     config = wanted.load()
+    refuse_certificate(config.serve, "here TLS is for what stands before Ray Serve")
     runfile = ProcessFile(config.state)
     runfile.check_free()
     prepare_state(config)
@@ -204,7 +207,7 @@ def place(config: Config, token: str, interrupt: Interrupt) -> Handle:
         _bind(config, actors, token, loopback_only=True), application_name(config.model.name)
     )
     host = config.serve.host if config.serve.is_loopback else "127.0.0.1"
-    return Handle(f"http://{host}:{config.serve.port}", token, actors, interrupt)
+    return Handle(f"{config.serve.scheme}://{host}:{config.serve.port}", token, actors, interrupt)
 
 
 def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]:
@@ -331,7 +334,13 @@ def _run_application(application: Any, name: str) -> None:
 def await_ready(handle: Handle, config: Config) -> None:
     """Wait until every replica answers with the live version and the monitor reports."""
     reads = config.serve.token_to_read
-    client = Client(handle.url, config.model.name, handle.token, token_to_read=reads)
+    client = Client(
+        handle.url,
+        config.model.name,
+        handle.token,
+        token_to_read=reads,
+        trust=own_certificate(config),
+    )
     deadline = time.monotonic() + READY_TIMEOUT_S
     problem = "no answer yet"
     while time.monotonic() < deadline:

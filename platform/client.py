@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,6 +18,7 @@ from undrift.errors import PlatformError
 from undrift.host.process import ProcessFile, given_token
 from undrift.ids import KEY_HEADER, new_id
 from undrift.records import FloatArray, IntArray
+from undrift.serve.certificate import trusting
 from undrift.views import (
     AuditView,
     DriftView,
@@ -64,6 +66,8 @@ class Client:
         token: Bearer token for labels and the operators' verbs.
         timeout_s: Longest wait for one answer, seconds.
         token_to_read: Whether all else carries the token, too.
+        trust: Whose certificates to trust for https; else those of the system, or of the file that
+            $SSL_CERT_FILE names.
 
     Raises:
         PlatformError: From every method: nothing answers, or the answer is an error.
@@ -77,6 +81,7 @@ class Client:
         timeout_s: float = 60.0,
         *,
         token_to_read: bool = False,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._path = f"/v2/models/{model}"
@@ -85,7 +90,9 @@ class Client:
         self._http = httpx.Client(
             base_url=self.base_url,
             timeout=timeout_s,
-            transport=httpx.HTTPTransport(retries=1),
+            transport=httpx.HTTPTransport(
+                verify=trust or ssl.create_default_context(), retries=1, trust_env=False
+            ),
             trust_env=False,
         )
 
@@ -102,10 +109,12 @@ class Client:
             return cls(given, config.model.name, runfile.token(), token_to_read=reads)
         record = runfile.running()
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.serve.host, config.serve.host)
-        url = record.url if record and record.url else f"http://{host}:{config.serve.port}"
+        url = f"{config.serve.scheme}://{host}:{config.serve.port}"
+        url = record.url if record and record.url else url
         known = record is not None and runfile.is_ours()
         token = runfile.token() if known else given_token()
-        return cls(url, config.model.name, token, token_to_read=reads)
+        trust = own_certificate(config)
+        return cls(url, config.model.name, token, token_to_read=reads, trust=trust)
 
     def __enter__(self) -> Client:
         return self
@@ -265,7 +274,13 @@ class Client:
         except httpx.TimeoutException:
             wait = self._http.timeout.read
             raise PlatformError(f"{self.base_url} did not answer within {wait:g} s") from None
-        except httpx.ConnectError:
+        except httpx.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise PlatformError(
+                    f"the certificate of {self.base_url} is not trusted "
+                    f"({str(error).partition('failed: ')[2]}); name the file of its authority in "
+                    "SSL_CERT_FILE"
+                ) from None
             raise PlatformError(
                 f"nothing answers at {self.base_url}; start it with `undrift up`"
             ) from None
@@ -285,3 +300,12 @@ class Client:
             text += "; set UNDRIFT_TOKEN to the text of the file `token` in the state folder"
         detail = text.lstrip("; ") or "is something else listening there?"
         return f"{self.base_url} answered {response.status_code}: {detail}"
+
+
+def own_certificate(config: Config) -> ssl.SSLContext | None:
+    """Return what trusts the certificate of this machine's own platform, if we can read it."""
+    path = config.serve.tls_certificate
+    try:
+        return None if path is None else trusting(path)
+    except (OSError, ValueError):
+        return None

@@ -43,6 +43,7 @@ from undrift.config import Config, config_schema, find_config, load_config, load
 from undrift.errors import PlatformError, UndriftError
 from undrift.host.daemon import last_line, start_detached
 from undrift.host.process import ProcessFile
+from undrift.serve.certificate import check_certificate
 
 TEMPLATES = Path(__file__).parents[1] / "starter"
 WRITTEN = ("undrift.yaml", "model.py")
@@ -370,6 +371,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     platform = load_platform(path)
     from undrift.model.artifacts import load_inputs
 
+    check_certificate(platform.serve)
     rows = {name: len(load_inputs(*platform.view(name).artifacts).y) for name in platform.models}
     told = "; ".join(f"model {name!r}, {n:,} reference rows" for name, n in rows.items())
     lines = [f"{path.name} is fine: {told}"]

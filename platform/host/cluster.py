@@ -34,7 +34,7 @@ def start(settings: ServeSettings) -> tuple[SocketFolder, str]:
         The run's folder, and a note for the user if something falls back; empty if nothing does.
 
     Raises:
-        PlatformError: The port is in use, or Ray was imported already.
+        PlatformError: The port is in use, Ray was imported already, or HTTPS cannot be had.
     """
     folder = SocketFolder()
     claim_port(settings.host, settings.port)
@@ -43,7 +43,11 @@ def start(settings: ServeSettings) -> tuple[SocketFolder, str]:
     folder.create()
     binary = find_binary()
     if binary is not None:
-        os.environ.update(folder.environment(binary, settings.request_timeout_s))
+        os.environ.update(
+            folder.environment(binary, settings.request_timeout_s, settings.tls_certificate)
+        )
+    elif settings.tls_certificate is not None:
+        raise PlatformError("no HAProxy binary: HTTPS needs it; leave serve.tls_certificate out")
     try:
         folder.create(start_ray(max(4, os.cpu_count() or 1)))
         _start_serve(settings)

@@ -46,6 +46,7 @@ if [ -n "$cfg" ]; then
     -e "/^frontend prometheus/,/^frontend http_frontend/ \\
 s#^([[:space:]]*bind ).*#\\1unix@$d/p.sock mode 600#" \\
     -e "/^listen stats/,\\$ s#^([[:space:]]*bind ).*#\\1unix@$d/s.sock mode 600#" \\
+    -e "/^frontend http_frontend/,/bind / s#^([[:space:]]*bind .*)#\\1$UNDRIFT_HAPROXY_TLS#" \\
     -e "s#^([[:space:]]*errorfile 50[234]) .*#\\1 $UNDRIFT_HAPROXY_ERRORS/503.http#" \\
     -e "s#^defaults#&\\\\n    timeout http-request ${UNDRIFT_HAPROXY_PATIENCE_S}s\\\\n\\
     errorfile 400 $UNDRIFT_HAPROXY_ERRORS/400.http\\\\n\\
@@ -144,18 +145,24 @@ class SocketFolder:
         owner = {"pid": os.getpid(), "started": started, "session": session}
         write_file(self.path / "owner.json", json.dumps(owner).encode())
 
-    def environment(self, binary: str, patience_s: float) -> dict[str, str]:
+    def environment(
+        self, binary: str, patience_s: float, certificate: Path | None = None
+    ) -> dict[str, str]:
         """Write the wrapper and return the environment that Ray Serve needs to use it.
 
         Args:
             binary: HAProxy's own path.
             patience_s: A request that stands still for longer, in seconds, is cut off; the
                 replicas, which have the same patience, are left some time to say so.
+            certificate: PEM file of HTTPS; without it HTTP.
         """
         silence = math.ceil(patience_s) + 2
         wrapper = self.path / "haproxy"
         wrapper.write_text(_WRAPPER, encoding="utf-8")
         wrapper.chmod(0o700)
+        link = self.path / "tls.pem"  # a name without spaces
+        if certificate is not None:
+            link.symlink_to(certificate)
         for status, text in _REFUSALS.items():
             (self.path / f"{status[:3]}.http").write_bytes(_refusal(status, text))
         return {
@@ -167,6 +174,7 @@ class SocketFolder:
             "UNDRIFT_HAPROXY_REAL": binary,
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(silence),
             "UNDRIFT_HAPROXY_PATIENCE_S": str(silence),
+            "UNDRIFT_HAPROXY_TLS": f" ssl crt {link} ssl-min-ver TLSv1.2" if certificate else "",
             "UNDRIFT_HAPROXY_ERRORS": str(self.path),
             "UNDRIFT_HAPROXY_KEY": KEY_HEADER,
             "UNDRIFT_HAPROXY_ONCE": " ".join(f"/{verb}" for verb in VERBS),

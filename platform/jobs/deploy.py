@@ -15,6 +15,7 @@ from undrift.errors import ConfigError, PlatformError
 from undrift.host import cluster
 from undrift.host.interrupt import Interrupt
 from undrift.host.process import ProcessFile
+from undrift.serve.certificate import refuse_certificate
 
 _COPIES = "working_dir_files"  # where Ray unpacks the working directory of a job
 
@@ -50,6 +51,7 @@ def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
     from ray import serve
 
     check_state(config.state)
+    refuse_certificate(config.serve, "here TLS is for what stands before Ray Serve")
     runfile, name = ProcessFile(config.state), application_name(config.model.name)
     say("joining the Ray cluster")
     here = cluster.join(address)

@@ -15,6 +15,7 @@ import yaml
 from undrift.config import Config, changed, find_config, parse_config, read_config, short_form
 from undrift.k8s import project
 from undrift.k8s.manifests import Manifest, compose, monitoring, one
+from undrift.serve.certificate import refuse_certificate
 
 SERVICE = "undrift"
 SECRETS = {"undrift-token": "token", "undrift-redis": "password"}
@@ -36,6 +37,7 @@ def render(
     path = find_config(path)
     data = changed(read_config(path), changes)
     config = parse_config(data, path)
+    refuse_certificate(config.serve, "in a cluster TLS is for the ingress")
     objects = compose(overlay)
     cluster = one(objects, "RayService", SERVICE)["spec"]
     cluster["serveConfigV2"] = _serve_config(cluster["serveConfigV2"], config, short_form(data))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from undrift.settings import Section
+from undrift.settings import InputFile, Section
 
 
 class TapSettings(Section):
@@ -65,6 +65,10 @@ class ListenSettings(Section):
     port: int = Field(default=8000, ge=1, le=65_535)
     """TCP port to listen on."""
 
+    tls_certificate: InputFile | None = None
+    """PEM file with a certificate, those of its authority, and the private key: `undrift up` then
+    speaks HTTPS; without it HTTP."""
+
     allowed_origins: tuple[Origin, ...] = ()
     """Web sites whose pages may predict, read and hand in labels, each exactly as a browser names
     it, as `https://shop.example`; operators' verbs are for no page."""
@@ -72,6 +76,11 @@ class ListenSettings(Section):
     token_to_read: bool = False
     """Whether predictions and what the platform knows need a token with the scope `read`; health,
     metadata and metrics never do."""
+
+    @property
+    def scheme(self) -> str:
+        """How URLs of the platform begin."""
+        return "http" if self.tls_certificate is None else "https"
 
     @property
     def is_loopback(self) -> bool:

@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.support import eventually
+from tests.helpers.certificates import make
+from tests.helpers.support import ModelServer, eventually
+from undrift.client import Client
 from undrift.errors import PlatformError
 from undrift.host import haproxy
 from undrift.host.haproxy import SocketFolder, find_binary
+from undrift.serve.certificate import trusting
 
 PREFIX = "RAY_SERVE_DIRECT_INGRESS"
 
@@ -160,30 +163,77 @@ def dying_replica() -> Iterator[tuple[int, list[bytes]]]:
             server.shutdown()
 
 
-def test_operators_order_without_a_key_is_never_sent_twice(tmp_path: Path) -> None:
-    run = SocketFolder(tmp_path / "run")
+@contextmanager
+def balancer(folder: Path, replica: int, certificate: Path | None = None) -> Iterator[int]:
+    """Run HAProxy through the wrapper before a replica, and yield its port."""
+    run = SocketFolder(folder / "run")
     run.create()
     binary = find_binary()
     assert binary is not None
-    environment = {**os.environ, **run.environment(binary, 5.0)}
+    environment = {**os.environ, **run.environment(binary, 5.0, certificate)}
     config = run.path / "haproxy.cfg"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with dying_replica() as (replica, taken):
-        config.write_text(CONFIG.format(port=port, replica=replica))
-        command = [str(run.path / "haproxy"), "-db", "-f", str(config)]
-        haproxy = subprocess.Popen(command, env=environment)
-        try:
-            eventually(lambda: _answers(port), 20)
-            for path, header in ORDERS:
-                assert b" 502 " in _post(port, path, header)
-        finally:
-            haproxy.kill()
-            haproxy.wait()
+        port = int(probe.getsockname()[1])
+    config.write_text(CONFIG.format(port=port, replica=replica))
+    haproxy = subprocess.Popen([run.path / "haproxy", "-db", "-f", config], env=environment)
+    try:
+        eventually(lambda: _answers(port), 20)
+        yield port
+    finally:
+        haproxy.kill()
+        haproxy.wait()
+
+
+def test_operators_order_without_a_key_is_never_sent_twice(tmp_path: Path) -> None:
+    with dying_replica() as (replica, taken), balancer(tmp_path, replica) as port:
+        for path, header in ORDERS:
+            assert b" 502 " in _post(port, path, header)
     sent = [sum(f"/m/{path} ".encode() in got for got in taken) for path, _ in ORDERS]
     assert sent[0] == 1
     assert min(sent[1:]) > 1
+
+
+def test_certificate_makes_it_https_which_a_client_trusts_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path / "with space.pem", name="127.0.0.1.example")
+    other = make(tmp_path / "other.pem")
+    with ModelServer() as server, balancer(tmp_path, server.port, path) as port:
+        url = f"https://127.0.0.1:{port}"
+        with Client(url, "m", trust=trusting(path)) as client:
+            assert client.infer([[0, 1]]).version == 4
+        for trust in (None, trusting(other)):
+            with (
+                Client(url, "m", "secret", trust=trust) as client,
+                pytest.raises(PlatformError, match=r"is not trusted .*SSL_CERT_FILE"),
+            ):
+                client.pause()
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        with (
+            Client(url, "m") as client,
+            pytest.raises(PlatformError, match=r"not valid for '127\.0\.0\.1'"),
+        ):
+            client.status()
+        with (
+            Client(url.replace("https", "http"), "m") as client,
+            pytest.raises(PlatformError, match="broke off"),
+        ):
+            client.status()
+    assert len(server.seen) == 1
+
+
+def test_client_trusts_the_file_that_ssl_cert_file_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path / "tls.pem", name="localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with (
+        ModelServer() as server,
+        balancer(tmp_path, server.port, path) as port,
+        Client(f"https://localhost:{port}", "m") as client,
+    ):
+        assert client.infer([[0, 1]]).version == 4
 
 
 def test_ray_still_has_the_lines_that_the_wrapper_changes() -> None:
@@ -191,5 +241,6 @@ def test_ray_still_has_the_lines_that_the_wrapper_changes() -> None:
     assert ray is not None
     assert ray.origin is not None
     text = (Path(ray.origin).parent / "serve/_private/haproxy_templates.py").read_text()
+    assert "\nfrontend http_frontend\n    bind " in text
     for line in ("defaults", "frontend http_frontend", "frontend prometheus", "listen stats"):
         assert f"\n{line}\n" in text
