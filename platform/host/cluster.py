@@ -43,9 +43,7 @@ def start(settings: ServeSettings) -> tuple[SocketFolder, str]:
     folder.create()
     binary = find_binary()
     if binary is not None:
-        os.environ.update(
-            folder.environment(binary, settings.request_timeout_s, settings.tls_certificate)
-        )
+        os.environ.update(folder.environment(binary, settings.silence_s, settings.tls_certificate))
     elif settings.tls_certificate is not None:
         raise PlatformError("no HAProxy binary: HTTPS needs it; leave serve.tls_certificate out")
     try:

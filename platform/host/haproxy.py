@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import random
 import shutil
@@ -146,17 +145,15 @@ class SocketFolder:
         write_file(self.path / "owner.json", json.dumps(owner).encode())
 
     def environment(
-        self, binary: str, patience_s: float, certificate: Path | None = None
+        self, binary: str, silence_s: int, certificate: Path | None = None
     ) -> dict[str, str]:
         """Write the wrapper and return the environment that Ray Serve needs to use it.
 
         Args:
             binary: HAProxy's own path.
-            patience_s: A request that stands still for longer, in seconds, is cut off; the
-                replicas, which have the same patience, are left some time to say so.
+            silence_s: A request that stands still for longer, in seconds, is cut off.
             certificate: PEM file of HTTPS; without it HTTP.
         """
-        silence = math.ceil(patience_s) + 2
         wrapper = self.path / "haproxy"
         wrapper.write_text(_WRAPPER, encoding="utf-8")
         wrapper.chmod(0o700)
@@ -172,8 +169,8 @@ class SocketFolder:
             "RAY_SERVE_HAPROXY_RETRIES": "3",
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapper),
             "UNDRIFT_HAPROXY_REAL": binary,
-            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(silence),
-            "UNDRIFT_HAPROXY_PATIENCE_S": str(silence),
+            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(silence_s),
+            "UNDRIFT_HAPROXY_PATIENCE_S": str(silence_s),
             "UNDRIFT_HAPROXY_TLS": f" ssl crt {link} ssl-min-ver TLSv1.2" if certificate else "",
             "UNDRIFT_HAPROXY_ERRORS": str(self.path),
             "UNDRIFT_HAPROXY_KEY": KEY_HEADER,

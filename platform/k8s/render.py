@@ -18,6 +18,7 @@ from undrift.k8s.manifests import Manifest, compose, monitoring, one
 from undrift.serve.certificate import refuse_certificate
 
 SERVICE = "undrift"
+PATIENCE = "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"
 SECRETS = {"undrift-token": "token", "undrift-redis": "password"}
 
 
@@ -48,6 +49,12 @@ def render(
         claim["storageClassName"] = config.kubernetes.storage_class
     budget = one(objects, "PodDisruptionBudget", "undrift-serving")["spec"]
     budget["minAvailable"] = config.serve.replicas - 1
+    if config.kubernetes.operator_namespace is not None:
+        policy = one(objects, "NetworkPolicy", "undrift")["spec"]
+        operator = policy["ingress"][1]["from"][0]["namespaceSelector"]
+        operator["matchLabels"] = {
+            "kubernetes.io/metadata.name": config.kubernetes.operator_namespace
+        }
     if config.kubernetes.project == "configmap":
         objects.insert(0, project.config_map(config))
     if config.kubernetes.monitoring:
@@ -79,12 +86,15 @@ def _fill_pods(cluster: Manifest, config: Config) -> None:
     """Set image, volumes and number of the pods."""
     serving, training = cluster["workerGroupSpecs"]
     serving["replicas"] = serving["minReplicas"] = config.serve.replicas
-    serving["maxReplicas"] = max(serving["maxReplicas"], config.serve.replicas)
+    most = config.serve.max_replicas or config.serve.replicas
+    serving["maxReplicas"] = max(serving["maxReplicas"], most)
     training["maxReplicas"] = config.train.workers
     for group in (cluster["headGroupSpec"], serving, training):
         pod = group["template"]["spec"]
         container = pod["containers"][0]
         container["image"] = config.kubernetes.image
+        patience = next(e for e in container["env"] if e["name"] == PATIENCE)
+        patience["value"] = str(config.serve.silence_s)
         if config.kubernetes.project == "configmap":
             container["volumeMounts"] = [*container["volumeMounts"], project.mount()]
             pod["volumes"] = [*pod["volumes"], project.volume(config)]

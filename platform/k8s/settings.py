@@ -23,6 +23,10 @@ class KubernetesSettings(Section):
     namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     """Namespace to deploy to; if left out, that of the present context of kubectl."""
 
+    operator_namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Namespace of KubeRay's operator, from which alone it may then reach the pods; if left out,
+    any pod in the cluster that bears its label may."""
+
     project: Literal["configmap", "image"] = "configmap"
     """How model code, weights and reference reach the pods: in a ConfigMap, which holds 1 MiB, or
     at `/app/project` in the image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -143,6 +144,14 @@ class ReplicaSettings(Section):
                 f"max_replicas, {self.max_replicas}, is below replicas, {self.replicas}"
             )
         return self
+
+    @property
+    def silence_s(self) -> int:
+        """Seconds of silence after which the load balancer cuts a connection.
+
+        The replicas, whose patience ends before, are left some time to say so.
+        """
+        return math.ceil(self.request_timeout_s) + 2
 
     @property
     def mixes(self) -> bool:

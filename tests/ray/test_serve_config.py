@@ -92,7 +92,7 @@ def ray_head() -> Iterator[RayHead]:
     port, dashboard = free_port(), free_port()
     env = {
         **environment(),
-        **folder.environment(binary, ServeSettings().request_timeout_s),
+        **folder.environment(binary, ServeSettings().silence_s),
         **train_environment(),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -29,7 +29,7 @@ def ports(folder: Path) -> range:
     folder.mkdir()
     run = SocketFolder(folder)
     run.create()
-    told = run.environment("/bin/haproxy", 5.0)
+    told = run.environment("/bin/haproxy", 5)
     first, last = (int(told[f"{PREFIX}_{end}_HTTP_PORT"]) for end in ("MIN", "MAX"))
     others = (int(told[f"RAY_SERVE_FALLBACK_PROXY_{kind}_PORT"]) for kind in ("HTTP", "GRPC"))
     assert all(last < port < first + haproxy.PORTS for port in others)
@@ -170,7 +170,7 @@ def balancer(folder: Path, replica: int, certificate: Path | None = None) -> Ite
     run.create()
     binary = find_binary()
     assert binary is not None
-    environment = {**os.environ, **run.environment(binary, 5.0, certificate)}
+    environment = {**os.environ, **run.environment(binary, 5, certificate)}
     config = run.path / "haproxy.cfg"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -128,7 +128,7 @@ def test_unknown_overlay_is_refused() -> None:
 def test_pods_have_the_data_plane_of_an_embedded_run(tmp_path: Path) -> None:
     run = SocketFolder(tmp_path)
     run.create()
-    embedded = run.environment("/bin/haproxy", ServeSettings().request_timeout_s)
+    embedded = run.environment("/bin/haproxy", ServeSettings().silence_s)
     wanted = {
         name: value
         for name, value in {**embedded, **train_environment()}.items()
@@ -164,6 +164,16 @@ def test_pods_are_confined(overlay: str) -> None:
                 "allowPrivilegeEscalation": False,
                 "capabilities": {"drop": ["ALL"]},
             }
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_secret_is_in_no_command_line(overlay: str) -> None:
+    for thing in compose(overlay):
+        if thing["kind"] == "StatefulSet":
+            (container,) = thing["spec"]["template"]["spec"]["containers"]
+            command, *_ = " ".join([*container["command"], *container["args"]]).partition("<<END")
+            assert "PASSWORD" not in command
+            assert "$(" not in str(container["args"])  # what Kubernetes itself would put in
 
 
 def test_gpu_overlay_differs_from_cpu_in_training_alone() -> None:

@@ -134,6 +134,30 @@ def test_pod_settings_do_not_reach_the_application(path: Path) -> None:
     assert build_args(changed) == build_args(render(path))
 
 
+def test_most_replicas_and_their_patience_reach_the_pods(path: Path) -> None:
+    cluster = rayservice(
+        render(path, changes=("serve.max_replicas=20", "serve.request_timeout_s=90"))
+    )["rayClusterConfig"]
+    serving = cluster["workerGroupSpecs"][0]
+    assert [serving[key] for key in ("replicas", "minReplicas", "maxReplicas")] == [3, 3, 20]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        told = {
+            e["name"]: e.get("value") for e in group["template"]["spec"]["containers"][0]["env"]
+        }
+        assert told["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"] == "92"
+
+
+def test_operator_may_be_pinned_to_its_namespace(path: Path) -> None:
+    anywhere, pinned = (
+        one(render(path, changes=changes), "NetworkPolicy", "undrift")["spec"]["ingress"][1]["from"]
+        for changes in ((), ("kubernetes.operator_namespace=kuberay",))
+    )
+    pod = {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}}
+    assert anywhere == [{"namespaceSelector": {}, "podSelector": pod}]
+    space = {"matchLabels": {"kubernetes.io/metadata.name": "kuberay"}}
+    assert pinned == [{"namespaceSelector": space, "podSelector": pod}]
+
+
 def test_no_secret_is_rendered(path: Path) -> None:
     assert "Secret" not in {o["kind"] for o in render(path)}
 
