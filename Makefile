@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 # Compiled and rewritten modules are kept from run to run; they are half of what a short run takes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all check unit format docs golden lint types lock clean
+.PHONY: help demo test test-all check unit format docs golden lint types audit lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -69,6 +69,12 @@ $(STAMP): pyproject.toml constraints.txt
 		"environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
+
+audit: ## look the versions of constraints.txt up among known vulnerabilities; needs PyPI
+	@test -n "$(PYTHON)" || { echo "undrift needs Python 3.11 or newer" >&2; exit 1; }
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv --clear build/audit && \
+		build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
+	build/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
 lock: ## resolve the dependencies anew and write constraints.txt
 	@test -n "$(PYTHON)" || { echo "undrift needs Python 3.11 or newer" >&2; exit 1; }
