@@ -197,14 +197,35 @@ def build(args: dict[str, Any]) -> Any:
     prepare_state(config)
     actors = _start_actors(config, wanted.control)
     loopback = config.serve.is_loopback
-    return _bind(config, actors, runfile.token(create=True), loopback_only=loopback)
+    operator = _operator(config.state, wanted.control)
+    return _bind(config, actors, operator, loopback_only=loopback)
+
+
+def _operator(state: Path, resources: dict[str, float]) -> str:
+    """Return the digest of the operator's token, as the node with ``resources`` knows it.
+
+    On Kubernetes that is the head, where no code of the user runs: no other pod has the token.
+    """
+    import ray
+    from ray.exceptions import RayTaskError
+
+    look = ray.remote(_digest_here).options(num_cpus=0, resources=resources)
+    try:
+        return str(ray.get(look.remote(state)))
+    except RayTaskError as error:
+        raise error.cause from None
+
+
+def _digest_here(state: Path) -> str:
+    return digest(ProcessFile(state).token(create=True))
 
 
 def place(config: Config, token: str, interrupt: Interrupt) -> Handle:
     """Create the actors and run the Serve application."""
     actors = _start_actors(config, {})
     _run_application(
-        _bind(config, actors, token, loopback_only=True), application_name(config.model.name)
+        _bind(config, actors, digest(token), loopback_only=True),
+        application_name(config.model.name),
     )
     host = config.serve.host if config.serve.is_loopback else "127.0.0.1"
     return Handle(f"{config.serve.scheme}://{host}:{config.serve.port}", token, actors, interrupt)
@@ -262,8 +283,8 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
     return {"controller": controller, "monitor": monitor, "trainer": trainer}
 
 
-def _bind(config: Config, actors: dict[str, Any], token: str, *, loopback_only: bool) -> Any:
-    """Return the Serve application of the replicas."""
+def _bind(config: Config, actors: dict[str, Any], operator: str, *, loopback_only: bool) -> Any:
+    """Return the Serve application of the replicas, who know the digest of the operator's token."""
     from undrift.serve.replica import ModelReplica, ReplicaConfig
 
     replica: Any = ModelReplica  # a class to the type checker, a Serve deployment at run time
@@ -280,7 +301,7 @@ def _bind(config: Config, actors: dict[str, Any], token: str, *, loopback_only: 
         config.serve,
         config.model_state,
         config.folder,
-        digest(token),
+        operator,
         config.state / TOKENS_FILE,
         loopback_only,
     )

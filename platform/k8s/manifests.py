@@ -7,6 +7,7 @@ kubectl's.
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -80,4 +81,5 @@ def _config_map(path: Path, wanted: Manifest) -> Manifest:
 
 
 def _load(path: Path) -> list[Any]:
-    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    """Return the documents of a file; what is an anchor there is shared by none of them here."""
+    return [json.loads(json.dumps(d)) for d in yaml.safe_load_all(path.read_text(encoding="utf-8"))]

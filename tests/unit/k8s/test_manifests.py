@@ -167,6 +167,15 @@ def test_pods_are_confined(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_head_alone_has_the_operators_token(overlay: str) -> None:
+    named = [
+        {e["name"] for e in pod["spec"]["containers"][0]["env"] if "valueFrom" in e}
+        for pod in pods(service(overlay))
+    ]
+    assert named == [{"UNDRIFT_TOKEN"}, set(), set()]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_secret_is_in_no_command_line(overlay: str) -> None:
     for thing in compose(overlay):
         if thing["kind"] == "StatefulSet":
