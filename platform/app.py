@@ -223,10 +223,8 @@ def _digest_here(state: Path) -> str:
 def place(config: Config, token: str, interrupt: Interrupt) -> Handle:
     """Create the actors and run the Serve application."""
     actors = _start_actors(config, {})
-    _run_application(
-        _bind(config, actors, digest(token), loopback_only=True),
-        application_name(config.model.name),
-    )
+    application = _bind(config, actors, digest(token), loopback_only=True)
+    _run_application(application, application_name(config.model.name))
     host = config.serve.host if config.serve.is_loopback else "127.0.0.1"
     return Handle(f"{config.serve.scheme}://{host}:{config.serve.port}", token, actors, interrupt)
 
@@ -257,9 +255,8 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
         )
 
     state, names = config.model_state, config.model.class_names
-    pool_rows = config.train.rows_read
-    limits = config.retention
-    monitor = actor("monitor", MonitorActor, state, config.monitor, 1, names, limits, pool_rows)
+    kept = config.retention, config.train.rows_read
+    monitor = actor("monitor", MonitorActor, state, config.monitor, 1, names, *kept)
     trainer = actor(
         "trainer",
         TrainerActor,
