@@ -113,7 +113,7 @@ def prepare_state(config: Config) -> None:
         ModelError: The factory fails, or the weights do not fit.
         StoreError: The state folder cannot be used.
     """
-    from undrift.control.offline import way_out
+    from undrift.control.offline import check_readable, way_out
     from undrift.control.story import recover
     from undrift.model.artifacts import load_inputs
     from undrift.model.network import check_state_dict, load_weights
@@ -137,6 +137,7 @@ def prepare_state(config: Config) -> None:
     if store.version_numbers():
         state = recover(events.read(), config.lifecycle)[0]
         try:
+            check_readable(store, state.live)
             weights = store.state_dict(state.live)
         except StoreError as error:
             raise StoreError(f"{error}\n{way_out(store, state)}") from error

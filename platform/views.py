@@ -267,6 +267,7 @@ class VersionView:
         run_id: Run that made it; empty for the first.
         metrics: What was measured of it.
         plan: What was to be done.
+        damage: Why it cannot be read; empty if it can. Nothing else is known of it then.
     """
 
     version: int
@@ -277,6 +278,7 @@ class VersionView:
     run_id: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
     plan: dict[str, Any] | None = None
+    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,10 +360,7 @@ MAX_EVENTS = 1000
 
 
 def read(view: type[T], data: Any) -> T:
-    """Return plain JSON values as a view, or as a list of views.
-
-    Raises:
-        PlatformError: They are not such a view.
+    """Return plain JSON values as a view, or a list; `PlatformError` if they are none.
 
     Example:
         >>> read(EventView, {"seq": 1, "at": 2.0, "kind": "drift", "text": "it moved"}).kind

@@ -158,6 +158,9 @@ def versions_view(versions: Sequence[VersionView]) -> RenderableType:
     """Return one row a version, the live one marked."""
     table = Table("", "version", "parent", "made", "by", "hash", "metrics")
     for version in versions:
+        if version.damage:
+            table.add_row(Text("damaged", style="red"), str(version.version), *[""] * 5)
+            continue
         table.add_row(
             Text("live", style="green") if version.live else "",
             str(version.version),
@@ -167,7 +170,8 @@ def versions_view(versions: Sequence[VersionView]) -> RenderableType:
             version.hash[:12],
             _pairs({k: v for k, v in version.metrics.items() if isinstance(v, int | float)}),
         )
-    return table
+    broken = (Text(f"{v.version}: {v.damage}", style="red") for v in versions if v.damage)
+    return Group(table, *broken)
 
 
 def audit_view(audit: AuditView) -> RenderableType:

@@ -27,6 +27,7 @@ from undrift.control.parts import Parts
 from undrift.control.replicas import Replicas
 from undrift.control.requests import NO_REPORT, event_of
 from undrift.control.settings import LifecycleSettings
+from undrift.control.shelf import Shelf
 from undrift.control.story import recover
 from undrift.control.training import Training, quietly
 from undrift.errors import RequestError, StoreError
@@ -84,6 +85,7 @@ class ControllerActor:
         self._journal = Journal(state)
         self._report: MonitorReport | None = None
         self._parts = Parts()
+        self._shelf = Shelf(state, self._parts.failures)
         self._training = Training(trainer, self._parts, self._deliver)
         self._unsure = False  # whether the journal may have taken what was said to have failed
         self._door, self._asked = asyncio.Lock(), asyncio.Lock()
@@ -185,6 +187,7 @@ class ControllerActor:
             await asyncio.sleep(ROUND_S)
         while True:  # each part for itself, and time always passes
             self._parts.begin("monitor", self._listen)
+            self._parts.begin("look", self._shelf.watch)
             await self._parts.do("orders", self._go_on())
             await self._parts.do("time", self._deliver(Tick(at=time.time())))
             await asyncio.sleep(ROUND_S)
@@ -274,8 +277,9 @@ class ControllerActor:
 
     async def versions(self) -> list[VersionView]:
         """Return every stored version, oldest first."""
+        damaged = await self._shelf.look()
         stored = await asyncio.to_thread(self._store.versions)
-        return views.versions(stored, self._state.live)
+        return views.versions(stored, damaged, self._state.live)
 
     async def audit(self, version: str) -> AuditView:
         """Return how a version was made: what was chosen, what it cost, what it forgot.

@@ -42,11 +42,21 @@ def roll_back(root: Path, policy: LifecycleSettings, version: int | None, at: fl
         raise IllegalTransitionError(f"{error}; {_others(store, state)}") from error
     (swap,) = [i for i in outcome.instructions if isinstance(i, Swap)]
     live = swap.assignment.live
-    store.weights_path(live)  # raises, before anything is recorded
+    check_readable(store, live)  # before anything is recorded
     done = Swapped(at=at, run_id=swap.run_id, version=live, cause="no replica runs")
     for event in (asked, done):
         journal.append(Codec.encode(event), at)
     return live
+
+
+def check_readable(store: Store, version: int) -> None:
+    """Check that a version can be served and watched.
+
+    Raises:
+        StoreError: It is damaged, or there is none.
+    """
+    store.weights_path(version)
+    store.reference(version)
 
 
 def way_out(store: Store, state: State) -> str:
@@ -67,6 +77,6 @@ def _readable(store: Store, state: State) -> list[int]:
     found = []
     for version in store.version_numbers():
         with suppress(StoreError):
-            store.weights_path(version)
+            check_readable(store, version)
             found.append(version)
     return [version for version in found if version != state.live]

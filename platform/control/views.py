@@ -7,7 +7,7 @@ from typing import Any
 
 from undrift.control.state import State
 from undrift.control.story import Story
-from undrift.errors import RequestError
+from undrift.errors import RequestError, StoreError
 from undrift.serve.body import show
 from undrift.store.store import Store
 from undrift.store.versions import Manifest
@@ -91,9 +91,14 @@ def drift(report: MonitorReport) -> DriftView:
     )
 
 
-def versions(stored: Sequence[Manifest], live: int) -> list[VersionView]:
-    """Return stored versions, oldest first; ``live`` is the one that answers."""
-    return [
+def versions(
+    stored: Sequence[Manifest], damaged: Mapping[int, str], live: int
+) -> list[VersionView]:
+    """Return stored versions, oldest first; ``live`` is the one that answers.
+
+    Of a damaged version nothing is told but what is wrong with it.
+    """
+    sound = [
         VersionView(
             version=m.version,
             live=m.version == live,
@@ -106,13 +111,24 @@ def versions(stored: Sequence[Manifest], live: int) -> list[VersionView]:
         )
         for m in stored
     ]
+    broken = [
+        VersionView(
+            version=number, live=number == live, hash="", parent=None, created_at=0.0, damage=told
+        )
+        for number, told in damaged.items()
+    ]
+    return sorted(sound + broken, key=lambda view: view.version)
 
 
 def audit(store: Store, version: str) -> AuditView:
-    """Return how a version was made; 404 if there is none."""
+    """Return how a version was made; 404 if there is none, 409 if it is damaged."""
     known = {str(number): number for number in store.version_numbers()}
     if version not in known:
         stored = ", ".join(known)
         raise RequestError(f"no version {show(version)}; stored versions are {stored}", 404)
-    manifest = store.manifest(known[version])
-    return account(manifest.to_dict(), store.bandit_log(manifest.version) or columns(()))
+    try:
+        manifest = store.manifest(known[version])
+        choices = store.bandit_log(manifest.version)
+    except StoreError as error:
+        raise RequestError(f"version {version} cannot be read: {error}", 409) from error
+    return account(manifest.to_dict(), choices or columns(()))

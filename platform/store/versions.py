@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 from numpy.typing import NDArray
+from safetensors import safe_open
 
 from undrift.errors import StoreError
 from undrift.records import Reference
@@ -105,7 +106,7 @@ class Versions:
             choices: What the bandits of its run chose, by column.
 
         Raises:
-            StoreError: The disk refuses, or a stored manifest is damaged.
+            StoreError: The disk refuses.
         """
         with explained("store a version in", self._path), locked(self._lock):
             for done in self.all() if draft.run_id else []:
@@ -130,8 +131,27 @@ class Versions:
             return sorted(int(p.name) for p in self._path.iterdir() if p.name.isdecimal())
 
     def all(self) -> list[Manifest]:
-        """Return all manifests, oldest first."""
-        return [self.manifest(number) for number in self.numbers()]
+        """Return the manifests of all versions that are not `damaged`, oldest first."""
+        return [self.manifest(number) for number in self.numbers() if not self._damage(number)]
+
+    def damaged(self) -> dict[int, str]:
+        """Return what is wrong with each version of which a file is gone, torn or unreadable.
+
+        What takes a look at every byte, `weights_path` finds when the version is asked for.
+        """
+        found = {number: self._damage(number) for number in self.numbers()}
+        return {number: told for number, told in found.items() if told}
+
+    def _damage(self, version: int) -> str:
+        try:
+            self.manifest(version)
+            for name in (WEIGHTS, REFERENCE):
+                path = self._file(version, name)
+                with explained("read", path), safe_open(path, framework="numpy"):
+                    pass
+        except StoreError as error:
+            return str(error)
+        return ""
 
     def manifest(self, version: int) -> Manifest:
         """Return the manifest of ``version``."""
@@ -145,6 +165,8 @@ class Versions:
             manifest = Manifest.from_dict(read_json(path))
         except TypeError as error:
             raise StoreError(f"{path} is damaged or from a newer release: {error}") from error
+        if manifest.version != version or not isinstance(manifest.metrics, dict):
+            raise StoreError(f"{path} is damaged: it is not the manifest of version {version}")
         self._manifests[version] = written, manifest
         return manifest
 

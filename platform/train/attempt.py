@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from undrift.errors import StoreError
 from undrift.records import Reference
 from undrift.train.candidate import check_reference, judge_candidate, with_later
 from undrift.train.gate import GateReport
@@ -96,7 +98,7 @@ def attempt(
     plan = settled(plan, pool)
     check_reference(pool, plan.regime_start, reference_rows)
     others = [v for v in good if v != plan.base_version][-ARCHIVE:]
-    archive = ((v, weights(v)) for v in (plan.base_version, *others))
+    archive = _archive(plan.base_version, others, weights)
     start = choose_start(trainee, archive, pool, regime_start=plan.regime_start)
     for number, rate in enumerate((settings.learning_rate, settings.learning_rate / _SLOWER)):
         result = retrain(
@@ -118,6 +120,16 @@ def attempt(
         trainee, weights(plan.base_version), result, pool, plan, settings=settings
     )
     return Attempt(result, verdict, renewed, start, rate)
+
+
+def _archive(
+    base: int, others: Sequence[int], weights: Weights
+) -> Iterator[tuple[int, Mapping[str, torch.Tensor]]]:
+    """Yield versions and their weights, the base first; one that is damaged is no start."""
+    yield base, weights(base)
+    for version in others:
+        with suppress(StoreError):
+            yield version, weights(version)
 
 
 def settled(plan: RetrainPlan, pool: Pool) -> RetrainPlan:

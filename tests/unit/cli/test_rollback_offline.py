@@ -1,4 +1,4 @@
-"""A live version whose weights are damaged: what the start says, and the way out that it names."""
+"""A live version that is damaged: what the start says, and the way out that it names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from undrift.store.store import Store
 
 
 @pytest.fixture
-def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+def damaged(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Config:
     """A state whose live version, the second of two, is damaged."""
     path = project(tmp_path)
     monkeypatch.setenv("UNDRIFT_CONFIG", str(path))
@@ -38,7 +40,8 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         Swapped(at=2.0, run_id="run-1", version=2),
     ):
         journal.append(Codec.encode(event), event.at)
-    store.weights_path(2).write_bytes(b"")
+    folder = store.weights_path(2).parent
+    (folder / getattr(request, "param", "model.safetensors")).write_bytes(b"")
     return config
 
 
@@ -46,8 +49,11 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
+@pytest.mark.parametrize(
+    "damaged", ["model.safetensors", "reference.safetensors", "manifest.json"], indirect=True
+)
 def test_start_names_the_command_that_lets_it_start(damaged: Config) -> None:
-    with pytest.raises(StoreError, match="is damaged") as refused:
+    with pytest.raises(StoreError, match=r"is damaged|cannot read") as refused:
         prepare_state(damaged)
     command = "undrift rollback --offline"
     assert str(refused.value).endswith(f"to serve version 1 instead: {command}")

@@ -266,3 +266,19 @@ def test_counts_of_replicas_that_left_are_summed_without_a_scrape_and_end_with_t
         assert counts(actor.metrics()) == {"1": 2}  # the version before
 
     controlling(root, body)
+
+
+def test_damaged_version_is_told_and_only_asking_for_it_fails(root: Path) -> None:
+    (root / "versions" / "2" / "manifest.json").write_bytes(b"{")
+
+    async def body(actor: ControllerActor) -> None:
+        status = await until(actor, lambda s: "version 2: " in s.failures["controller"])
+        assert "undrift doctor" in status.failures["controller"]
+        one, two = await actor.versions()
+        assert (one.damage, two.version, two.hash) == ("", 2, "")
+        assert "manifest.json is damaged" in two.damage
+        assert (await actor.audit("1")).version == 1
+        with pytest.raises(RequestError, match=r"version 2 cannot be read: .*is damaged"):
+            await actor.audit("2")
+
+    controlling(root, body)

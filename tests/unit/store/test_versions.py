@@ -190,8 +190,45 @@ def test_manifest_with_an_unknown_field_is_refused(store: Store) -> None:
     path = store.weights_path(1).with_name("manifest.json")
     path.write_text(json.dumps({**manifest.to_dict(), "colour": "red"}))
     with pytest.raises(StoreError, match=r"newer release.*colour"):
-        store.versions()
+        store.manifest(1)
 
 
 def _killed(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("manifest.json", b"{"),
+        ("manifest.json", b"{}"),
+        ("manifest.json", b"[]"),
+        ("manifest.json", None),
+        ("model.safetensors", b""),
+        ("model.safetensors", None),
+        ("reference.safetensors", b"damaged"),
+    ],
+)
+def test_damaged_version_is_left_out_and_the_others_go_on(
+    store: Store, tmp_path: Path, file: str, content: bytes | None
+) -> None:
+    first, _ = add(store), add(store, run_id="r2")
+    path = tmp_path / "versions" / "2" / file
+    path.unlink() if content is None else path.write_bytes(content)
+    shelf = Versions(tmp_path / "versions", read_only=True)
+    assert list(shelf.damaged()) == [2]
+    assert file in shelf.damaged()[2]
+    third = add(store, run_id="r3")
+    assert third.version == 3
+    assert Store(tmp_path).versions() == [first, third]
+    assert add(store, run_id="r3") == third
+    with pytest.raises(StoreError, match=file):
+        store.manifest(2), store.weights_path(2), store.reference(2)
+
+
+def test_manifest_of_another_version_is_damaged(store: Store, tmp_path: Path) -> None:
+    add(store), add(store)
+    folder = tmp_path / "versions"
+    (folder / "2" / "manifest.json").write_bytes((folder / "1" / "manifest.json").read_bytes())
+    with pytest.raises(StoreError, match="is not the manifest of version 2"):
+        Store(tmp_path).manifest(2)

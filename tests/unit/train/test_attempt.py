@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+import torch
 
 from tests.helpers.retraining import SETTINGS, plan, world
-from undrift.train.attempt import attempt
+from undrift.errors import StoreError
+from undrift.train.attempt import _archive, attempt
 from undrift.train.trainee import Trainee
 
 HOPELESS = SETTINGS.model_copy(update={"learning_rate": 3.0})  # the candidate collapses
@@ -47,3 +50,16 @@ def test_only_without_a_budget_is_a_collapsed_candidate_trained_again(
     )
     assert asked == trainings
     assert made.verdict.accepted or budget
+
+
+def test_damaged_older_version_is_no_start_and_a_damaged_base_is_an_error() -> None:
+    w = world()
+
+    def weights(version: int) -> Mapping[str, torch.Tensor]:
+        if version == 2:
+            raise StoreError("version 2 is damaged")
+        return w.state
+
+    assert [number for number, _ in _archive(1, [2, 3], weights)] == [1, 3]
+    with pytest.raises(StoreError, match="version 2 is damaged"):
+        list(_archive(2, [1, 3], weights))
