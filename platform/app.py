@@ -113,8 +113,8 @@ def prepare_state(config: Config) -> None:
         ModelError: The factory fails, or the weights do not fit.
         StoreError: The state folder cannot be used.
     """
+    from undrift.control.memory import Memory
     from undrift.control.offline import check_readable, way_out
-    from undrift.control.story import recover
     from undrift.model.artifacts import load_inputs
     from undrift.model.network import check_state_dict, load_weights
     from undrift.store.files import check_layout
@@ -128,14 +128,14 @@ def prepare_state(config: Config) -> None:
     read_tokens(config.state / TOKENS_FILE)
     check_certificate(config.serve)
     check_layout(config.state, config.model_state)
-    store, events = Store(config.model_state), Journal(config.model_state)
-    torn = store.mend() + events.mend() + Journal(config.model_state, REARMINGS).mend()
+    store, memory = Store(config.model_state), Memory(config.model_state, config.lifecycle)
+    torn = store.mend() + memory.mend() + Journal(config.model_state, REARMINGS).mend()
     for entry in torn:
         logging.getLogger("undrift").warning(
             "set aside as %s: unfinished when the power went; nothing of it was acknowledged", entry
         )
     if store.version_numbers():
-        state = recover(events.read(), config.lifecycle)[0]
+        state, _ = memory.recall()
         try:
             check_readable(store, state.live)
             weights = store.state_dict(state.live)

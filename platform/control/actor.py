@@ -2,7 +2,8 @@
 
 It is the only writer of the journal and the only executor of instructions. Replicas long-poll it
 for swaps; it pulls evidence from the monitor and candidates from the trainer, so that a restart of
-any of the three is mended by the next round. Its own restart is a replay of the journal.
+any of the three is mended by the next round. Its own restart is a replay of the journal since the
+last snapshot.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from undrift.control import views
 from undrift.control.facts import facts
 from undrift.control.hearing import heard, missed
 from undrift.control.lifecycle import step
+from undrift.control.memory import Memory
 from undrift.control.orders import Orders
 from undrift.control.parts import Parts
 from undrift.control.replicas import Replicas
 from undrift.control.requests import NO_REPORT, event_of
 from undrift.control.settings import LifecycleSettings
 from undrift.control.shelf import Shelf
-from undrift.control.story import recover
 from undrift.control.training import Training, quietly
 from undrift.errors import RequestError, StoreError
 from undrift.events import (
@@ -49,7 +50,6 @@ from undrift.records import Assignment
 from undrift.serve.metrics import Snapshot, exposition
 from undrift.serve.settings import ServeSettings
 from undrift.serve.swap import Command, ReplicaStatus, SwapCoordinator, Target
-from undrift.store.journal import Journal
 from undrift.store.store import Store
 from undrift.views import AuditView, DriftView, EventsPage, MonitorReport, StatusView, VersionView
 
@@ -82,7 +82,7 @@ class ControllerActor:
         self._model, self._policy = model, policy
         self._monitor = monitor
         self._store = Store(state)
-        self._journal = Journal(state)
+        self._memory = Memory(state, policy)
         self._report: MonitorReport | None = None
         self._parts = Parts()
         self._shelf = Shelf(state, self._parts.failures)
@@ -90,7 +90,7 @@ class ControllerActor:
         self._unsure = False  # whether the journal may have taken what was said to have failed
         self._door, self._asked = asyncio.Lock(), asyncio.Lock()
         self._orders = Orders(self._obey)
-        self._state, self._story = recover(self._journal.read(), policy)
+        self._state, self._story = self._memory.recall()
         coordinator = SwapCoordinator(
             self._held(self._state.assignment),
             serve.swap,
@@ -143,20 +143,21 @@ class ControllerActor:
         """Journal an event if it changes anything, then execute what follows from it."""
         async with self._door:
             if self._unsure:
-                known = await asyncio.to_thread(self._journal.read)
-                (self._state, self._story), self._unsure = recover(known, self._policy), False
+                self._state, self._story = await asyncio.to_thread(self._memory.recall)
+                self._unsure = False
             event = replace(event, salt=secrets.token_hex(3))
             outcome = step(self._state, event)
             if outcome.state == self._state and not outcome.instructions:
                 return
             self._unsure = True
-            await asyncio.to_thread(self._journal.append, Codec.encode(event), event.at)
+            await asyncio.to_thread(self._memory.record, event)
             self._unsure = False
             if not isinstance(event, Configured):
                 self._story.add(self._state, event, outcome.instructions)
             self._state = outcome.state
             for instruction in outcome.instructions:
                 self._execute(instruction)
+            await asyncio.to_thread(self._memory.keep, self._state, self._story)
 
     def _execute(self, instruction: Instruction) -> None:
         if isinstance(instruction, Stage | Train | Cancel):
@@ -260,7 +261,7 @@ class ControllerActor:
             replicas=self._replicas.versions(),
             training=self._progress(),
             failures={
-                "controller": "; ".join(self._parts.failures.values()) or self._journal.trouble,
+                "controller": "; ".join(self._parts.failures.values()) or self._memory.trouble,
                 "monitor": self._report.failure if self._report else "no report yet",
             },
         )
@@ -289,9 +290,9 @@ class ControllerActor:
         """
         return await asyncio.to_thread(views.audit, self._store, version)
 
-    def events(self, after: int, limit: int) -> EventsPage:
+    async def events(self, after: int, limit: int) -> EventsPage:
         """Return notable events after number ``after``, at most ``limit``."""
-        return self._story.page(after, limit)
+        return await asyncio.to_thread(self._memory.page, self._story, after, limit)
 
     def metrics(self) -> bytes:
         """Return the Prometheus page of the whole platform."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from undrift.control.state import Phase, State
-from undrift.control.story import Story
+from undrift.control.story import Story, Times
 from undrift.evidence import Evidence
 from undrift.serve.metrics import Family, Snapshot
 from undrift.views import MonitorReport
@@ -42,10 +42,10 @@ class ControlFacts:
         labels: The monitor's summary of labels: outcomes of the join, coverage, lag.
         accuracy: The monitor's accuracies: of the newest labels, the reference, and estimated.
         swaps: Number of swaps by outcome.
-        swap_seconds: Time that each successful swap took.
+        swap_seconds: Time that successful swaps took.
         rollbacks: Number of rollbacks.
         retrainings: Number of retrainings by trigger and outcome.
-        retraining_seconds: Time from the order to the verdict, for each retraining.
+        retraining_seconds: Time from the order to the verdict, of the retrainings.
         training: How far the present retraining is; keys of `TRAINING`.
     """
 
@@ -57,10 +57,10 @@ class ControlFacts:
     labels: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, float | None] = field(default_factory=dict)
     swaps: Mapping[str, int] = field(default_factory=dict)
-    swap_seconds: Sequence[float] = ()
+    swap_seconds: Times = field(default_factory=Times)
     rollbacks: int = 0
     retrainings: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    retraining_seconds: Sequence[float] = ()
+    retraining_seconds: Times = field(default_factory=Times)
     training: Mapping[str, float] = field(default_factory=dict)
 
     def snapshot(self) -> Snapshot:
@@ -140,9 +140,9 @@ class ControlFacts:
         family = self._family("counter", f"{name}_total", text, values, labels)
         return {f"undrift_{name}": family}
 
-    def _times(self, name: str, text: str, seconds: Sequence[float]) -> Snapshot:
+    def _times(self, name: str, text: str, times: Times) -> Snapshot:
         family = Family("summary", text)
-        for part, value in (("sum", sum(seconds)), ("count", len(seconds))):
+        for part, value in (("sum", times.seconds), ("count", times.count)):
             family.samples[f"undrift_{name}_{part}", (("model", self.model),)] = value
         return {f"undrift_{name}": family}
 

@@ -7,12 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from undrift.control.lifecycle import step
+from undrift.control.memory import Memory
 from undrift.control.settings import LifecycleSettings
 from undrift.control.state import State
-from undrift.control.story import recover
 from undrift.errors import IllegalTransitionError, StoreError
-from undrift.events import Codec, Event, RollbackRequested, Swap, Swapped
-from undrift.store.journal import Journal
+from undrift.events import Event, RollbackRequested, Swap, Swapped
 from undrift.store.store import Store
 
 COMMAND = "undrift rollback --offline"
@@ -32,8 +31,8 @@ def roll_back(root: Path, policy: LifecycleSettings, version: int | None, at: fl
         IllegalTransitionError: It is live already, or there is none before.
     """
     store = Store(root, read_only=True)
-    journal = Journal(root)
-    state, _ = recover(journal.read(), policy)
+    memory = Memory(root, policy)
+    state, _ = memory.recall()
     salt = secrets.token_hex(3)
     asked: Event = RollbackRequested(at=at, cause="operator, offline", version=version, salt=salt)
     try:
@@ -45,7 +44,7 @@ def roll_back(root: Path, policy: LifecycleSettings, version: int | None, at: fl
     check_readable(store, live)  # before anything is recorded
     done = Swapped(at=at, run_id=swap.run_id, version=live, cause="no replica runs")
     for event in (asked, done):
-        journal.append(Codec.encode(event), at)
+        memory.record(event)
     return live
 
 

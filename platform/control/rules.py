@@ -147,7 +147,8 @@ def _failed(state: State, at: float, reason: str, *before: Instruction) -> Step:
 def configured(state: State, event: Event) -> Step:
     """Take over a policy, and give again what a restart may have lost."""
     assert isinstance(event, Configured)
-    settings = LifecycleSettings.model_validate(event.policy)
+    known = event.policy.keys() & LifecycleSettings.model_fields.keys()  # not what has gone since
+    settings = LifecycleSettings.model_validate({key: event.policy[key] for key in known})
     again = (state.baseline,) if state.baseline else ()
     return Step(replace(state, settings=settings), again + state.outstanding)
 

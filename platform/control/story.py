@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -24,7 +25,7 @@ from undrift.events import (
     Trained,
     TrainFailed,
 )
-from undrift.views import EventsPage, EventView
+from undrift.views import EventView
 
 FIRST_VERSION = 1
 TRIGGERS = ("better", "drift", "refine", "amount", "operator")
@@ -40,11 +41,7 @@ def recover(records: Iterable[dict[str, Any]], settings: LifecycleSettings) -> t
     """
     state, story = initial(settings, FIRST_VERSION), Story()
     for record in records:
-        event = Codec.decode(record)
-        outcome = step(state, event)
-        if not isinstance(event, Configured):
-            story.add(state, event, outcome.instructions)
-        state = outcome.state
+        state = story.follow(state, record)
     return state, story
 
 
@@ -53,26 +50,50 @@ def _hung(before: State, event: Event) -> bool:
     return isinstance(event, Tick) and before.phase == Phase.RETRAINING
 
 
+@dataclass(slots=True)
+class Times:
+    """How often something was timed, and the seconds that it took in all."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Take in one time."""
+        self.count += 1
+        self.seconds += seconds
+
+
 class Story:
     """Notable events in order, and counts of them.
 
     Attributes:
-        entries: The events, numbered from 1.
+        entries: The newest events; older ones are in the store (`undrift.control.memory`).
+        told: Number of the newest event, counted from 1.
         counts: Entries by kind.
         swaps: Swaps by outcome, ``done`` or ``failed``.
-        swap_seconds: Time from the order to the last replica, for each swap done.
+        swap_seconds: Time from the order to the last replica, of the swaps done.
         retrainings: Retrainings by trigger and outcome.
-        retraining_seconds: Time from the order to the outcome, for each retraining.
+        retraining_seconds: Time from the order to the outcome, of the retrainings.
+        ordered: When the last swap was ordered, Unix seconds.
     """
 
     def __init__(self) -> None:
         self.entries: list[EventView] = []
+        self.told = 0
         self.counts: dict[str, int] = {}
         self.swaps = {"done": 0, "failed": 0}  # from zero: the first one is an increase, too
-        self.swap_seconds: list[float] = []
+        self.swap_seconds = Times()
         self.retrainings = dict.fromkeys(product(TRIGGERS, VERDICTS), 0)
-        self.retraining_seconds: list[float] = []
-        self._ordered = 0.0
+        self.retraining_seconds = Times()
+        self.ordered = 0.0
+
+    def follow(self, state: State, record: dict[str, Any]) -> State:
+        """Take in one event of the journal, and return the state that it leads to."""
+        event = Codec.decode(record)
+        outcome = step(state, event)
+        if not isinstance(event, Configured):
+            self.add(state, event, outcome.instructions)
+        return outcome.state
 
     def add(self, before: State, event: Event, instructions: tuple[Instruction, ...]) -> None:
         """Take in one journalled event.
@@ -84,7 +105,7 @@ class Story:
         """
         if isinstance(event, Swapped):
             self.swaps["done"] += 1
-            self.swap_seconds.append(event.at - self._ordered)
+            self.swap_seconds.add(event.at - self.ordered)
         elif isinstance(event, SwapFailed):
             self.swaps["failed"] += 1
         elif isinstance(event, Trained | TrainFailed) or _hung(before, event):
@@ -92,11 +113,11 @@ class Story:
             accepted = isinstance(event, Trained) and event.accepted
             outcome = "rejected" if isinstance(event, Trained) else "failed"
             self.retrainings[before.run.trigger, "accepted" if accepted else outcome] += 1
-            self.retraining_seconds.append(event.at - before.run.started)
+            self.retraining_seconds.add(event.at - before.run.started)
         row = event.evidence.rows if isinstance(event, Scored) else None
         for instruction in instructions:
             if isinstance(instruction, Swap):
-                self._ordered = event.at
+                self.ordered = event.at
             elif isinstance(instruction, Notify):
                 self._tell(event.at, instruction.kind, instruction, instruction.text, row)
             elif isinstance(instruction, Train):
@@ -106,19 +127,14 @@ class Story:
                 )
                 self._tell(event.at, "retraining", instruction, text, row)
 
-    def page(self, after: int, limit: int) -> EventsPage:
-        """Return at most ``limit`` events after number ``after``."""
-        found = tuple(self.entries[after : after + limit])
-        end = after + len(found)
-        return EventsPage(events=found, next=end, more=end < len(self.entries))
-
     def _tell(
         self, at: float, kind: str, instruction: Instruction, text: str, row: int | None
     ) -> None:
+        self.told += 1
         detail = instruction.detail if isinstance(instruction, Notify) else {}
         self.entries.append(
             EventView(
-                seq=len(self.entries) + 1,
+                seq=self.told,
                 at=at,
                 kind=kind,
                 text=text,

@@ -17,6 +17,8 @@ from undrift.errors import StoreError
 from undrift.store.files import explained, write_file
 
 _META, _ARRAY = "meta", "array."
+_DAMAGED = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
+"""What is raised for a file that is not what was written; zipfile takes some for encrypted."""
 
 
 class Blobs:
@@ -62,7 +64,7 @@ class Blobs:
                 with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
                     meta = json.loads(str(stored[_META]))
                     arrays = {k.removeprefix(_ARRAY): stored[k] for k in stored if k != _META}
-            except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            except _DAMAGED as error:
                 raise StoreError(f"{path} is damaged: {error}; delete it to rebuild") from error
         return arrays, meta
 

@@ -1,22 +1,26 @@
 """Journals: what decided something, in order, durable before it takes effect.
 
-The table ``events`` has every event that moved the lifecycle; the table ``orders`` has every
-re-arming of the monitor, with the number of the commit that it came after.
+The table ``events`` has every event that moved the lifecycle; the table ``rearmings`` has every
+re-arming of the monitor, with the number of the commit that it came after; the table ``told`` has
+what people were told, in pages (`undrift.control.memory`).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from undrift.errors import StoreError
 from undrift.store.files import open_root
 from undrift.store.tables import Table
 
-EVENTS, REARMINGS = "events", "rearmings"
+EVENTS, REARMINGS, TOLD = "events", "rearmings", "told"
+_AT_ONCE = 4096  # events held in memory
 
 
 class Journal:
@@ -57,20 +61,28 @@ class Journal:
             StoreError: The disk refuses, or another process has written to the journal. Whether it
                 was written all the same is for :meth:`read` to say.
         """
-        seq = (self._table.version() if self._last is None else self._last) + 1
-        self._last = None  # until the table has taken it
-        row = {
-            "seq": seq,
-            "at": float(at),
-            "type": str(event.get("type", "")),
-            "run_id": str(event.get("run_id", "")),
-            "cause": str(event.get("cause", "")),
-            "body": json.dumps(event),
-        }
-        found = self._table.append(seq, pa.Table.from_pylist([row]))
+        return self.extend([event], at)
+
+    def extend(self, events: Sequence[dict[str, Any]], at: float) -> int:
+        """Make several events durable, all or none, and return the number of the last one."""
+        first = (self._table.version() if self._last is None else self._last) + 1
+        self._last = None  # until the table has taken them
+        seq = first + len(events) - 1
+        rows = [
+            {
+                "seq": number,
+                "at": float(at),
+                "type": str(event.get("type", "")),
+                "run_id": str(event.get("run_id", "")),
+                "cause": str(event.get("cause", "")),
+                "body": json.dumps(event),
+            }
+            for number, event in enumerate(events, first)
+        ]
+        found = self._table.append(seq, pa.Table.from_pylist(rows))
         if found != seq:
             raise StoreError(
-                f"{self._path} has {found + 1} events where this process knows of {seq}; "
+                f"{self._path} has {found + 1} events where this process knows of {first}; "
                 "is another platform writing to the same state directory?"
             )
         self._last = seq
@@ -85,17 +97,44 @@ class Journal:
         """Why the table could not be compacted last time; empty if all is well."""
         return self._table.trouble
 
+    def last(self) -> int:
+        """Return the number of the last event, -1 if there is none."""
+        return self._table.version()
+
     def read(self) -> list[dict[str, Any]]:
-        """Return all events, oldest first.
+        """Return all events, oldest first; `events` holds a part of them at a time.
 
         Raises:
             StoreError: The table is damaged.
         """
-        rows = self._table.read(columns=["seq", "body"])
-        if rows is None:
-            return []
-        bodies = rows.sort_by("seq")["body"].to_pylist()
+        return [event for _, event in self.events()]
+
+    def events(
+        self, after: int = -1, until: int | None = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield events and their numbers, oldest first, a part of them in memory at a time.
+
+        Args:
+            after: Number of the event before the first one.
+            until: Number of the last one, None for the one that is the last now.
+
+        Raises:
+            StoreError: The table is damaged.
+        """
+        end = self.last() if until is None else until
+        for start in range(after + 1, end + 1, _AT_ONCE):
+            inside = ds.field("seq") >= start
+            if until is not None or start + _AT_ONCE <= end:
+                inside &= ds.field("seq") < min(start + _AT_ONCE, end + 1)
+            rows = self._table.read(inside, columns=["seq", "body"])
+            if rows is not None:
+                ordered = rows.sort_by("seq")
+                bodies = map(self._event, ordered["body"].to_pylist())
+                yield from zip(ordered["seq"].to_pylist(), bodies, strict=True)
+
+    def _event(self, body: str) -> dict[str, Any]:
         try:
-            return [json.loads(body) for body in bodies]
+            event: dict[str, Any] = json.loads(body)
         except ValueError as error:
             raise StoreError(f"{self._path} is damaged: an event is not JSON ({error})") from error
+        return event

@@ -7,7 +7,7 @@ import pytest
 from tests.helpers.lifecycle import SETTINGS, promoted, run, scored
 from undrift.control.lifecycle import initial
 from undrift.control.state import Phase, State
-from undrift.control.story import recover
+from undrift.control.story import Times, recover
 from undrift.events import (
     Cancel,
     Codec,
@@ -45,7 +45,7 @@ def test_retraining_that_hung_is_counted_among_the_failed() -> None:
     events = [scored(Level.DRIFT, at=100), Tick(at=151)]
     _, story = recover(map(Codec.encode, events), settings)
     assert story.retrainings["drift", "failed"] == 1
-    assert story.retraining_seconds == [51]
+    assert story.retraining_seconds == Times(1, 51)
 
 
 def test_drift_that_no_label_shows_any_more_is_over() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from undrift.control.facts import ControlFacts
+from undrift.control.story import Times
 from undrift.evidence import DriftKind, Evidence, Level, SignalReport
 from undrift.serve.metrics import ReplicaMetrics, Snapshot, exposition, of_versions, total
 
@@ -33,10 +34,10 @@ FACTS = ControlFacts(
     },
     accuracy={"window": 0.75, "reference": 0.5, "estimated": None},
     swaps={"done": 2, "failed": 1},
-    swap_seconds=(0.25, 0.5),
+    swap_seconds=Times(2, 0.75),
     rollbacks=1,
     retrainings={("drift", "accepted"): 2, ("manual", "rejected"): 1},
-    retraining_seconds=(4.0, 5.0),
+    retraining_seconds=Times(2, 9.0),
 )
 
 
