@@ -268,16 +268,9 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
         config.monitor.min_reference_rows,
         config.serve.mixes,
     )
-    controller = actor(
-        "controller",
-        ControllerActor,
-        state,
-        config.model.name,
-        config.lifecycle,
-        config.serve,
-        monitor,
-        trainer,
-    )
+    name, versions = config.model.name, config.retention.versions
+    given = state, name, config.lifecycle, config.serve, monitor, trainer, versions
+    controller = actor("controller", ControllerActor, *given)
     return {"controller": controller, "monitor": monitor, "trainer": trainer}
 
 

@@ -50,6 +50,7 @@ from undrift.records import Assignment
 from undrift.serve.metrics import Snapshot, exposition
 from undrift.serve.settings import ServeSettings
 from undrift.serve.swap import Command, ReplicaStatus, SwapCoordinator, Target
+from undrift.store.settings import RetentionSettings
 from undrift.store.store import Store
 from undrift.views import AuditView, DriftView, EventsPage, MonitorReport, StatusView, VersionView
 
@@ -68,6 +69,7 @@ class ControllerActor:
         serve: The serve section of the configuration.
         monitor: The monitor.
         trainer: The trainer.
+        keep_versions: Newest versions to keep.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class ControllerActor:
         serve: ServeSettings,
         monitor: ActorHandle,
         trainer: ActorHandle,
+        keep_versions: int = RetentionSettings().versions,
     ) -> None:
         self._model, self._policy = model, policy
         self._monitor = monitor
@@ -85,7 +88,7 @@ class ControllerActor:
         self._memory = Memory(state, policy)
         self._report: MonitorReport | None = None
         self._parts = Parts()
-        self._shelf = Shelf(state, self._parts.failures)
+        self._shelf = Shelf(state, self._parts.failures, keep_versions, lambda: self._state)
         self._training = Training(trainer, self._parts, self._deliver)
         self._unsure = False  # whether the journal may have taken what was said to have failed
         self._door, self._asked = asyncio.Lock(), asyncio.Lock()

@@ -1,13 +1,21 @@
-"""Looks for damaged versions: each stops nothing but itself, and is told."""
+"""Looks the stored versions through: damage is told, and what nobody needs any more goes."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from undrift.control.state import State
+from undrift.errors import StoreError
+from undrift.events import Swap
+from undrift.monitor.retention import first_commit
+from undrift.store.blobs import Blobs
+from undrift.store.journal import REARMINGS, Journal
 from undrift.store.versions import Versions
 
-DAMAGED = "damaged versions"
+DAMAGED, KEPT = "damaged versions", "old versions"
 LOOK_S = 60.0
 
 
@@ -15,13 +23,18 @@ class Shelf:
     """The stored versions as the controller looks them through.
 
     Args:
-        state: The model's folder of the state.
+        root: The model's folder of the state.
         failures: Where damage is told, under ``damaged versions``.
+        keep: Newest versions to keep.
+        state: Returns the state of the lifecycle.
     """
 
-    def __init__(self, state: Path, failures: dict[str, str]) -> None:
-        self._versions = Versions(state / "versions", read_only=True)
-        self._failures = failures
+    def __init__(
+        self, root: Path, failures: dict[str, str], keep: int, state: Callable[[], State]
+    ) -> None:
+        self._versions = Versions(root / "versions", read_only=True)
+        self._rearmings, self._blobs = Journal(root, REARMINGS), Blobs(root)
+        self._failures, self._keep, self._state = failures, keep, state
 
     async def look(self) -> dict[int, str]:
         """Return what is wrong with each damaged version, and tell it among the failures."""
@@ -33,6 +46,61 @@ class Shelf:
         return found
 
     async def watch(self) -> None:
-        """Look, and wait for a minute."""
+        """Look, drop what nobody needs, and wait for a minute."""
         await self.look()
+        try:
+            await asyncio.to_thread(self.drop_unused)
+            self._failures.pop(KEPT, None)
+        except StoreError as error:
+            self._failures[KEPT] = str(error)
         await asyncio.sleep(LOOK_S)
+
+    def drop_unused(self) -> None:
+        """Drop what is neither among the newest nor in use.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
+        numbers = self._versions.numbers()
+        if len(numbers) <= self._keep:
+            return
+        parents = {m.version: m.parent for m in self._versions.all()}
+        used = in_use(self._state(), parents)
+        used |= watched(self._rearmings.read(), first_commit(self._blobs))
+        for number in numbers[: -self._keep]:
+            if number not in used:
+                self._versions.drop(number)
+
+
+def in_use(state: State, parents: Mapping[int, int | None]) -> set[int]:
+    """Return the versions that the lifecycle may ask for, and the parents of those.
+
+    Args:
+        state: The state of the lifecycle.
+        parents: Parent of each version.
+    """
+    orders = [i.assignment for i in state.outstanding if isinstance(i, Swap)]
+    used = {v for assignment in (state.assignment, *orders) for v in assignment.versions}
+    named = [run.version for run in (state.run, state.proving) if run is not None]
+    used |= {version for version in (state.previous, *named) if version is not None}
+    if state.baseline is not None:
+        used.add(state.baseline.version)
+    return used | {parent for v in used if (parent := parents.get(v)) is not None}
+
+
+def watched(records: Iterable[Mapping[str, Any]], since: int) -> set[int]:
+    """Return the versions that the monitor watched from a commit on, as a replay needs them.
+
+    Args:
+        records: Re-armings, oldest first, and what else is among them.
+        since: Commit that the record begins after.
+    """
+    before, after = 1, set()
+    for record in records:
+        if "version" not in record:
+            continue
+        if record["commit"] <= since:
+            before = record["version"]
+        else:
+            after.add(record["version"])
+    return {before} | after

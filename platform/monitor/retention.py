@@ -150,6 +150,11 @@ class Retention:
             )
 
 
+def first_commit(blobs: Blobs) -> int:
+    """Return the commit after which a replay begins; 0 while no start was kept."""
+    return min((start.commit for start in kept(blobs)), default=0)
+
+
 def kept(blobs: Blobs) -> list[Start]:
     """Return the starts that there are, oldest first."""
     return sorted(start for name in blobs.names() if (start := Start.named(name)))

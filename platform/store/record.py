@@ -53,6 +53,11 @@ class Record:
         self._labels = Table(self._root / "tables" / "labels")
         self._shapes: dict[str, list[int]] = {}  # of one row; fixed by the first append
 
+    @property
+    def root(self) -> Path:
+        """The model's folder of the state."""
+        return self._root
+
     def append_predictions(self, seq: int, rows: Predictions) -> int:
         """Commit the predictions of number ``seq``; a repeated or empty append changes nothing.
 

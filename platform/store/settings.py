@@ -20,5 +20,9 @@ class RetentionSettings(Section):
     rows: int | None = Field(None, ge=1_000)
     """Newest predictions, with their labels; null: any number."""
 
+    versions: int = Field(20, ge=1)
+    """Newest model versions; more stay where they are in use: what is live or on its way, what
+    `rollback` goes back to, their parents, and what a replay of the kept rows needs."""
+
     max_bytes: int | None = Field(10 << 30, ge=1 << 20)
     """Bytes on the disk that predictions and labels may take; null: any number."""

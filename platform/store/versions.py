@@ -125,6 +125,23 @@ class Versions:
             sync(self._path)
         return manifest
 
+    def drop(self, version: int) -> None:
+        """Remove a version, all but its manifest, which then lies beside the others.
+
+        Raises:
+            StoreError: There is no such version, or the disk refuses.
+        """
+        path = self._path / str(version)
+        with explained("drop the version", path), locked(self._lock):
+            write_file(self._left(version), self._file(version, MANIFEST).read_bytes())
+            temporary = self._path / f"{_TEMPORARY}dropped-{version}"
+            os.rename(path, temporary)
+            sync(self._path)
+            shutil.rmtree(temporary)
+
+    def _left(self, version: int) -> Path:
+        return self._path / f"{version}.dropped.json"
+
     def numbers(self) -> list[int]:
         """Return the numbers of all versions, ascending."""
         with explained("list the versions in", self._path):
@@ -154,8 +171,9 @@ class Versions:
         return ""
 
     def manifest(self, version: int) -> Manifest:
-        """Return the manifest of ``version``."""
-        path = self._file(version, MANIFEST)
+        """Return the manifest of ``version``, also of one that was dropped."""
+        left = self._left(version)
+        path = left if left.exists() else self._file(version, MANIFEST)
         with explained("read", path):
             written = path.stat().st_mtime_ns
         known = self._manifests.get(version)
@@ -213,6 +231,11 @@ class Versions:
         if version in numbers:
             raise StoreError(f"model version {version} is damaged: {path} is missing")
         stored = ", ".join(map(str, numbers)) or "none"
+        if self._left(version).exists():
+            raise StoreError(
+                f"model version {version} is not kept any more (retention.versions); "
+                f"stored: {stored}"
+            )
         raise StoreError(f"no model version {version} in {self._path}; stored: {stored}")
 
     def _remove_interrupted(self) -> None:
