@@ -11,7 +11,7 @@ from scipy.linalg.lapack import dpotrf, dpotrs
 Matrix = NDArray[np.float64]
 
 
-MEMORIES = (250, 1000, 4000, 0)
+MEMORIES = (64, 250, 1000, 4000, 0)
 """Labelled rows that heads beside a model reach back; 0: all."""
 
 

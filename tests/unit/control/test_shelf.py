@@ -34,7 +34,7 @@ def test_what_the_lifecycle_may_ask_for_is_in_use_with_its_parents() -> None:
     assert in_use(live(7, previous=3), CHAIN) == {2, 3, 6, 7}
     run = Run("run-1", "drift", Phase.HEALTHY, 0.0, 12)
     assert in_use(live(7, run=run, proving=run), CHAIN) == {6, 7, 11, 12}
-    swap = Swap(Assignment(9), "run-2")
+    swap = Swap(assignment=Assignment(9), run_id="run-2")
     assert in_use(live(7, outstanding=(swap,)), CHAIN) == {6, 7, 8, 9}
     assert in_use(live(1, baseline=Rearm(version=5)), CHAIN) == {1, 4, 5}
 
