@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.errors import StoreError
-from undrift.store.files import explained, write_file
+from undrift.store.files import explained, make_folder, write_file
 
 _META, _ARRAY = "meta", "array."
 _DAMAGED = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
@@ -47,7 +47,7 @@ class Blobs:
         packed = {_ARRAY + key: value for key, value in arrays.items()}
         np.savez(buffer, allow_pickle=False, **packed, **{_META: np.array(json.dumps(meta))})
         with explained("save", path):
-            path.parent.mkdir(exist_ok=True)
+            make_folder(path.parent)
             write_file(path, buffer.getvalue())
 
     def load(self, name: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:

@@ -56,7 +56,7 @@ def open_root(root: str | Path, *, create: bool = True) -> Path:
         if not create:
             raise StoreError(f"nothing was recorded in {path}: it has no {FORMAT_FILE}")
         with explained("create the state directory", path):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is recorded is private
+            make_folder(path, mode=0o700)  # what is recorded is private
             write_file(marker, json.dumps({"format": FORMAT}).encode())
     found = read_json(marker).get("format")
     if not isinstance(found, int):
@@ -128,6 +128,14 @@ def write_file(path: Path, data: bytes) -> None:
             os.unlink(temporary)
         raise
     sync(path.parent)
+
+
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those above it that are missing; they outlive a power cut."""
+    if not path.exists():
+        make_folder(path.parent)
+        path.mkdir(mode=mode, exist_ok=True)
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -13,7 +13,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from undrift.errors import StoreError
-from undrift.store.files import explained, read_json, write_file
+from undrift.store.files import explained, make_folder, read_json, write_file
 
 TRAINING = "training"
 _PLAN = "plan.json"
@@ -43,7 +43,7 @@ class TrainingFolder:
             return read_json(path)
         plan = make()
         with explained("write", path):
-            self._path.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path)
             write_file(path, json.dumps(plan).encode())
         return plan
 

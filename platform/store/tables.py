@@ -15,12 +15,14 @@ and synced before the entries that they replace go.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -33,7 +35,7 @@ from deltalake import (
 from deltalake.exceptions import TableNotFoundError
 
 from undrift.errors import StoreError
-from undrift.store.files import explained, sync
+from undrift.store.files import explained, make_folder, sync
 
 _APP = "undrift"
 _NOTHING = -1
@@ -69,6 +71,7 @@ class Table:
         self._indexed = indexed
         self._writer: DeltaTable | None = None
         self._appends = 0
+        self._settled = ""  # name of the newest log entry that is on the disk
         self._small = 0  # files to join, whoever made them
         self.trouble = ""
 
@@ -130,16 +133,23 @@ class Table:
         )
 
     def _settle(self) -> None:
-        """Wait until the newest append is on the disk."""
+        """Wait until the newest append is on the disk, and what came before it.
+
+        An entry that nobody waited for, as its writer was killed or its disk refused, would be a
+        hole in the log after a power cut.
+        """
         with explained("append to the table", self._path):
-            self._sync_entry((self._writer or DeltaTable(self._path)).version())
+            for entry in sorted(self._log.glob("*.json")):
+                if entry.name > self._settled:
+                    self._sync_entry(entry)
             sync(self._log)
             sync(self._path)
+            self._settled = entry.name
 
-    def _sync_entry(self, version: int) -> None:
-        entry = self._log / f"{version:020}.json"
+    def _sync_entry(self, entry: Path) -> None:
         for added in _added(entry):
-            sync(self._path / added)
+            with suppress(FileNotFoundError):  # joined with others since, and deleted
+                sync(self._path / added)
         sync(entry)
 
     def _compact_some_time(self) -> None:
@@ -153,10 +163,11 @@ class Table:
     def mend(self) -> list[Path]:
         """Set aside what a power cut has left unfinished at the end of the log; writers only.
 
-        Nothing of it was acknowledged. Log entries are renamed, so that they can be looked at.
+        Nothing of it was acknowledged, or the log's entries say it too, as they do of an unfinished
+        checkpoint. Files are renamed, so that they can be looked at.
 
         Returns:
-            The entries that were set aside, newest first; empty if all is well.
+            What was set aside, newest entry first; empty if all is well.
 
         Raises:
             StoreError: The directory cannot be read or written.
@@ -166,9 +177,12 @@ class Table:
             for entry in sorted(self._log.glob("*.json"), reverse=True):
                 if _is_whole(entry, self._path):
                     break
-                aside = entry.with_suffix(".torn")
-                entry.replace(aside)
-                torn.append(aside)
+                torn.append(_set_aside(entry))
+            checkpoints = self._log.glob("*.checkpoint.parquet")
+            torn += [_set_aside(path) for path in checkpoints if not _is_parquet(path)]
+            hint = self._log / "_last_checkpoint"
+            if hint.exists() and not _leads_on(hint):
+                torn.append(_set_aside(hint))  # without it the log is listed
             if torn:
                 sync(self._log)
                 self._writer = None
@@ -262,7 +276,9 @@ class Table:
             )
             self._vacuum(table)
             for version in range(before + 1, table.version() + 1):
-                self._sync_entry(version)
+                self._sync_entry(self._log / f"{version:020}.json")
+            sync(self._log)
+            sync(self._path)
             table.create_checkpoint()
             for checkpoint in self._log.glob("*.checkpoint.parquet"):
                 sync(checkpoint)
@@ -285,6 +301,7 @@ class Table:
         return self._writer
 
     def _create(self, schema: pa.Schema) -> DeltaTable:
+        make_folder(self._path.parent)
         statistics = {"delta.dataSkippingStatsColumns": ",".join(self._indexed)}
         table = DeltaTable.create(
             self._path, schema=schema, configuration={**_CONFIGURATION, **statistics}
@@ -315,6 +332,28 @@ def _actions(entry: Path) -> list[dict[str, Any]]:
 def _added(entry: Path) -> list[str]:
     """Return the data files that a log entry adds."""
     return [unquote(action["add"]["path"]) for action in _actions(entry) if "add" in action]
+
+
+def _set_aside(path: Path) -> Path:
+    aside = path.with_suffix(".torn")
+    return path.replace(aside)
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
+def _leads_on(hint: Path) -> bool:
+    """Tell whether the checkpoint that Delta Lake is sent to is there."""
+    try:
+        version = json.loads(hint.read_bytes())["version"]
+    except (ValueError, TypeError, KeyError):
+        return False
+    return (hint.parent / f"{version:020}.checkpoint.parquet").exists()
 
 
 def _is_whole(entry: Path, root: Path) -> bool:

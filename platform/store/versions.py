@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from undrift.errors import StoreError
 from undrift.records import Reference
-from undrift.store.files import explained, locked, read_json, sync, write_file
+from undrift.store.files import explained, locked, make_folder, read_json, sync, write_file
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +84,7 @@ class Versions:
         if read_only:
             return
         with explained("prepare the versions in", path):
-            path.mkdir(exist_ok=True)
+            make_folder(path)
             if any(path.glob(_TEMPORARY + "*")):
                 with locked(self._lock):
                     self._remove_interrupted()

@@ -155,6 +155,43 @@ def test_torn_tail_is_set_aside_and_the_table_goes_on(tmp_path: Path, how: str) 
     assert again.mend() == []
 
 
+CHECKPOINT, HINT = "*.checkpoint.parquet", "_last_checkpoint"
+
+
+@pytest.mark.parametrize("how", [_cut, _empty, Path.unlink])
+@pytest.mark.parametrize("what", [CHECKPOINT, HINT])
+def test_torn_checkpoint_is_set_aside_and_the_table_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, how: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr(tables, "_COMPACT_AT", 4)
+    path = tmp_path / "t"
+    table = Table(path)
+    for seq in range(5):
+        table.append(seq, row(seq))
+    (torn,) = (path / "_delta_log").glob(what)
+    how(torn)
+    again = Table(path)
+    again.mend()
+    assert held(path) == list(range(5))
+    assert again.append(5, row(5)) == 5
+    assert Table(path).mend() == []
+    assert held(path) == list(range(6))
+
+
+def test_entry_that_a_killed_writer_left_is_waited_for_before_the_next_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, path = Disk(monkeypatch), tmp_path / "t"
+    Table(path).append(0, row(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "sync", _broken)
+        with pytest.raises(StoreError):
+            Table(path).append(1, row(1))
+    Table(path).append(2, row(2))
+    written = {entry for entry in path.rglob("*") if entry.suffix in {".json", ".parquet"}}
+    assert written <= disk.synced.keys()
+
+
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(1, 4))]
 
 
