@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -35,7 +36,13 @@ def explained(action: str, path: Path) -> Iterator[None]:
         yield
     except (OSError, DeltaError, ArrowException, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise StoreError(f"cannot {action} {path}: {reason}") from error
+        raise StoreError(f"cannot {action} {path}: {_plain(reason)}") from error
+
+
+def _plain(reason: str) -> str:
+    """Return in one line what Delta Lake says as a tree in colours."""
+    lines = re.sub("\x1b\\[\\d*m|↳", "", reason).splitlines()
+    return ": ".join(filter(None, map(str.strip, lines)))
 
 
 def open_root(root: str | Path, *, create: bool = True) -> Path:
