@@ -88,7 +88,7 @@ AUDIT = {
 }
 VERSION = {"version": 1, "parent": None, "created_at": 1.7e9, "run_id": "", "hash": "0123456789abc"}
 METRICS = {"accuracy": 0.5, "gate": {}}
-VERSIONS = [{**VERSION, "metrics": METRICS, "live": True, "plan": None}]
+VERSIONS = [{**VERSION, "metrics": METRICS, "live": True, "plan": None, "damage": ""}]
 
 
 @pytest.fixture(scope="module")

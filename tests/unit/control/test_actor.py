@@ -49,6 +49,7 @@ class Refusing:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(module, "ROUND_S", 0.02)
     monkeypatch.setattr("undrift.control.replicas.POLL_S", 0.05)
+    monkeypatch.setattr("undrift.control.shelf.LOOK_S", 0.05)
     two_versions(tmp_path / "state")
     return tmp_path / "state"
 
