@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 from undrift.cli.cluster import ChangesOption, deploy_on, remove_from, run_job, say_stage, submit
 from undrift.cli.demo import demo
 from undrift.cli.follow import follow, outcome_view
+from undrift.cli.health import doctor, repair
 from undrift.cli.k8s import app as k8s_app
 from undrift.cli.token import token
 from undrift.cli.tune import tune
@@ -362,6 +363,8 @@ app.command()(tune)
 app.command()(token)
 app.command()(submit)
 app.command()(demo)
+app.command()(doctor)
+app.command()(repair)
 
 
 @config_app.command()

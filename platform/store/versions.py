@@ -118,7 +118,7 @@ class Versions:
             digest = _write_weights(temporary / WEIGHTS, state_dict)
             _write_reference(temporary / REFERENCE, reference)
             logged = _write_choices(temporary / CHOICES, choices) if choices is not None else ""
-            number = max(self.numbers(), default=0) + 1
+            number = self._newest() + 1
             manifest = replace(draft, version=number, hash=digest, bandit_log_hash=logged)
             write_file(temporary / MANIFEST, json.dumps(manifest.to_dict(), indent=2).encode())
             os.rename(temporary, self._path / str(number))
@@ -237,6 +237,11 @@ class Versions:
                 f"stored: {stored}"
             )
         raise StoreError(f"no model version {version} in {self._path}; stored: {stored}")
+
+    def _newest(self) -> int:
+        """Return the highest number that was given, also to a version that was set aside."""
+        given = (path.name.partition(".")[0] for path in self._path.iterdir())
+        return max((int(name) for name in given if name.isdecimal()), default=0)
 
     def _remove_interrupted(self) -> None:
         for left in self._path.glob(_TEMPORARY + "*"):

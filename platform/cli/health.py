@@ -1,0 +1,71 @@
+"""The verbs that look after a state folder, whether a platform runs on it or not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from undrift.cli.views import ConfigOption, JsonOption, answer, say
+from undrift.config import load_config
+from undrift.control.doctor import Health, examine
+from undrift.control.doctor import repair as set_aside
+from undrift.host.process import ProcessFile
+from undrift.store.files import check_layout
+
+
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Look through the state: what takes room, what is damaged, what to do. Code 1 if anything."""
+    settings = load_config(config)
+    check_layout(settings.state, settings.model_state)
+    found = examine(settings.model_state, settings.lifecycle)
+    record = ProcessFile(settings.state).running()
+    owner = "" if record is None else record.cluster or f"process {record.pid}"
+    answer({**asdict(found), "owner": owner}, health_view(found, owner), as_json)
+    if found.wrong:
+        raise typer.Exit(1)
+
+
+def repair(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Set aside what `doctor` found torn or damaged, and nothing else; no platform may run."""
+    settings = load_config(config)
+    check_layout(settings.state, settings.model_state)
+    process = ProcessFile(settings.state)
+    process.claim()
+    try:
+        moved = set_aside(settings.model_state, settings.lifecycle)
+        left = examine(settings.model_state, settings.lifecycle)
+    finally:
+        process.release()
+    lines = [f"set aside as {path}" for path in moved] or ["there was nothing to set aside"]
+    lines += [f"still wrong: {f.what}; {f.remedy}" for f in left.findings if f.wrong]
+    answer({"set_aside": [str(p) for p in moved], "wrong": left.wrong}, say(*lines), as_json)
+    if left.wrong:
+        raise typer.Exit(1)
+
+
+def health_view(health: Health, owner: str) -> RenderableType:
+    """Return the parts, the disk, who runs on it, and the findings with what to do."""
+    table = Table("part", "size", "a day")
+    for part in health.parts:
+        rate = "-" if part.bytes_a_day is None else _bytes(part.bytes_a_day)
+        table.add_row(part.name, _bytes(part.bytes), rate)
+    full = f", full in {health.days_left:,.0f} days at this rate" if health.days_left else ""
+    lines = [Text(f"free: {_bytes(health.free_bytes)}{full}"), Text(f"runs on it: {owner or '-'}")]
+    for finding in health.findings:
+        style = "red" if finding.wrong else "yellow"
+        lines += [Text(finding.what, style=style), Text(f"  {finding.remedy}")]
+    if not health.wrong:
+        lines.append(Text("nothing is wrong", style="green"))
+    return Group(table, *lines)
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} TiB"

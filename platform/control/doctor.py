@@ -1,0 +1,187 @@
+"""The state of a platform that need not run: what takes room, what is damaged, what helps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from undrift.control.offline import COMMAND, check_readable
+from undrift.control.settings import LifecycleSettings
+from undrift.control.story import recover
+from undrift.errors import StoreError
+from undrift.store.blobs import Blobs
+from undrift.store.files import explained, open_root
+from undrift.store.journal import EVENTS, REARMINGS, Journal
+from undrift.store.runs import TRAINING
+from undrift.store.store import Store
+from undrift.store.tables import Table, _is_whole
+
+TABLES = ("predictions", "labels", EVENTS, REARMINGS)
+REPAIR = "with nothing running: undrift repair"
+_SHORTEST_S = 3600.0  # from less, a rate is not told
+_DAY_S = 86_400.0
+_ASIDE = ".damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the state: its bytes, and how many come in a day; None if that is not known."""
+
+    name: str
+    bytes: int
+    bytes_a_day: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is worth knowing.
+
+    Attributes:
+        what: What was found, and where.
+        remedy: What to do.
+        wrong: Whether something is wrong; else it is a note.
+        path: What `repair` may set aside; None if it may not.
+    """
+
+    what: str
+    remedy: str
+    wrong: bool = True
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What `examine` found.
+
+    Attributes:
+        parts: The parts of the state.
+        free_bytes: What the disk has left.
+        days_left: When it is full at the present rate, in days; None if that is not known.
+        findings: What is worth knowing.
+    """
+
+    parts: tuple[Part, ...]
+    free_bytes: int
+    days_left: float | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something is wrong."""
+        return any(finding.wrong for finding in self.findings)
+
+
+def examine(root: Path, policy: LifecycleSettings) -> Health:
+    """Look through the state of one model; nothing is changed.
+
+    Args:
+        root: The model's folder of the state.
+        policy: The lifecycle section of the configuration.
+
+    Raises:
+        StoreError: Nothing was recorded there, or another release wrote it.
+    """
+    open_root(root, create=False)
+    parts, findings = [], []
+    for name in TABLES:
+        path = root / "tables" / name
+        span, found = _table(path)
+        parts.append(_part(f"table {name}", path, span))
+        findings += found
+    parts.append(_part("versions", root / "versions", _versions_span(root)))
+    parts += [_part("sessions", root / TRAINING, 0.0), _part("blobs", root / "blobs", 0.0)]
+    findings += [*_versions(root, policy), *_blobs(root)]
+    free = shutil.disk_usage(root).free
+    rate = sum(part.bytes_a_day or 0.0 for part in parts)
+    return Health(tuple(parts), free, free / rate if rate else None, tuple(findings))
+
+
+def repair(root: Path, policy: LifecycleSettings) -> list[Path]:
+    """Set aside what is torn or damaged and can be done without; the caller sees that nothing runs.
+
+    Returns:
+        Where it lies now.
+
+    Raises:
+        StoreError: The disk refuses.
+    """
+    moved = [entry for name in TABLES for entry in Table(root / "tables" / name).mend()]
+    for finding in examine(root, policy).findings:
+        if finding.path is not None and finding.wrong:
+            aside = finding.path.with_name(finding.path.name + _ASIDE)
+            with explained("set aside", finding.path):
+                moved.append(finding.path.rename(aside))
+    return moved
+
+
+def _part(name: str, path: Path, span_s: float) -> Part:
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return Part(name, size, size / span_s * _DAY_S if span_s >= _SHORTEST_S else None)
+
+
+def _table(path: Path) -> tuple[float, list[Finding]]:
+    """Return the seconds that a table spans, and what is to be said of it."""
+    log = path / "_delta_log"
+    if not log.is_dir():
+        return 0.0, []
+    findings = [
+        Finding(f"{torn} was set aside after a power cut", "look at it, then delete it", False)
+        for torn in sorted(log.glob("*.torn"))
+    ]
+    newest = max(log.glob("*.json"), default=None)
+    if newest is not None and not _is_whole(newest, path):
+        return 0.0, [*findings, Finding(f"{newest} is torn: unfinished when it ended", REPAIR)]
+    try:
+        return _span(path), findings
+    except StoreError as error:
+        return 0.0, [*findings, Finding(str(error), "restore the state: docs/backup.md")]
+
+
+def _span(path: Path) -> float:
+    """Return the seconds from the first row of a table to the last; every file is opened."""
+    low, high = float("inf"), float("-inf")
+    with explained("read the table", path):
+        for batch in DeltaTable(path).to_pyarrow_dataset().to_batches(columns=["at"]):
+            if len(batch):
+                ends = pc.min_max(batch["at"]).as_py()
+                low, high = min(low, ends["min"]), max(high, ends["max"])
+    return max(high - low, 0.0)
+
+
+def _versions_span(root: Path) -> float:
+    made = [manifest.created_at for manifest in Store(root, read_only=True).versions()]
+    return max(made) - min(made) if made else 0.0
+
+
+def _versions(root: Path, policy: LifecycleSettings) -> Iterator[Finding]:
+    store = Store(root, read_only=True)
+    try:
+        live = recover(Journal(root).read(), policy)[0].live
+    except StoreError:
+        live = None  # told with its table; then no version is set aside
+    for number in store.version_numbers():
+        try:
+            check_readable(store, number)
+            store.bandit_log(number)
+        except StoreError as error:
+            told = f"version {number} is damaged: {error}"
+            path = root / "versions" / str(number)
+            if live is None:
+                yield Finding(told, "restore the state: docs/backup.md")
+            elif number == live:
+                yield Finding(f"{told}; it is live", f"restore it, or serve another: {COMMAND}")
+            else:
+                yield Finding(told, f"restore it, or set it aside, {REPAIR}", path=path)
+
+
+def _blobs(root: Path) -> Iterator[Finding]:
+    for path in sorted((root / "blobs").glob("*.npz")):
+        try:
+            Blobs(root).load(path.stem)
+        except StoreError as error:
+            yield Finding(str(error), f"it is rebuilt once set aside, {REPAIR}", path=path)

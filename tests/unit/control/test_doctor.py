@@ -1,0 +1,98 @@
+"""What the doctor finds in a state, and what a repair sets aside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.recording import two_versions
+from undrift.control.doctor import examine, repair
+from undrift.control.settings import LifecycleSettings
+from undrift.errors import StoreError
+from undrift.events import Codec, Swapped, Tick
+from undrift.store.blobs import Blobs
+from undrift.store.journal import Journal
+from undrift.store.store import Store
+
+POLICY = LifecycleSettings()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    two_versions(tmp_path / "state")
+    return tmp_path / "state"
+
+
+def damage(root: Path, version: int) -> None:
+    path = Store(root).weights_path(version)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_sound_state_has_sizes_rates_and_no_finding(root: Path) -> None:
+    for at in (0.0, 43_200.0):
+        Journal(root).append(Codec.encode(Tick(at=at)), at)
+    found = examine(root, POLICY)
+    parts = {part.name: part for part in found.parts}
+    assert not found.findings
+    assert parts["table events"].bytes_a_day == pytest.approx(2 * parts["table events"].bytes)
+    assert parts["versions"].bytes > 0
+    assert parts["versions"].bytes_a_day is None
+    assert found.days_left == found.free_bytes / parts["table events"].bytes_a_day
+
+
+def test_flipped_bit_of_a_version_is_found_and_its_number_is_not_given_again(root: Path) -> None:
+    damage(root, 2)
+    (finding,) = examine(root, POLICY).findings
+    assert "version 2 is damaged" in finding.what
+    assert "undrift repair" in finding.remedy
+    assert repair(root, POLICY) == [root / "versions" / "2.damaged"]
+    assert not examine(root, POLICY).findings
+    store = Store(root)
+    made = store.add_version(
+        store.state_dict(1), parent=1, reference=store.reference(1), metrics={}, plan=None
+    )
+    assert made.version == 3
+
+
+def test_damaged_live_version_is_left_and_the_way_out_named(root: Path) -> None:
+    damage(root, 1)
+    assert repair(root, POLICY) == []
+    (finding,) = examine(root, POLICY).findings
+    assert finding.remedy.endswith("undrift rollback --offline")
+
+
+def test_torn_tail_and_damaged_blob_are_set_aside(root: Path) -> None:
+    journal = Journal(root)
+    for at in (0.0, 1.0):
+        journal.append(Codec.encode(Tick(at=at)), at)
+    newest = max((root / "tables" / "events" / "_delta_log").glob("*.json"))
+    newest.write_bytes(newest.read_bytes()[:10])
+    Blobs(root).save("monitor", {}, {})
+    (root / "blobs" / "monitor.npz").write_bytes(b"PK")
+    found = examine(root, POLICY)
+    assert found.wrong
+    assert {str(newest) in f.what or "monitor.npz" in f.what for f in found.findings} >= {True}
+    torn, blob = repair(root, POLICY)
+    assert (torn.suffix, blob.name) == (".torn", "monitor.npz.damaged")
+    after = examine(root, POLICY)
+    assert not after.wrong
+    assert [f.what.startswith(str(torn)) for f in after.findings] == [True]
+    assert len(Journal(root).read()) == 1
+
+
+def test_damaged_table_is_found_and_no_version_set_aside_by_guess(root: Path) -> None:
+    Journal(root).append(Codec.encode(Swapped(at=0.0, version=2)), 0.0)
+    (data,) = (root / "tables" / "events").glob("*.parquet")
+    data.write_bytes(b"x" * data.stat().st_size)
+    damage(root, 2)
+    found = examine(root, POLICY)
+    assert ["backup.md" in f.remedy for f in found.findings] == [True, True]
+    assert repair(root, POLICY) == []
+
+
+def test_folder_without_a_state_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="nothing was recorded"):
+        examine(tmp_path, POLICY)
