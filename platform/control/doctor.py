@@ -19,7 +19,8 @@ from undrift.store.files import explained, open_root
 from undrift.store.journal import EVENTS, REARMINGS, Journal
 from undrift.store.runs import TRAINING
 from undrift.store.store import Store
-from undrift.store.tables import Table, _is_whole
+from undrift.store.tables import Table
+from undrift.store.torn import is_whole
 
 TABLES = ("predictions", "labels", EVENTS, REARMINGS)
 REPAIR = "with nothing running: undrift repair"
@@ -134,7 +135,7 @@ def _table(path: Path) -> tuple[float, list[Finding]]:
         for torn in sorted(log.glob("*.torn"))
     ]
     newest = max(log.glob("*.json"), default=None)
-    if newest is not None and not _is_whole(newest, path):
+    if newest is not None and not is_whole(newest, path):
         return 0.0, [*findings, Finding(f"{newest} is torn: unfinished when it ended", REPAIR)]
     try:
         return _span(path), findings

@@ -125,7 +125,7 @@ class Retention:
         first_needed = needed_from(now.row, labelled, self._window, self._pool)
         try:
             starts = kept(self._blobs)
-            last = starts[-1] if starts else Start(0, 0, 0)
+            last = starts[-1] if starts else Start(0, 0, self._record.begun() or now.at)
             if due(last, now, self._limits, self._record.size(last.commit)):
                 self._blobs.save(now.name, arrays, meta)
                 starts.append(now)

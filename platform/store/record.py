@@ -215,6 +215,16 @@ class Record:
         """
         return self._predictions.lowest("row")
 
+    def begun(self) -> int | None:
+        """Return when the first row that is kept was answered, Unix seconds; None without rows.
+
+        Raises:
+            StoreError: The table is damaged.
+        """
+        first = self.first_row()
+        found = None if first is None else self.predictions(first, first + 1)
+        return int(found.at[0]) if found is not None and len(found) else None
+
     def size(self, after_seq: int = -1) -> int:
         """Return the bytes that predictions and labels after a commit take.
 

@@ -14,15 +14,11 @@ and synced before the entries that they replace go.
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -36,6 +32,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from undrift.errors import StoreError
 from undrift.store.files import explained, make_folder, sync
+from undrift.store.torn import added, set_torn_aside
 
 _APP = "undrift"
 _NOTHING = -1
@@ -147,9 +144,9 @@ class Table:
             self._settled = entry.name
 
     def _sync_entry(self, entry: Path) -> None:
-        for added in _added(entry):
+        for name in added(entry):
             with suppress(FileNotFoundError):  # joined with others since, and deleted
-                sync(self._path / added)
+                sync(self._path / name)
         sync(entry)
 
     def _compact_some_time(self) -> None:
@@ -172,20 +169,10 @@ class Table:
         Raises:
             StoreError: The directory cannot be read or written.
         """
-        torn = []
         with explained("mend the table", self._path):
-            for entry in sorted(self._log.glob("*.json"), reverse=True):
-                if _is_whole(entry, self._path):
-                    break
-                torn.append(_set_aside(entry))
-            checkpoints = self._log.glob("*.checkpoint.parquet")
-            torn += [_set_aside(path) for path in checkpoints if not _is_parquet(path)]
-            hint = self._log / "_last_checkpoint"
-            if hint.exists() and not _leads_on(hint):
-                torn.append(_set_aside(hint))  # without it the log is listed
-            if torn:
-                sync(self._log)
-                self._writer = None
+            torn = set_torn_aside(self._log)
+        if torn:
+            self._writer = None
         return torn
 
     def read(
@@ -239,7 +226,7 @@ class Table:
         with explained("drop old rows of the table", self._path):
             table = DeltaTable(self._path)
             table.delete(f"seq < {seq}", post_commithook_properties=_NO_HOOK)
-            self._sync_entry(table.version())
+            self._sync_entry(self._log / f"{table.version():020}.json")
             sync(self._log)
             self._vacuum(table)
         return seq
@@ -323,45 +310,3 @@ def _small_files(table: DeltaTable) -> int:
 def _last(table: DeltaTable) -> int:
     last = table.transaction_version(_APP)
     return _NOTHING if last is None else last
-
-
-def _actions(entry: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in entry.read_text(encoding="utf-8").splitlines()]
-
-
-def _added(entry: Path) -> list[str]:
-    """Return the data files that a log entry adds."""
-    return [unquote(action["add"]["path"]) for action in _actions(entry) if "add" in action]
-
-
-def _set_aside(path: Path) -> Path:
-    aside = path.with_suffix(".torn")
-    return path.replace(aside)
-
-
-def _is_parquet(path: Path) -> bool:
-    try:
-        pq.read_metadata(path)
-    except (OSError, pa.ArrowException):
-        return False
-    return True
-
-
-def _leads_on(hint: Path) -> bool:
-    """Tell whether the checkpoint that Delta Lake is sent to is there."""
-    try:
-        version = json.loads(hint.read_bytes())["version"]
-    except (ValueError, TypeError, KeyError):
-        return False
-    return (hint.parent / f"{version:020}.checkpoint.parquet").exists()
-
-
-def _is_whole(entry: Path, root: Path) -> bool:
-    """Tell whether a log entry can be read, and every file that it adds has its size."""
-    try:
-        actions = _actions(entry)
-        added = [action["add"] for action in actions if "add" in action]
-        sizes = [(root / unquote(add["path"])).stat().st_size for add in added]
-    except (ValueError, TypeError, KeyError, FileNotFoundError):
-        return False
-    return bool(actions) and sizes == [add["size"] for add in added]
