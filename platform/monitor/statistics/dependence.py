@@ -31,6 +31,11 @@ class CorrelationTime(Stateful):
     rows may be sparser or denser than those of the stream, or from a model that was still
     learning.
 
+    Args:
+        alone: Rows of the stream from which on the longer of two times counts, that of both and
+            that of the stream alone, as many references are shuffled, and seem to be independent;
+            0: never.
+
     Example:
         >>> rng = np.random.default_rng(0)
         >>> times = CorrelationTime()
@@ -52,7 +57,8 @@ class CorrelationTime(Stateful):
         "_value",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, alone: int = 0) -> None:
+        self._alone = alone
         self.fit(np.zeros(0), np.zeros(0, dtype=np.int64))
 
     @property
@@ -94,8 +100,14 @@ class CorrelationTime(Stateful):
         if kept and self._sums[0] >= kept + max(1_000.0, 2.0 * kept):
             self._forget_reference()
         if self._sums[0] >= self._due:
-            self._value = self._estimate()
+            self._value = max(self._estimate(), self._of_the_stream())
             self._due = 1.05 * self._sums[0]
+
+    def _of_the_stream(self) -> float:
+        """Return what the stream alone says: the reference may have been shuffled."""
+        sums, products, pairs = np.split(self._of_reference, [3, 3 + self.GROUPS])
+        alone = self._sums - sums, self._products - products, self._pairs - pairs
+        return _time(*alone) if self._alone and alone[0][0] >= self._alone else 1.0
 
     def _forget_reference(self) -> None:
         sums, products, pairs = np.split(self._of_reference, [3, 3 + self.GROUPS])
@@ -104,28 +116,33 @@ class CorrelationTime(Stateful):
         self._of_reference = np.zeros_like(self._of_reference)
 
     def _estimate(self) -> float:
-        n, seen = self._sums[0], self._pairs > 0
-        if n < 2 or not seen.any():
-            return 1.0
-        mean = self._sums[1] / n
-        variance = self._sums[2] / n - mean * mean
-        if variance <= 1e-12:
-            return 1.0
-        covariance = np.where(seen, self._products, 0.0) / np.maximum(self._pairs, 1) - mean * mean
-        rho = covariance / variance + 1.0 / n  # estimating the mean takes that much away
-        error = 1.0 / np.sqrt(np.maximum(self._pairs, 1))
-        places = np.arange(self.GROUPS)
-        rho = np.interp(places, places[seen], rho[seen])
-        if seen[-1] and rho[-1] > self.SIGNIFICANT * error[-1]:
-            rho = rho - rho[-1]
-        time, found = 1.0, 1.0
-        for i in places[:-1]:
-            time += 2.0 * 2.0**i * rho[i]
-            # The longer the correlation found so far, the noisier the next group.
-            if seen[i] and rho[i] > self.SIGNIFICANT * error[i] * found:
-                beyond = 4.0 * 2.0**i * rho[i + 1] if i + 2 < self.GROUPS else 0.0
-                found = max(found, float(time + max(beyond, 0.0)))
-        return 1.0 + (found - 1.0) * (1.0 + 3.0 / float(np.sqrt(n)))  # may well be longer
+        return _time(self._sums, self._products, self._pairs)
+
+
+def _time(sums: Floats, products: Floats, pairs: Floats) -> float:
+    """Return the correlation time that moments and sums over pairs show."""
+    n, seen, groups = sums[0], pairs > 0, CorrelationTime.GROUPS
+    if n < 2 or not seen.any():
+        return 1.0
+    mean = sums[1] / n
+    variance = sums[2] / n - mean * mean
+    if variance <= 1e-12:
+        return 1.0
+    covariance = np.where(seen, products, 0.0) / np.maximum(pairs, 1) - mean * mean
+    rho = covariance / variance + 1.0 / n  # estimating the mean takes that much away
+    error = CorrelationTime.SIGNIFICANT / np.sqrt(np.maximum(pairs, 1))
+    places = np.arange(groups)
+    rho = np.interp(places, places[seen], rho[seen])
+    if seen[-1] and rho[-1] > error[-1]:
+        rho = rho - rho[-1]
+    time, found = 1.0, 1.0
+    for i in places[:-1]:
+        time += 2.0 * 2.0**i * rho[i]
+        # The longer the correlation found so far, the noisier the next group.
+        if seen[i] and rho[i] > error[i] * found:
+            beyond = 4.0 * 2.0**i * rho[i + 1] if i + 2 < groups else 0.0
+            found = max(found, float(time + max(beyond, 0.0)))
+    return 1.0 + (found - 1.0) * (1.0 + 3.0 / float(np.sqrt(n)))  # may well be longer
 
 
 def correlation_time(values: NDArray[Any], rows: IntArray) -> float:

@@ -62,6 +62,7 @@ class ErrorTest(Stateful):
     """
 
     LOW: ClassVar[float] = 0.005  # a rise is measured from here where errors are rarer still
+    ALONE: ClassVar[int] = 128  # usual rows that show how alike neighbours are
     HIGH: ClassVar[float] = 0.99  # where nearly all is wrong, nothing is left to bet on
     SAVED = ("_rows", "_errors", "_all_rows", "_all_errors", "_learning")
     PARTS = ("_quarantine", "_time", "_classes", "_early", "_sure", "_fair")
@@ -106,7 +107,7 @@ class ErrorTest(Stateful):
         self._errors = self._all_errors = int(wrong.sum())
         self._learning = True
         self._quarantine = Quarantine()
-        self._time = CorrelationTime()
+        self._time = CorrelationTime(self.ALONE)
         self._time.fit(wrong, rows)
         self._classes = ClassRates()
         self._classes.add(wrong, labels)

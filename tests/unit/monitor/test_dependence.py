@@ -75,6 +75,17 @@ def test_kept_up_in_blocks_equals_all_at_once() -> None:
     assert times.value != correlation_time(values[:200], np.arange(200))
 
 
+def test_stream_tells_by_itself_what_a_shuffled_reference_hides() -> None:
+    values = autoregressive(3_000, 0.7, 3)
+    times = CorrelationTime(alone=500)
+    times.fit(np.random.default_rng(0).permutation(values[:2_000]), np.arange(2_000))
+    assert times.value == 1.0
+    for part in values[2_000:2_960].reshape(-1, 60):
+        times.add(part)
+    assert times.value == pytest.approx(correlation_time(values[2_000:], np.arange(1_000)), rel=0.1)
+    assert times.value > 4.0
+
+
 def test_reference_is_forgotten_when_the_stream_is_longer() -> None:
     times = CorrelationTime()
     times.fit(autoregressive(400, 0.9, 5), np.arange(400))
