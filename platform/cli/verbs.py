@@ -39,6 +39,7 @@ from undrift.cli.views import (
     versions_view,
 )
 from undrift.cli.views import answer as _answer
+from undrift.cli.why import why
 from undrift.client import Client
 from undrift.config import Config, config_schema, find_config, load_config, load_platform
 from undrift.errors import PlatformError, UndriftError
@@ -363,6 +364,7 @@ app.command()(tune)
 app.command()(token)
 app.command()(submit)
 app.command()(demo)
+app.command()(why)
 app.command()(doctor)
 app.command()(repair)
 
