@@ -16,13 +16,13 @@ from undrift.control.story import recover
 from undrift.errors import StoreError
 from undrift.store.blobs import Blobs
 from undrift.store.files import explained, open_root
-from undrift.store.journal import EVENTS, REARMINGS, Journal
+from undrift.store.journal import EVENTS, REARMINGS, TOLD, Journal
 from undrift.store.runs import TRAINING
 from undrift.store.store import Store
 from undrift.store.tables import Table
 from undrift.store.torn import is_whole
 
-TABLES = ("predictions", "labels", EVENTS, REARMINGS)
+TABLES = ("predictions", "labels", EVENTS, TOLD, REARMINGS)
 REPAIR = "with nothing running: undrift repair"
 _SHORTEST_S = 3600.0  # from less, a rate is not told
 _DAY_S = 86_400.0

@@ -149,11 +149,9 @@ class _Fold:
     def _is_about(self, instruction: Instruction) -> bool:
         if self._run_id is not None and instruction.run_id == self._run_id:
             return True
-        told = isinstance(instruction, Notify) and self._version is not None
-        return told and self._version in (
-            instruction.detail.get("version"),
-            instruction.detail.get("left"),
-        )
+        if self._version is None or not isinstance(instruction, Notify):
+            return False
+        return self._version in (instruction.detail.get("version"), instruction.detail.get("left"))
 
     def _follow(self, seq: int, event: Event, instruction: Instruction) -> None:
         if isinstance(instruction, Train):

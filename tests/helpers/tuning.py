@@ -33,7 +33,7 @@ CONFIG = {
     "reference": "reference.npz",
     "monitor": {"rows_per_false_drift": 10_000, "commit_ms": 500.0},
     "train": {"method": "finetune", "steps": 100, "batch_size": 32, "learning_rate": 0.2},
-    "lifecycle": {"cooldown_s": 0.0, "refine_growth": 0.0},
+    "lifecycle": {"retrain_when": "worse", "cooldown_s": 0.0, "refine_growth": 0.0},
 }
 
 

@@ -54,6 +54,7 @@ def test_seed_zero_plays_as_replay_does(tmp_path: Path) -> None:
         lifecycle=config.lifecycle,
         train=config.train,
         pace=past.pace,
+        mixes=config.serve.mixes,
     )
     found = play(past, Take({}, whole=True))
     right = int((told.predicted == past.stream.live.y)[SPLIT:].sum())
