@@ -236,11 +236,12 @@ class Record:
     def drop_before(self, seq: int) -> None:
         """Drop predictions and labels of commits before one, as `Table.drop_before`.
 
+        No label goes before its prediction: while the first row is there, all is.
+
         Raises:
             StoreError: The disk refuses.
         """
-        self._predictions.drop_before(seq)
-        self._labels.drop_before(seq)
+        self._labels.drop_before(self._predictions.drop_before(seq))
 
     def _known_shapes(self) -> dict[str, list[int]]:
         self._shapes = self._shapes or _stored_shapes(self._predictions)

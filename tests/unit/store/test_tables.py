@@ -206,3 +206,31 @@ def test_append_to_a_full_or_vanished_place_is_reported(store: Store, tmp_path: 
     (tmp_path / "state" / "tables").write_text("in the way")
     with pytest.raises(StoreError, match="labels"):
         store.append_labels(0, labels("a"))
+
+
+def test_no_label_is_dropped_before_its_prediction(store: Store) -> None:
+    for seq in range(1, 11):
+        store.append_predictions(seq, predictions(4 * seq - 4, 4))
+    store.compact()  # predictions are one file, which stays whole; labels ten
+    for seq in range(1, 11):
+        store.append_labels(seq, labels(f"row-{seq}"))
+    store.drop_before(5)
+    assert store.first_row() == 0
+    assert len(store.labels()) == 10
+
+
+def test_whole_files_before_a_commit_are_dropped_and_the_rest_is_as_it_was(store: Store) -> None:
+    for seq in range(1, 11):
+        store.append_predictions(seq, predictions(4 * seq - 4, 4))
+        store.append_labels(seq, labels(f"row-{seq}"))
+    expected = store.predictions(since_row=16), store.labels(since_seq=5)
+    size = store.size()
+    store.drop_before(5)
+    assert store.first_row() == 16
+    assert_same(store.predictions(), expected[0])
+    assert store.labels().ids == expected[1].ids
+    assert [seq for seq, _, _ in store.commits(0)] == list(range(5, 11))
+    assert store.size() == store.size(4) < size
+    assert store.append_predictions(10, predictions(40, 4)) == 10, "a repeat changes nothing"
+    store.append_predictions(11, predictions(40, 4))
+    assert store.as_of() == {"predictions": 11, "labels": 10}
