@@ -18,6 +18,7 @@ from undrift.store.blobs import Blobs
 from undrift.store.files import explained, open_root
 from undrift.store.journal import EVENTS, REARMINGS, TOLD, Journal
 from undrift.store.runs import TRAINING
+from undrift.store.starts import Start
 from undrift.store.store import Store
 from undrift.store.tables import Table
 from undrift.store.torn import is_whole
@@ -185,4 +186,7 @@ def _blobs(root: Path) -> Iterator[Finding]:
         try:
             Blobs(root).load(path.stem)
         except StoreError as error:
-            yield Finding(str(error), f"it is rebuilt once set aside, {REPAIR}", path=path)
+            if Start.named(path.stem) is not None:  # it stands for rows that are gone
+                yield Finding(str(error), "restore it: docs/backup.md")
+            else:
+                yield Finding(str(error), f"it is rebuilt once set aside, {REPAIR}", path=path)

@@ -10,9 +10,9 @@ from typing import Any
 from undrift.control.state import State
 from undrift.errors import StoreError
 from undrift.events import Swap
-from undrift.monitor.retention import first_commit
 from undrift.store.blobs import Blobs
 from undrift.store.journal import REARMINGS, Journal
+from undrift.store.starts import first_commit
 from undrift.store.versions import Versions
 
 DAMAGED, KEPT = "damaged versions", "old versions"

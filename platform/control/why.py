@@ -29,7 +29,7 @@ from undrift.evidence import Evidence, Level
 from undrift.store.store import Manifest
 from undrift.views import EventView
 
-_SIGNALS = ("warning", "drift")  # kinds of events that evidence alone explains
+_VERDICTS = ("candidate", "failed")  # kinds of what people are told of a candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,22 +164,25 @@ class _Fold:
             made = getattr(event, "version", None) if instruction.kind in _VERDICTS else None
             if made is not None:
                 self._version = made
-                metrics = self._manifest(made).metrics
-                detail = {"gate": metrics.get("gate", {}), "plan": self._manifest(made).plan}
-                self._add(seq, event, "gate", instruction.text, detail)
+                self._add(seq, event, "gate", instruction.text, self._judged(made))
             else:
                 self._add(seq, event, instruction.kind, instruction.text, instruction.detail)
         elif isinstance(instruction, Swap):
             live = instruction.assignment.live
             self._add(seq, event, "swap", f"the replicas are to serve version {live}")
 
+    def _judged(self, version: int) -> dict[str, Any]:
+        """Return the gate's figures and the plan; a manifest that is gone leaves the journal."""
+        try:
+            manifest = self._manifest(version)
+        except StoreError as error:
+            return {"missing": str(error)}
+        return {"gate": manifest.metrics.get("gate", {}), "plan": manifest.plan}
+
     def _add(
         self, seq: int, event: Event, what: str, text: str, detail: dict[str, Any] | None = None
     ) -> None:
         self.links.append(Link(seq, event.at, what, text, detail or {}))
-
-
-_VERDICTS = ("candidate", "failed")
 
 
 def _signal(seq: int, at: float, evidence: Evidence) -> Link:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,37 +15,11 @@ from undrift.monitor.settings import MonitorSettings
 from undrift.store.blobs import Blobs
 from undrift.store.record import Record
 from undrift.store.settings import RetentionSettings
+from undrift.store.starts import Start, kept
 from undrift.store.store import Store
 
 _DAY = 86_400.0
 _STEPS = 4  # starts within each limit
-_NAME = re.compile(r"start-(\d+)-(\d+)-(\d+)")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Start:
-    """A moment from which a record can be folded, though what came before is gone.
-
-    Attributes:
-        commit: Last commit that the state includes.
-        row: Row after the newest one of that commit.
-        at: When it was kept, Unix seconds.
-    """
-
-    commit: int
-    row: int
-    at: int
-
-    @property
-    def name(self) -> str:
-        """Name of the blob that has the state."""
-        return f"start-{self.commit}-{self.row}-{self.at}"
-
-    @classmethod
-    def named(cls, name: str) -> Self | None:
-        """Return the start that a blob belongs to, None for other blobs."""
-        found = _NAME.fullmatch(name)
-        return cls(*map(int, found.groups())) if found else None
 
 
 def due(last: Start, now: Start, limits: RetentionSettings, size: int) -> bool:
@@ -148,16 +121,6 @@ class Retention:
                 "the rows that a retraining reads need as much (train.max_pool_rows), or labels "
                 "come later than it allows for"
             )
-
-
-def first_commit(blobs: Blobs) -> int:
-    """Return the commit after which a replay begins; 0 while no start was kept."""
-    return min((start.commit for start in kept(blobs)), default=0)
-
-
-def kept(blobs: Blobs) -> list[Start]:
-    """Return the starts that there are, oldest first."""
-    return sorted(start for name in blobs.names() if (start := Start.named(name)))
 
 
 @dataclass(frozen=True, slots=True)

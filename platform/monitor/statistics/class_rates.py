@@ -17,9 +17,7 @@ class ClassRates(Stateful):
     Labels of one class often come later than those of another: a paid bill is known at once, an
     unpaid one after months. Then the labels of some weeks are mostly of one class, and if that one
     is the harder, errors look more frequent though no row has become harder. Held against the rate
-    of its own class no label does.
-
-    Args of methods: ``labels`` are (n,) class indices; those from `CLASSES` on count as one.
+    of its own class no label does. Classes from `CLASSES` on count as one.
     """
 
     CLASSES: ClassVar[int] = 256
@@ -31,7 +29,12 @@ class ClassRates(Stateful):
         self._errors = np.zeros(self.CLASSES, dtype=np.int64)
 
     def add(self, wrong: NDArray[np.bool_], labels: IntArray) -> None:
-        """Count rows, (n,) True where the prediction was wrong."""
+        """Count rows.
+
+        Args:
+            wrong: (n,) True where the prediction was wrong.
+            labels: (n,) true class indices.
+        """
         place = self._places(labels)
         self._rows += np.bincount(place, minlength=self.CLASSES)
         self._errors += np.bincount(place[wrong], minlength=self.CLASSES)
@@ -40,8 +43,8 @@ class ClassRates(Stateful):
         """Return (n,) error rates of the rows' classes, plus a standard error.
 
         Args:
-            labels: Of the rows.
-            common: Error rate over all classes; none is held to be less.
+            labels: (n,) true class indices.
+            common: Error rate over all classes, a fraction; none is held to be less.
         """
         place = self._places(labels)
         rows = self._rows[place] + self.PRIOR

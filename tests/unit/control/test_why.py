@@ -103,6 +103,15 @@ def test_warning_is_explained_by_its_evidence_alone() -> None:
     assert [link.what for link in links] == ["signal", "warning"]
 
 
+def test_version_whose_manifest_is_gone_is_explained_by_the_journal() -> None:
+    def gone(version: int) -> Manifest:
+        raise StoreError(f"no model version {version}")
+
+    links = why_event(2, journal(DRIFT, MADE, LIVE), SETTINGS, gone)
+    assert [link.what for link in links] == ["signal", "data", "gate", "swap", "promoted"]
+    assert links[2].detail == {"missing": "no model version 2"}
+
+
 def test_first_version_and_unknown_events_say_so() -> None:
     (link,) = chain(1)
     assert link.text == "version 1 was there from the start"

@@ -18,12 +18,13 @@ from undrift.evidence import Evidence
 from undrift.monitor import actor as module
 from undrift.monitor.actor import MonitorActor
 from undrift.monitor.history import Moment
-from undrift.monitor.retention import Start, begin, dropped, due, kept
+from undrift.monitor.retention import begin, dropped, due
 from undrift.monitor.settings import MonitorSettings
 from undrift.replay.sources import recorded
 from undrift.replay.timeline import replay_recording
 from undrift.store.blobs import Blobs
 from undrift.store.settings import RetentionSettings
+from undrift.store.starts import Start, kept
 from undrift.store.store import Store
 from undrift.views import MonitorReport
 
