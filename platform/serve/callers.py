@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from starlette.responses import Response
-from starlette.types import Message, Send
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from undrift.errors import RequestError
 from undrift.serve.intake import Headers
@@ -16,17 +16,16 @@ from undrift.views import VERBS
 _HERE = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
-def allowed_page(headers: Headers, path: str, settings: ListenSettings) -> bytes:
-    """Return the origin of a page of another site that may ask for this; empty if there is none.
+def allowed_page(headers: Headers, path: str, settings: ListenSettings) -> bool:
+    """Tell whether a page of another site asks, and may ask for this.
 
     Args:
         headers: The request's headers, their names in lower case.
         path: What it asks for; operators' verbs are for no page.
         settings: The sites that are allowed.
     """
-    origin = headers.get(b"origin", b"")
-    operates = path.rstrip("/").rpartition("/")[2] in VERBS
-    return origin if origin.decode("latin-1") in settings.allowed_origins and not operates else b""
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    return origin in settings.allowed_origins and path.rstrip("/").rpartition("/")[2] not in VERBS
 
 
 def foreign_page(
@@ -56,29 +55,12 @@ def foreign_page(
     return None
 
 
-def preflight() -> Response:
-    """Return the answer to a browser that asks whether an allowed page may send a request."""
-    return Response(
-        status_code=204,
-        headers={
-            "Access-Control-Allow-Methods": "GET, POST",
-            "Access-Control-Allow-Headers": f"Authorization, Content-Type, {LENGTH_HEADER}",
-            "Access-Control-Max-Age": "600",
-        },
+def shared(app: ASGIApp, settings: ListenSettings) -> ASGIApp:
+    """Return ``app`` for pages of the allowed sites: preflights answered, answers shown to them."""
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.allowed_origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("Authorization", "Content-Type", LENGTH_HEADER),
+        expose_headers=(LENGTH_HEADER, "Retry-After"),
     )
-
-
-def shown_to(origin: bytes, send: Send) -> Send:
-    """Return a ``send`` of ASGI whose answer the browser shows to the pages of ``origin``."""
-    extra = [
-        (b"access-control-allow-origin", origin),
-        (b"access-control-expose-headers", f"{LENGTH_HEADER}, Retry-After".encode()),
-        (b"vary", b"Origin"),
-    ]
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *extra]}
-        await send(message)
-
-    return sending

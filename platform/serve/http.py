@@ -23,7 +23,7 @@ from undrift.errors import RequestError
 from undrift.ids import KEY_HEADER, MAX_KEY_LENGTH
 from undrift.records import Labels
 from undrift.serve.body import check_keys, parse_json, show
-from undrift.serve.callers import allowed_page, foreign_page, preflight, shown_to
+from undrift.serve.callers import allowed_page, foreign_page, shared
 from undrift.serve.feedback import parse_feedback
 from undrift.serve.intake import Headers, Intake
 from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics
@@ -104,6 +104,7 @@ class HttpApi:
         self._spec, self._settings, self._backend = spec, settings, backend
         self._metrics, self._tokens, self._version = metrics, tokens, version
         self._intake = Intake(settings)
+        self._shared = shared(self._answer, settings)
         self._infer_path = f"/v2/models/{spec.name}/infer"
         self._openapi = to_json(document(spec, settings, version))
         model, numbered = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
@@ -140,15 +141,19 @@ class HttpApi:
         """Answer one request, as ASGI wants it."""
         sent: Headers = dict(scope.get("headers", ()))
         page = allowed_page(sent, scope.get("path", ""), self._settings)
-        foreign = foreign_page(sent, self._settings, allowed=bool(page))
+        foreign = foreign_page(sent, self._settings, allowed=page)
         if foreign is not None:
             await (await refuse(None, foreign))(scope, receive, send)
             return
         if page:
-            send = shown_to(page, send)
-            if scope.get("method") == "OPTIONS":
-                await preflight()(scope, receive, send)
-                return
+            await self._shared(scope, receive, send)
+        else:
+            await self._answer(scope, receive, send, sent)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, sent: Headers | None = None
+    ) -> None:
+        sent = dict(scope.get("headers", ())) if sent is None else sent
         if scope.get("path") != self._infer_path or scope.get("method") != "POST":
             await self.other(scope, receive, send)
             return

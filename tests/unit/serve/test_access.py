@@ -51,7 +51,7 @@ def test_page_of_an_allowed_site_asks_and_is_shown_the_answer() -> None:
         asked = {**SHOP, "Access-Control-Request-Method": "POST"}
         for path in (INFER, *ASK, f"{MODEL}/feedback", *READ):
             before = await http.options(path, headers=asked)
-            assert (before.status_code, before.content) == (204, b"")
+            assert before.status_code == 200
             assert "POST" in before.headers["access-control-allow-methods"]
             assert "Content-Type" in before.headers["access-control-allow-headers"]
             assert before.headers["access-control-allow-origin"] == "https://shop.example"
