@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from undrift.config import Config
-from undrift.errors import PlatformError
+from undrift.errors import BusyError, PlatformError
 from undrift.host.process import ProcessFile, given_token
 from undrift.ids import KEY_HEADER, new_id
 from undrift.records import FloatArray, IntArray
@@ -70,7 +70,8 @@ class Client:
             $SSL_CERT_FILE names.
 
     Raises:
-        PlatformError: From every method: nothing answers, or the answer is an error.
+        PlatformError: From every method: nothing answers, or the answer is an error; a `BusyError`
+            where it is worth trying again.
     """
 
     def __init__(
@@ -162,7 +163,7 @@ class Client:
         self,
         ids: Sequence[str],
         labels: Sequence[int | str],
-        timestamps: Sequence[float] | None = None,
+        timestamps: Sequence[float | str] | None = None,
     ) -> dict[str, Any]:
         """Hand in late labels; when this returns, they are durable.
 
@@ -171,7 +172,7 @@ class Client:
         Args:
             ids: n inference ids.
             labels: n class indices or names.
-            timestamps: n times at which they became known, Unix seconds; now if left out.
+            timestamps: n times at which they became known, Unix seconds or ISO 8601; else now.
 
         Returns:
             How many were accepted, and which were rejected and why.
@@ -292,6 +293,9 @@ class Client:
             answer = None
         if response.is_success and answer is not None:
             return answer
+        wait = response.headers.get("Retry-After", "")
+        if response.status_code == 503 and wait.isdecimal():
+            raise BusyError(self._explain(response, answer), float(wait))
         raise PlatformError(self._explain(response, answer))
 
     def _explain(self, response: httpx.Response, answer: Any) -> str:

@@ -9,6 +9,7 @@ UndriftError
 ├── SwapError          the replicas could not change version
 ├── IllegalTransitionError  an event that cannot happen in the present lifecycle phase
 └── PlatformError      starting, finding or stopping a running platform
+    └── BusyError      it has too much to do now; says when to try again
 """
 
 from __future__ import annotations
@@ -44,6 +45,22 @@ class IllegalTransitionError(UndriftError):
 
 class PlatformError(UndriftError):
     """The platform could not be started, found or stopped."""
+
+
+class BusyError(PlatformError):
+    """The platform has too much to do now.
+
+    Args:
+        message: What it said.
+        retry_after_s: Seconds after which to try again.
+    """
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[type[BusyError], tuple[str, float]]:
+        return type(self), (str(self), self.retry_after_s)
 
 
 class RequestError(UndriftError):

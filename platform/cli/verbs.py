@@ -25,6 +25,7 @@ from undrift.cli.demo import demo
 from undrift.cli.follow import follow, outcome_view
 from undrift.cli.health import doctor, repair
 from undrift.cli.k8s import app as k8s_app
+from undrift.cli.labels import app as labels_app
 from undrift.cli.token import token
 from undrift.cli.tune import tune
 from undrift.cli.views import (
@@ -76,6 +77,7 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Check the configuration, or describe it.")
 app.add_typer(config_app, name="config")
 app.add_typer(k8s_app, name="k8s")
+app.add_typer(labels_app, name="labels")
 
 
 def main() -> None:
@@ -360,13 +362,8 @@ def replay(
     _answer(found.to_dict(), replay_view(found), as_json)
 
 
-app.command()(tune)
-app.command()(token)
-app.command()(submit)
-app.command()(demo)
-app.command()(why)
-app.command()(doctor)
-app.command()(repair)
+for _verb in (tune, token, submit, demo, why, doctor, repair):
+    app.command()(_verb)
 
 
 @config_app.command()

@@ -91,7 +91,7 @@ def drift_view(drift: DriftView) -> RenderableType:
         ("reason", drift.reason),
         ("version", drift.version),
         ("predictions", f"{drift.rows:,}; {drift.lost_rows:,} lost"),
-        ("labels", f"{drift.labelled:,}; {'missing' if labels.missing else 'arriving'}"),
+        ("labels", _labels(drift)),
         ("coverage", labels.coverage),
         ("label lag", labels.lag["rows"]),
         ("label outcomes", labels.outcomes),
@@ -109,6 +109,11 @@ def drift_view(drift: DriftView) -> RenderableType:
     moved, segments = _changes(drift.signals), _segments(summary.segments)
     rivals = _challengers(drift.challengers)
     return Group(facts, signals, *rivals, *moved, *segments, *_notes(summary.calibration))
+
+
+def _labels(drift: DriftView) -> str:
+    arriving = "arriving" if drift.labelled else "none yet"
+    return f"{drift.labelled:,}; {'missing' if drift.summary.labels.missing else arriving}"
 
 
 def _challengers(challengers: Sequence[Challenger]) -> Iterable[Table]:

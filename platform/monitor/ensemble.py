@@ -31,9 +31,9 @@ def decide(
     reports: Sequence[SignalReport],
     settings: MonitorSettings,
     *,
+    labelled: int,
     labels_missing: bool,
-    estimated_loss: float,
-    loss_error: float = 0.0,
+    estimated: tuple[float, float],
     segments: Sequence[str] = (),
     leader: Challenger | None = None,
 ) -> Verdict:
@@ -54,9 +54,10 @@ def decide(
         reports: Reports named ``input``, ``output``, ``performance`` and, if there is one,
             ``challenger``.
         settings: Escalation policy.
+        labelled: Labels that have come; before the first no sentence says what labels show.
         labels_missing: True if labels are further away than the configured lag.
-        estimated_loss: Label-free estimate of the loss of accuracy, as a fraction.
-        loss_error: Standard error of that estimate.
+        estimated: Label-free estimate of the loss of accuracy, as a fraction, and its standard
+            error.
         segments: Names of the segments in which errors have risen.
         leader: The challenger with the most evidence.
 
@@ -68,9 +69,10 @@ def decide(
     better = by_name["challenger"].level if "challenger" in by_name else Level.NONE
     moved = [r for r in reports if r.name in ("input", "output") and r.level > Level.NONE]
     names = " and ".join(r.name for r in moved)
-    losing = estimated_loss - SURE * loss_error > settings.accuracy_tolerance
+    loss, error = estimated
+    losing = loss - SURE * error > settings.accuracy_tolerance
     strong = any(r.level is Level.DRIFT for r in moved)
-    change = f"{-estimated_loss:+.3f} ± {loss_error:.3f}"
+    change = f"{-loss:+.3f} ± {error:.3f}"
     estimate = f"the {names} moved, labels are missing, estimated accuracy {change}"
     kind = DriftKind.COVARIATE if performance is Level.NONE else DriftKind.BOTH
     unseen = labels_missing and performance < Level.DRIFT
@@ -89,9 +91,12 @@ def decide(
         kind = DriftKind.BOTH if moved else DriftKind.CONCEPT
         return Verdict(Level.WARNING, kind, where + also)
     if not moved:
-        blind = "; labels are missing, so errors would not be seen" if labels_missing else ""
+        blind = "" if labelled else "; no label has come yet"
+        if labels_missing:
+            blind = "; labels are missing, so errors would not be seen"
         return Verdict(Level.NONE, DriftKind.NONE, "nothing departs from the reference" + blind)
-    fine = f"the {names} moved; late labels show no more errors than the reference"
+    shown = "late labels show no more errors than the reference"
+    fine = f"the {names} moved; {shown if labelled else 'no label has come yet'}"
     return Verdict(Level.WARNING, kind, estimate if labels_missing else fine)
 
 

@@ -132,9 +132,9 @@ class Monitor:
         verdict = decide(
             reports,
             self._settings,
+            labelled=self._labels.outcomes()["joined"],
             labels_missing=missing,
-            estimated_loss=estimate.loss,
-            loss_error=estimate.error,
+            estimated=(estimate.loss, estimate.error),
             segments=[s.name for s in self._segments.report() if s.level > Level.NONE],
             leader=challengers[0],
         )

@@ -51,6 +51,7 @@ class ModelServer:
         headers: All headers of each request.
         replies: Status and body to answer with instead, by last part of the path.
         sequences: The same, one after the other; the last one stays.
+        retry_after: The header of that name with every 503.
     """
 
     SPEC = ModelSpec("m", (2,), n_classes=3, classes=("a", "b", "c"))
@@ -60,6 +61,7 @@ class ModelServer:
         self.headers: list[dict[str, str]] = []
         self.replies: dict[str, tuple[int, bytes]] = {}
         self.sequences: dict[str, list[tuple[int, bytes]]] = {}
+        self.retry_after = "0"
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -74,6 +76,8 @@ class ModelServer:
                 owner.seen.append((self.command, self.path, content, token))
                 status, answer = owner.answer(self.path.rpartition("/")[2], body, kind)
                 self.send_response(status)
+                if status == 503:
+                    self.send_header("Retry-After", owner.retry_after)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)

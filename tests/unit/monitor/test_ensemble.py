@@ -18,6 +18,7 @@ def verdict(
     levels: tuple[Level, Level, Level],
     settings: MonitorSettings | None = None,
     *,
+    labelled: int = 100,
     missing: bool = False,
     loss: float = 0.0,
     error: float = 0.0,
@@ -29,9 +30,9 @@ def verdict(
     return decide(
         reports,
         settings or MonitorSettings(),
+        labelled=labelled,
         labels_missing=missing,
-        estimated_loss=loss,
-        loss_error=error,
+        estimated=(loss, error),
     )
 
 
@@ -138,3 +139,16 @@ def test_budget_is_split_over_the_signals_that_can_spend_it() -> None:
 def test_window_shorter_than_the_lag_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"join_window_rows \(500\) must be at least"):
         MonitorSettings(join_window_rows=500, label_lag_rows=501)
+
+
+@pytest.mark.parametrize(
+    "levels", [(NONE, NONE, NONE), (WARNING, NONE, NONE), (DRIFT, DRIFT, NONE)]
+)
+@pytest.mark.parametrize("missing", [False, True])
+def test_before_the_first_label_no_sentence_says_what_labels_show(
+    levels: tuple[Level, Level, Level], missing: bool
+) -> None:
+    reason = verdict(levels, labelled=0, missing=missing).reason
+    assert "late labels show" not in reason
+    assert "no label has come yet" in reason or "labels are missing" in reason
+    assert "no label has come yet" not in verdict(levels, missing=missing).reason
