@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -96,6 +96,8 @@ class DemoResult:
         fifths: Accuracy over each fifth of the stream.
         last_three_fifths: Accuracy over the last three fifths, of the whole file where the stream
             is the later part of one.
+        after_drift: Accuracy from the second to the eleventh second after the first drift was told,
+            when the first model still is the live version; None without a drift.
         curve: Accuracy over about a hundred equal stretches.
         failed_requests: Requests without a good answer.
         failures: The first of them in words.
@@ -128,6 +130,7 @@ class DemoResult:
     overall: Accuracy
     fifths: tuple[Accuracy, ...]
     last_three_fifths: Accuracy
+    after_drift: Accuracy | None
     curve: tuple[Accuracy, ...]
     failed_requests: int
     failures: tuple[str, ...]
@@ -203,6 +206,7 @@ def summarise(
         overall=accuracy(recording, 0, n),
         fifths=fifths,
         last_three_fifths=accuracy(recording, _two_fifths(stream), n),
+        after_drift=_after_drift(recording, events),
         curve=stretches(recording, max(1, min(CURVE_POINTS, n // 20))),
         failed_requests=recording.failed,
         failures=tuple(recording.failures[:20]),
@@ -235,6 +239,13 @@ def accuracy(recording: Recording, start: int, stop: int) -> Accuracy:
     ours = float((predicted == y)[judged].mean())
     frozen = float((recording.frozen[rows] == y)[judged].mean())
     return Accuracy(start, stop, count, ours, frozen)
+
+
+def _after_drift(recording: Recording, events: Sequence[EventView]) -> Accuracy | None:
+    told = [e.at for e in events if e.kind == "drift"][:1]
+    if not told:
+        return None
+    return accuracy(recording, _row_at(recording, told[0] + 1), _row_at(recording, told[0] + 11))
 
 
 def stretches(recording: Recording, count: int) -> tuple[Accuracy, ...]:

@@ -120,6 +120,18 @@ def test_drift_is_paired_with_the_promotion_that_answers_it() -> None:
     assert found.seconds == pytest.approx(0.5)
 
 
+def test_answers_after_the_first_drift_begin_one_second_later() -> None:
+    found = result().after_drift
+    assert found is not None
+    assert (found.start, found.stop, found.gap_points) == (551, N, pytest.approx(100))
+
+
+def test_without_a_drift_there_is_nothing_after_it() -> None:
+    stream, record = played()
+    record.events = [e for e in record.events if e.kind != "drift"]
+    assert summarise(stream, record, 100.0).after_drift is None
+
+
 def test_spans_tell_which_version_answered() -> None:
     assert result().spans == ((0, 500, 1), (500, 1000, 2))
 
