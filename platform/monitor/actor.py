@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ from undrift.views import MonitorReport
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "monitor"
-CHECKPOINT_COMMITS = 100
+CHECKPOINT_COMMITS, CHECKPOINT_ITEMS = 100, 40_000
+"""Commits, or rows and labels in them, after which the state is kept: a start folds no more."""
 
 
 class MonitorActor:
@@ -68,7 +70,7 @@ class MonitorActor:
         self._rearmings = Journal(state, REARMINGS)
         self._live_version = live_version
         self._class_names = class_names
-        self._lost_rows = 0
+        self._lost_rows = self._unkept = 0
         self._mixes = False
         self._mixture: Mixture | None = None
         self._failure = self._left_out = self._unpublished = ""
@@ -170,8 +172,7 @@ class MonitorActor:
     def _rearm(self, order: Rearm) -> None:
         reference = self._store.reference(order.version)
         Monitor(self._settings, reference, order.version)  # raises, before anything is recorded
-        record = {**Codec.encode(order), "commit": self._commits}
-        self._rearmings.append(record, at=time.time())
+        self._rearmings.append({**Codec.encode(order), "commit": self._commits}, at=time.time())
         self._rearmed += 1
         take(self._monitor, Moment(self._commits, rearm=order), self._store.reference)
         self._publish_or_tell()
@@ -200,9 +201,10 @@ class MonitorActor:
     def report(self) -> MonitorReport:
         """Return evidence, probation and summary after the newest step."""
         stored = (self._store.trouble, self._rearmings.trouble, self._retention.trouble)
-        troubles = (*stored, self._left_out)
-        failure = next(filter(None, (self._failure, self._unpublished, *troubles)), "")
-        return replace(self._report, lost_rows=self._lost_rows, failure=failure)
+        told = (self._failure, self._unpublished, *stored, self._left_out)
+        return replace(
+            self._report, lost_rows=self._lost_rows, failure=next(filter(None, told), "")
+        )
 
     async def drain(self) -> None:
         """Return when everything taken so far is durable and folded."""
@@ -229,9 +231,7 @@ class MonitorActor:
             )
         except Exception as error:  # the labels are refused, the rows counted, the state read anew
             self._lost_rows += sum(len(part) for part in predictions)
-            for _, done in labels:
-                if not done.cancelled():
-                    done.set_exception(error)
+            _answer(labels, error)
             await self._restore_at_last(error)
             return
         try:
@@ -239,9 +239,7 @@ class MonitorActor:
             self._failure = ""
         except Exception as error:  # all is durable, and reading it anew goes past what broke
             await self._restore_at_last(error)
-        for _, done in labels:
-            if not done.cancelled():
-                done.set_result(None)
+        _answer(labels)
 
     async def _restore_at_last(self, error: Exception) -> None:
         """Read the state anew, as often as it takes: the disk may be full or away for a while."""
@@ -273,7 +271,8 @@ class MonitorActor:
     def _folded(self, moment: Moment) -> None:
         take(self._monitor, moment, self._store.reference)
         self._publish_or_tell()
-        if moment.commit % CHECKPOINT_COMMITS == 0:
+        self._unkept += moment.items
+        if moment.commit % CHECKPOINT_COMMITS == 0 or self._unkept >= CHECKPOINT_ITEMS:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
@@ -288,4 +287,18 @@ class MonitorActor:
             "settings": self._settings.model_dump_json(),
         }
         self._blobs.save(CHECKPOINT, arrays, whole)
+        self._unkept = 0
         self._retention.hold(arrays, whole, time.time())
+
+
+def _answer(
+    labels: Sequence[tuple[Labels, asyncio.Future[None]]], error: Exception | None = None
+) -> None:
+    """Tell those who wait for labels that they are stored, or why they are not."""
+    for _, done in labels:
+        if done.cancelled():
+            continue
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)

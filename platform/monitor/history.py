@@ -35,6 +35,11 @@ class Moment:
     rearm: Rearm | None = None
     left_out: bool = False
 
+    @property
+    def items(self) -> int:
+        """Number of rows and labels."""
+        return sum(len(part) for part in (self.predictions, self.labels) if part is not None)
+
 
 def moments(
     commits: Iterable[tuple[int, Predictions | None, Labels | None]],

@@ -17,11 +17,13 @@ from undrift.events import Codec, Rearm
 from undrift.evidence import Evidence
 from undrift.model.mixture import Mixture
 from undrift.model.receipt import Receipt
-from undrift.monitor.actor import MonitorActor
+from undrift.monitor import actor as module
+from undrift.monitor.actor import CHECKPOINT, MonitorActor
 from undrift.monitor.history import moments, take
 from undrift.monitor.join import LabelCounts
 from undrift.monitor.monitor import Monitor
 from undrift.records import Labels, Predictions, Reference
+from undrift.store.blobs import Blobs
 from undrift.store.journal import REARMINGS, Journal
 from undrift.store.store import Store
 
@@ -128,6 +130,27 @@ def test_lost_checkpoint_costs_nothing_but_time(root: Path) -> None:
     before = acting(root, feeding(source, seen), rearm, feeding(source, seen, version=2))
     (root / "blobs" / "monitor.npz").unlink()
     assert acting(root, nothing) == before
+
+
+def test_state_is_kept_after_so_many_rows_and_labels_or_commits(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept() -> int:
+        found = Blobs(root).load(CHECKPOINT)
+        return 0 if found is None else int(found[1]["commit"])
+
+    source, seen = Stream(5), {}
+    monkeypatch.setattr(module, "CHECKPOINT_ITEMS", 10**9)
+    acting(root, feeding(source, seen))
+    assert kept() == 0
+    monkeypatch.setattr(module, "CHECKPOINT_ITEMS", 300)
+    acting(root, feeding(source, seen, ticks=7))
+    commits = max(seen)
+    assert commits - 6 <= kept() < commits
+    monkeypatch.setattr(module, "CHECKPOINT_ITEMS", 10**9)
+    monkeypatch.setattr(module, "CHECKPOINT_COMMITS", 1)
+    acting(root, feeding(source, seen, ticks=1))
+    assert kept() == max(seen)
 
 
 def test_commit_that_breaks_the_fold_is_left_out_and_told_and_all_goes_on(
