@@ -27,11 +27,11 @@ demo: $(STAMP) ## run the digits stream to the end and write its report
 
 test: lint types ## all that continuous integration runs
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(UNIT)"
-	$(BIN)/python -m pytest --reruns 1 --durations 15 -m "(ray or demo) and not slow"
+	$(BIN)/python -m pytest --reruns 1 -r fER --durations 15 -m "(ray or demo) and not slow"
 
 test-all: lint types ## the same, and the suites that take minutes each
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not ray and not demo"
-	$(BIN)/python -m pytest --reruns 1 --durations 15 -m "ray or demo"
+	$(BIN)/python -m pytest --reruns 1 -r fER --durations 15 -m "ray or demo"
 
 check: lint types ## the inner loop, under a minute: no Ray, no demo, nothing thorough
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(QUICK)"

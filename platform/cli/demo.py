@@ -13,7 +13,7 @@ from undrift.cli.views import JsonOption
 
 def demo(
     stream: Annotated[str, typer.Argument(help="digits or flights; or see --data.")] = "digits",
-    data: Annotated[Path | None, typer.Option(help="A labelled CSV to play instead.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A labelled table to play instead.")] = None,
     label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
     lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
     pace: Annotated[float | None, typer.Option(min=0.1, help="Rows a second.")] = None,

@@ -329,7 +329,7 @@ def resume(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def replay(
     config: ConfigOption = None,
     state: Annotated[Path | None, typer.Option(help="State folder of another recording.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A labelled CSV to play instead.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A labelled table to play instead.")] = None,
     label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
     lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
     changes: ChangesOption = None,

@@ -146,6 +146,8 @@ def _tell(console: Console, result: DemoResult, report: Path, missing: list[str]
         f"{counts['retraining']} retrainings, {counts['promoted']} promotions, "
         f"{counts['rolled_back']} rollbacks; {result.failed_requests} failed requests"
     )
+    for note in result.notes:
+        console.print(note, style="dim", markup=False)
     console.print(f"report: [link=file://{report.absolute()}]{report}[/link]")
     for what in missing:
         console.print(f"[red]the loop did not close: {what}[/red]")

@@ -192,7 +192,8 @@ def _labelled(options: ReplayOptions, console: Console) -> Replayed:
         "new regime, as after a retraining."
     )
     accuracy = _accuracies(stream, shelf, found if options.retrain else None)
-    return Replayed(str(options.data), (note, how), found.timeline, totals, accuracy)
+    notes = (*stream.notes, note, how)
+    return Replayed(str(options.data), notes, found.timeline, totals, accuracy)
 
 
 def _prepare(
@@ -206,11 +207,7 @@ def _prepare(
         return config, stream, configured_model(config), note
     with console.status("training the first model"):
         stream, shelf, config = first_model(data, options.label, lag, options.seed, options.changes)
-    note = (
-        f"The first fifth of the file, {stream.rows_before:,} rows, trained the first model; row 0 "
-        "is the one after it."
-    )
-    return config, stream, shelf, note
+    return config, stream, shelf, f"Row 0 is row {stream.rows_before:,} of the file."
 
 
 @contextmanager

@@ -1,15 +1,16 @@
-"""Where a replay's rows come from: a recording, or a labelled CSV file."""
+"""Where a replay's rows come from: a recording, or a labelled table."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from undrift.config import Config, load_config
@@ -23,11 +24,13 @@ from undrift.store.blobs import Blobs
 from undrift.store.files import check_layout
 from undrift.store.journal import REARMINGS, Journal
 from undrift.store.store import Manifest, Store
-from undrift.streams.csvfile import csv_stream, label_column, read_table
+from undrift.streams.columns import Features, features, label_texts
+from undrift.streams.csvfile import csv_stream
 from undrift.streams.project import quick_sections, write_project
 from undrift.streams.stream import UNKNOWN, Rows, Stream, fixed_lag
+from undrift.streams.tablefile import TableFile, label_column, read_table
 
-_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+_TRUTHS = pa.array(["false", "true"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def stream_for(config: Config, path: Path, label: str | None, lag: int) -> Strea
     """Read a CSV file as rows for the configured model.
 
     The columns other than the label are the model's input, as they stand, in the order of
-    ``monitor.features`` where the file has columns of those names.
+    ``monitor.features``, if they are named there.
 
     Args:
         config: The configuration.
@@ -140,9 +143,9 @@ def stream_for(config: Config, path: Path, label: str | None, lag: int) -> Strea
     Raises:
         ConfigError: The rows are not such rows; the text says why.
     """
-    table, named = read_table(path, label)
-    column = label_column(table, label, named, path)
-    x = _inputs(table.drop_columns([column]), config, path)
+    file = read_table(path, label)
+    table, column = file.table, label_column(file, label)
+    x, notes = _inputs(replace(file, table=table.drop_columns([column])), config)
     y = _labels(table[column], column, config.model.class_names, path)
     shape = config.model.input_shape
     nothing = Rows(np.empty((0, *shape), dtype=np.float32), np.empty(0, dtype=np.int64))
@@ -157,12 +160,17 @@ def stream_for(config: Config, path: Path, label: str | None, lag: int) -> Strea
         live=Rows(x.reshape(len(x), *shape), y),
         label_at=fixed_lag(y, lag),
         features=config.monitor.features,
+        notes=(*file.notes, *notes),
     )
 
 
-def _inputs(table: pa.Table, config: Config, path: Path) -> FloatArray:
-    wanted, there = config.monitor.features, table.column_names
-    names = list(wanted) if wanted and set(wanted) <= set(there) else there
+def _inputs(file: TableFile, config: Config) -> tuple[FloatArray, list[str]]:
+    wanted, path = config.monitor.features, file.path
+    found = features(file.table, keep=frozenset(wanted))
+    names = list(found.columns)
+    if wanted and file.named:
+        _check_names(wanted, file)
+        names = list(wanted)
     size = int(np.prod(config.model.input_shape))
     if len(names) != size:
         raise ConfigError(
@@ -170,33 +178,48 @@ def _inputs(table: pa.Table, config: Config, path: Path) -> FloatArray:
             f"takes {size} numbers a row; to train a first model on this file instead, replay it "
             "where there is no undrift.yaml"
         )
-    columns = []
-    for name in names:
-        kind = table[name].type
-        if not any(of(kind) for of in _NUMBERS):
-            raise ConfigError(f"{path}: column {name!r} is {kind}, the model takes numbers")
-        values = table[name].cast(pa.float32(), safe=False).to_numpy()
-        bad = np.flatnonzero(~np.isfinite(values))
-        if len(bad):
-            raise ConfigError(
-                f"{path}: column {name!r} has {len(bad):,} missing or infinite values, the first "
-                f"in row {bad[0]:,}; the platform would refuse those rows"
-            )
-        columns.append(values)
-    return np.stack(columns, axis=1).astype(np.float32)
+    return np.stack([_numbers(name, found, path) for name in names], axis=1), found.notes
+
+
+def _check_names(wanted: Sequence[str], file: TableFile) -> None:
+    """Refuse a file that names other columns than ``monitor.features`` does."""
+    there = set(file.table.column_names)
+    absent = [name for name in wanted if name not in there]
+    if absent:
+        alike = {name.casefold(): name for name in there}
+        case = [f"{alike[n.casefold()]!r} for {n!r}" for n in absent if n.casefold() in alike]
+        hint = f" (it has {', '.join(case)})" if case else ""
+        raise ConfigError(
+            f"{file.path}: monitor.features names {', '.join(map(repr, absent[:10]))}, which the "
+            f"file does not have{hint}; its columns are {', '.join(file.table.column_names[:30])}"
+        )
+
+
+def _numbers(name: str, found: Features, path: Path) -> FloatArray:
+    column = found.columns.get(name)
+    if column is not None and pa.types.is_string(column.type):
+        truth = pc.index_in(pc.utf8_lower(column), value_set=_TRUTHS)
+        column = truth if truth.null_count == column.null_count else column
+    if column is None or pa.types.is_string(column.type):
+        raise ConfigError(f"{path}: column {name!r} is not numbers, which the model takes")
+    values = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise ConfigError(
+            f"{path}: column {name!r} has {len(bad):,} missing or infinite values, the first "
+            f"in row {bad[0]:,}; the platform would refuse those rows"
+        )
+    return np.asarray(values, np.float32)
 
 
 def _labels(values: pa.ChunkedArray, column: str, classes: tuple[str, ...], path: Path) -> IntArray:
-    index = {name: i for i, name in enumerate(classes)}
-    y = np.full(len(values), UNKNOWN, dtype=np.int64)
-    for row, value in enumerate(values.to_pylist()):
-        if value is None:
-            continue
-        whole = int(value) if isinstance(value, float) and value.is_integer() else value
-        if str(whole) not in index:
-            raise ConfigError(
-                f"{path}: row {row:,} of column {column!r} is {value!r}; the model's classes are "
-                f"{', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
-            )
-        y[row] = index[str(whole)]
-    return y
+    labels = label_texts(values)
+    index = pc.index_in(labels, value_set=pa.array(classes, pa.string()))
+    strange = np.flatnonzero(pc.and_(pc.is_null(index), pc.is_valid(labels)).to_numpy(False))
+    if len(strange):
+        row = int(strange[0])
+        raise ConfigError(
+            f"{path}: row {row:,} of column {column!r} is {labels[row].as_py()!r}; the model's "
+            f"classes are {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
+        )
+    return np.asarray(pc.fill_null(index, UNKNOWN).to_numpy(zero_copy_only=False), np.int64)

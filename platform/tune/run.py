@@ -79,6 +79,7 @@ class Tuned:
         before: Present values of the keys that the winner changes.
         frozen: The held-out part as answered by the first version alone.
         rows: What was searched and what was held out, as a sentence.
+        notes: What was done to a file of rows, a sentence each.
         written: The tuned file, None if it was not worth writing.
         config: The present configuration's file.
     """
@@ -87,6 +88,7 @@ class Tuned:
     before: dict[str, Any]
     frozen: Tally
     rows: str
+    notes: tuple[str, ...]
     written: Path | None
     config: Path
 
@@ -95,6 +97,7 @@ class Tuned:
         return {
             "config": str(self.config),
             "rows": self.rows,
+            "notes": list(self.notes),
             **self.outcome.to_dict(),
             "before": self.before,
             "frozen_accuracy": self.frozen.accuracy,
@@ -135,7 +138,8 @@ def main(options: TuneOptions, console: Console, listener: Listener) -> Tuned:
     if wanted:
         write_tuned(path, out, outcome.winner.settings, evidence(outcome, before, rows))
     written = out if wanted else None
-    return Tuned(outcome, before, frozen_tally(history), rows, written, path)
+    notes = history.stream.notes
+    return Tuned(outcome, before, frozen_tally(history), rows, notes, written, path)
 
 
 def _check(options: TuneOptions) -> None:

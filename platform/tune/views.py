@@ -81,7 +81,7 @@ def tuned_view(tuned: Tuned) -> RenderableType:
         lines += [] if best else ["not recommended: it was written because of --force"]
     style = "green" if best else "yellow"
     return Group(
-        Text(tuned.rows, style="dim"),
+        *(Text(line, style="dim") for line in (tuned.rows, *tuned.notes)),
         _trials(tuned),
         _comparison(tuned),
         *(Text(line, style=style) for line in lines),

@@ -281,16 +281,20 @@ def test_retraining_is_measured_and_compared(folder: Path) -> None:
 
 def test_file_that_does_not_fit_the_model_is_refused(project: Path) -> None:
     data = rows(600, {})
-    write(project / "t.csv", data, names="a,kind,c")  # no column b: all columns, as they stand
+    write(project / "t.csv", data)
     assert run().exit_code == 0
     text = (project / "t.csv").read_text(encoding="utf-8")
     cases = {
-        text.replace("a,kind,c", "a,kind,c,d").replace("\n", ",1\n", 1): "not a CSV file",
-        "a,kind\n1.0,yes\n2.0,no\n": "1 columns besides the label, but model 'm' takes 2",
+        text.replace("\n", ",1\n", 2): "cannot be read as a table",
+        text.replace("a,kind,b", "a,kind,c"): "names 'b', which the file does not have",
+        text.replace("a,kind,b", "A,kind,B"): "does not have (it has 'B' for 'b', 'A' for 'a')",
         text + "1.0,maybe,2.0\n": "row 600 of column 'kind' is 'maybe'",
         text + ",yes,2.0\n": "column 'a' has 1 missing or infinite values, the first in row 600",
-        text + "red,yes,2.0\n": "column 'a' is string, the model takes numbers",
+        text + "red,yes,2.0\n": "column 'a' has 1 missing or infinite values, the first in row 600",
+        "a,kind,b\nred,yes,1\n": "column 'a' is not numbers, which the model takes",
     }
     for content, said in cases.items():
         (project / "t.csv").write_text(content, encoding="utf-8")
         assert said in refused()
+    (project / "t.csv").write_text("1.0,yes\n2.0,no\n", encoding="utf-8")
+    assert "1 columns besides the label, but model 'm' takes 2" in refused("--label", "1")

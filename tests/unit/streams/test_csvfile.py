@@ -117,7 +117,7 @@ BAD = {
         "a,kind\n" + "".join(f"text {i},{i % 2}\n" for i in range(N)),
         "kind",
     ),
-    "not a CSV file": ("a,kind\n1,2\n1,2,3\n", "kind"),
+    "cannot be read as a table": ("a,kind\n1,2\n1,2,3\n", "kind"),
     "occurs twice": ("a,a,kind\n" + "1,2,3\n" * N, "kind"),
 }
 
