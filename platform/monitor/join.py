@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,12 @@ class Joined:
             lag_seconds=self.lag_seconds[index],
         )
 
+    @staticmethod
+    def concat(parts: Sequence[Joined]) -> Joined:
+        """Join parts (at least one) in order."""
+        names = [f.name for f in fields(Joined)]
+        return Joined(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
+
 
 class LabelSignal(Signal[Joined]):
     """A signal that is fed with labels that met their predictions."""
@@ -128,7 +134,7 @@ class LabelJoin:
 
     def _forget(self) -> None:
         window = self._window
-        self._added = 0
+        self._added = self._first = 0  # predictions so far, and the first that can be in the window
         self._newest_row = -1
         self._sequence: dict[str, int] = {}
         self._ids: list[str] = [""] * window
@@ -147,10 +153,16 @@ class LabelJoin:
         """Labels kept for a prediction that has not come."""
         return len(self._orphans)
 
+    @property
+    def _held(self) -> IntArray:
+        """Slots of the predictions in the window, oldest first."""
+        first = max(self._first, self._added - self._window)
+        return np.arange(first, self._added) % self._window
+
     def labelled_since(self, row: int) -> int:
         """Return how many predictions in the window, from ``row`` on, have their label."""
-        size = min(self._added, self._window)
-        return int(np.sum((self._label[:size] != _NO_LABEL) & (self._row[:size] >= row)))
+        held = self._held
+        return int(np.sum((self._label[held] != _NO_LABEL) & (self._row[held] >= row)))
 
     def coverage(self, until_row: int) -> float | None:
         """Return the share of predictions in the window before ``until_row`` that have a label.
@@ -161,9 +173,9 @@ class LabelJoin:
         Returns:
             A fraction, or None if the window has no such row.
         """
-        size = min(self._added, self._window)
-        due = self._row[:size] < until_row
-        return float(np.mean(self._label[:size][due] != _NO_LABEL)) if due.any() else None
+        held = self._held
+        due = held[self._row[held] < until_row]
+        return float(np.mean(self._label[due] != _NO_LABEL)) if len(due) else None
 
     def add(self, rows: Predictions, notes: FloatArray | None = None) -> tuple[Joined, LabelCounts]:
         """Remember predictions, and join those whose label came first.
@@ -180,12 +192,14 @@ class LabelJoin:
             notes = np.zeros((len(rows), 0), dtype=np.float32)
         if notes.shape[1] != self._notes.shape[1]:
             self._notes = np.zeros((self._window, notes.shape[1]), dtype=np.float32)
-        found: list[tuple[int, float]] = []
+        parts, expired = [self._joined([])], self._expire()
         for begin in range(0, len(rows), self._window):
             part = slice(begin, min(begin + self._window, len(rows)))
-            found += self._remember(rows, notes[part], part)
-        joined = self._joined(found)
-        return joined, LabelCounts(joined=len(joined), expired=self._expire())
+            found, gone = self._remember(rows, notes[part], part)
+            parts.append(self._joined(found))
+            expired += gone
+        joined = Joined.concat(parts)
+        return joined, LabelCounts(joined=len(joined), expired=expired)
 
     def label(self, labels: Labels) -> tuple[Joined, LabelCounts]:
         """Join labels to remembered predictions.
@@ -198,12 +212,14 @@ class LabelJoin:
         """
         found: list[tuple[int, float]] = []
         tally = dict.fromkeys(("joined", "duplicate", "conflict", "unknown", "late"), 0)
+        expired = self._expire()
         for name, label, at in zip(
             labels.ids, labels.label.tolist(), labels.at.tolist(), strict=True
         ):
             sequence = self._sequence.get(name)
             if sequence is None:
                 tally[self._orphan(name, label, at)] += 1
+                expired += self._expire()
                 continue
             slot = sequence % self._window
             if self._label[slot] == _NO_LABEL:
@@ -212,12 +228,11 @@ class LabelJoin:
                 tally["joined"] += 1
             else:
                 tally["duplicate" if self._label[slot] == label else "conflict"] += 1
-        return self._joined(found), LabelCounts(**tally, expired=self._expire())
+        return self._joined(found), LabelCounts(**tally, expired=expired)
 
     def state(self) -> State:
         """Return a copy of everything remembered, in order of age."""
-        size = min(self._added, self._window)
-        slots = np.arange(self._added - size, self._added) % self._window
+        slots = self._held
         orphans = list(self._orphans.values())
         return {
             "added": np.array([self._added, self._newest_row]),
@@ -241,8 +256,8 @@ class LabelJoin:
         names = _unpack(state["ids"])
         added, self._newest_row = (int(v) for v in state["added"])
         size = min(len(names), self._window)
-        self._added = added
-        slots = np.arange(added - size, added) % self._window
+        self._added, self._first = added, added - size
+        slots = self._held
         self._notes = np.zeros((self._window, state["notes"].shape[1]), dtype=np.float32)
         for name in ("row", "at", "version", "answered", "former", "label", "notes"):
             getattr(self, f"_{name}")[slots] = state[name][len(names) - size :]
@@ -255,8 +270,12 @@ class LabelJoin:
 
     def _remember(
         self, rows: Predictions, notes: FloatArray, part: slice
-    ) -> list[tuple[int, float]]:
-        """Store ``part`` of the rows, at most a window; return slots of waiting labels."""
+    ) -> tuple[list[tuple[int, float]], int]:
+        """Store ``part`` of the rows, at most a window.
+
+        Returns:
+            Slots and times of the labels that waited for them, and how many labels expired.
+        """
         slots = np.arange(self._added, self._added + len(notes)) % self._window
         self._row[slots] = rows.row[part]
         self._at[slots] = rows.at[part]
@@ -266,7 +285,10 @@ class LabelJoin:
         self._label[slots] = _NO_LABEL
         self._notes[slots] = notes
         found: list[tuple[int, float]] = []
-        for slot, name in zip(slots.tolist(), rows.ids[part], strict=True):
+        expired = 0
+        for slot, name, row in zip(
+            slots.tolist(), rows.ids[part], rows.row[part].tolist(), strict=True
+        ):
             if self._sequence.get(self._ids[slot]) == self._added - self._window:
                 del self._sequence[self._ids[slot]]
             self._ids[slot] = name
@@ -276,14 +298,16 @@ class LabelJoin:
                 label, at, _ = self._orphans.pop(name)
                 self._label[slot] = label
                 found.append((slot, at))
-        self._newest_row = int(rows.row[part][-1])
-        return found
+            self._newest_row = row
+            expired += self._expire()
+        return found, expired
 
     def _orphan(self, name: str, label: int, at: float) -> str:
         kept = self._orphans.get(name)
         if kept is not None:
             return "duplicate" if kept[0] == label else "conflict"
-        if self._added > self._window and uuid7_time(name) < self._at[self._added % self._window]:
+        oldest = max(self._first, self._added - self._window)
+        if oldest > 0 and uuid7_time(name) < self._at[oldest % self._window]:
             return "late"
         self._orphans[name] = (label, at, self._newest_row)
         return "unknown"

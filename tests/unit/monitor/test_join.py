@@ -32,7 +32,7 @@ def test_label_meets_the_stored_prediction() -> None:
 
 
 def test_label_meets_what_was_noted_of_its_prediction() -> None:
-    join = LabelJoin(3)
+    join = LabelJoin(4)
     join.label(labels(["e"], [4]))
     notes = np.arange(10, dtype=np.float32).reshape(5, 2)
     joined, _ = join.add(predictions([*"abcde"]), notes)
@@ -120,6 +120,20 @@ def test_more_predictions_at_once_than_the_window_holds() -> None:
     assert counts == LabelCounts(joined=2, unknown=1)
 
 
+def test_label_joins_what_it_waited_for_though_the_same_batch_drives_that_from_the_window() -> None:
+    join = LabelJoin(1)
+    join.label(labels(["a"], [1]))
+    joined, _ = join.add(predictions(["a", "a"]))
+    assert (joined.row.tolist(), joined.label.tolist()) == ([0], [1])
+
+
+def test_labels_expire_alike_however_they_are_batched() -> None:
+    whole, single = LabelJoin(1), LabelJoin(1)
+    _, counts = whole.label(labels(["b", "a", "b"], [0, 0, 0]))
+    one_by_one = [single.label(labels([name], [0]))[1] for name in "bab"]
+    assert counts == sum(one_by_one, LabelCounts()) == LabelCounts(unknown=3, expired=2)
+
+
 def test_id_used_again_means_the_newest_prediction() -> None:
     join = LabelJoin(3)
     join.add(predictions(["a", "a", "b"]))
@@ -163,6 +177,16 @@ def test_state_of_a_larger_window_loads_into_a_smaller_one() -> None:
     joined, counts = loaded.label(labels(["p7", "p5", "p4"], [1, 1, 1]))
     assert joined.row.tolist() == [7, 5]
     assert counts == LabelCounts(joined=2, unknown=1)
+
+
+def test_state_of_a_smaller_window_loads_into_a_larger_one() -> None:
+    join = LabelJoin(1)
+    join.add(predictions(["a", "b"]))
+    join.label(labels(["b"], [1]))
+    loaded = LabelJoin(3)
+    loaded.load(join.state())
+    assert loaded.coverage(2) == pytest.approx(1.0)  # the empty places are no rows
+    assert loaded.state()["row"].tolist() == [1]
 
 
 def test_counts_add_up() -> None:
