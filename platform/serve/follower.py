@@ -44,7 +44,7 @@ class Follower:
     ) -> None:
         self._id, self._controller = replica_id, controller
         self._models, self._store, self._probe = models, store, probe
-        self._swap_id = ""
+        self._swap_id = self._committed = ""
         self._left = False
         self._loading: asyncio.Task[None] | None = None
         self.failures = 0
@@ -82,7 +82,13 @@ class Follower:
 
     def _status(self) -> ReplicaStatus:
         models = self._models
-        return ReplicaStatus(models.version, self._swap_id, models.prepared, self.error)
+        return ReplicaStatus(
+            models.version,
+            self._swap_id,
+            models.prepared,
+            self.error,
+            committed=self._committed,
+        )
 
     async def _obey(self, command: Command) -> None:
         """Carry out a command; loading goes on beside the polls, which keep the lease alive."""
@@ -98,7 +104,8 @@ class Follower:
             version = self._models.prepared
             if version is not None:
                 commit = asyncio.to_thread(self._models.commit, version)
-                await self._attempt(commit, counts=True)
+                if await self._attempt(commit, counts=True):
+                    self._committed = command.swap_id
             self._swap_id = ""
         else:
             self._models.abort()
@@ -113,21 +120,26 @@ class Follower:
 
         await self._attempt(asyncio.to_thread(load), counts=isinstance(command, Load))
 
-    async def _attempt(self, work: Awaitable[None], *, counts: bool) -> None:
+    async def _attempt(self, work: Awaitable[None], *, counts: bool) -> bool:
         """Await what was commanded; what fails, also in the user's model, is told at the next poll.
 
         Args:
             work: What to do.
             counts: Whether its failure is one of the live version.
+
+        Returns:
+            Whether it was done.
         """
         try:
             await work
             self.failures = 0
+            return True
         except Exception as error:
             name = "" if isinstance(error, UndriftError) else f"{type(error).__name__}: "
             self.error = f"{name}{error}"
             self.failures += counts
             await asyncio.sleep(RETRY_S)
+            return False
 
 
 def check_running(tasks: Iterable[asyncio.Task[None]]) -> None:

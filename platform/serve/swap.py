@@ -15,7 +15,7 @@ silent for longer than its lease. One that has not polled yet is not waited for:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from undrift.records import Assignment
 from undrift.serve.settings import SwapSettings
@@ -56,6 +56,8 @@ class ReplicaStatus:
         prepared_version: Version that it holds ready for that swap.
         error: Why it could not prepare, or load; empty if it could.
         leaving: It has answered its last request; no swap waits for it any more.
+        committed: Swap that it carried out last; a coordinator that was started anew learns from
+            it that this one is decided.
     """
 
     live_version: int | None
@@ -63,6 +65,7 @@ class ReplicaStatus:
     prepared_version: int | None = None
     error: str = ""
     leaving: bool = False
+    committed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,9 @@ class SwapCoordinator:
     """Brings all replicas to one version, or leaves them all on the old one.
 
     After a restart, ``begin`` the swap that was under way before the first poll is answered:
-    replicas that had committed already then count as prepared and do not go back and forth.
+    replicas that had committed already then count as prepared and do not go back and forth. One
+    that says that it has committed this very swap tells that it is decided; so that it can be
+    heard, no swap is given up before ``patience``.
 
     Attributes:
         target: What replicas shall hold while no swap is under way.
@@ -192,7 +197,10 @@ class SwapCoordinator:
         self._advance(now)
         if replica_id in self._left:
             return None
-        return self._command(status)
+        command = self._command(status)
+        if isinstance(command, Commit):  # it leaves the version that it has just reported
+            self._members[replica_id].status = replace(status, live_version=None)
+        return command
 
     def outcome(self, now: float) -> Outcome | None:
         """How the present swap stands, or how the last one ended; None before the first."""
@@ -227,15 +235,19 @@ class SwapCoordinator:
             self._swap = None
 
     def _decide(self, swap: _Swap, now: float) -> None:
-        for replica_id, status in self._heard().items():
+        heard, waiting = self._heard(), self._waiting(swap)
+        before = any(status.committed == swap.id for status in heard.values())
+        if before or (self._complete(now) and not waiting):
+            swap.committing = True
+            self.target = swap.target
+            return
+        if now < self.patience:  # one that has committed may not have polled yet
+            return
+        for replica_id, status in heard.items():
             if status.swap_id == swap.id and status.error:
                 self._fail(swap, f"replica {replica_id}: {status.error}")
                 return
-        waiting = self._waiting(swap)
-        if self._complete(now) and not waiting:
-            swap.committing = True
-            self.target = swap.target
-        elif now >= swap.deadline:
+        if now >= swap.deadline:
             late = f"{', '.join(waiting)} not ready" if waiting else "no replica answered"
             self._fail(swap, f"{late} within {self.settings.prepare_timeout_s:g} s")
 

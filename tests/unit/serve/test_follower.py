@@ -65,6 +65,7 @@ class Controller:
         self.swaps = SwapCoordinator(self.target(1), SwapSettings())
         self.troubles = list(troubles)
         self.told: set[str] = set()  # errors of the replica
+        self.committed: set[str] = set()  # swaps that it says it has carried out
         self.now = 0.0
 
     def target(self, version: int) -> Target:
@@ -78,6 +79,7 @@ class Controller:
         if self.troubles:
             raise self.troubles.pop(0)
         self.told.add(status.error)
+        self.committed.add(status.committed)
         return self.swaps.poll(replica, status, self.now)
 
 
@@ -155,8 +157,13 @@ def test_commit_that_fails_is_told_and_the_version_is_loaded(store: Store) -> No
         controller.swaps.begin("s", controller.target(2), controller.now)
         return models.version == 2
 
-    follow(store, controller, loaded, swapped)
+    def swapped_back(_: Follower, models: DoubleBuffer) -> bool:
+        controller.swaps.begin("t", controller.target(1), controller.now)
+        return "t" in controller.committed
+
+    follow(store, controller, loaded, swapped, swapped_back)
     assert controller.told == {"", "version 2 is not prepared (prepared: None, live: 1)"}
+    assert controller.committed == {"", "t"}
 
 
 def test_controller_that_fails_in_whatever_way_is_polled_again(store: Store) -> None:
