@@ -177,7 +177,7 @@ def watch(state: State, event: Event) -> Step:
 def _due(state: State, evidence: Evidence, at: float) -> str:
     """Return what a retraining without a drift is due for, if one is."""
     settings = state.settings
-    if settings.mode == "off" or at < state.not_before:
+    if settings.mode == "off" or state.rests(at):
         return ""
     more = state.refinements < settings.refine_limit and settings.refine_growth > 0
     grown = evidence.regime_rows >= settings.refine_growth * state.regime_rows > 0
@@ -197,7 +197,7 @@ def retry(state: State, event: Event, *before: Instruction) -> Step:
     enough = better or evidence.labels_missing
     if settings.retrain_when == "worse":
         enough |= evidence.regime_rows >= settings.min_regime_rows
-    due = settings.mode != "off" and event.at >= state.not_before and enough
+    due = settings.mode != "off" and not state.rests(event.at) and enough
     if not due or evidence.level != Level.DRIFT or evidence.version != state.live:
         if not before:
             return Step(state, ignored="drift is known; waiting for labels, back-off, an operator")
@@ -357,7 +357,7 @@ def unproven(state: State, event: Event) -> Step:
 
 def cooled(state: State, event: Event) -> Step:
     """End the cooldown after a rollback."""
-    if event.at < state.not_before:
+    if state.rests(event.at):
         return Step(state, ignored="cooldown after a rollback")
     return _to(state, Phase.HEALTHY)
 

@@ -92,6 +92,18 @@ class State:
         """Version that answers requests."""
         return self.assignment.live
 
+    def rests(self, at: float) -> bool:
+        """Tell whether no automatic run may begin yet.
+
+        A wait that is longer than any can be was set by a clock that has been put back since; it
+        is over.
+
+        Args:
+            at: Now, Unix seconds.
+        """
+        longest = max(self.settings.cooldown_s, self.settings.backoff_max_s)
+        return 0 < self.not_before - at < longest + 1
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

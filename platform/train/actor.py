@@ -71,7 +71,7 @@ class TrainerActor:
         self._stopping = False
         self._cancelled: set[str] = set()
         self._progress: dict[str, dict[str, Any]] = {}
-        self._idle_since = time.time()
+        self._idle_since = time.monotonic()
         self._changed = asyncio.Event()
         self._release_leftovers()
         loop = asyncio.get_running_loop()
@@ -84,7 +84,7 @@ class TrainerActor:
 
     def stage(self) -> None:
         """Start workers and let them wait, unless some wait already."""
-        self._idle_since = time.time()
+        self._idle_since = time.monotonic()
         if not self._stopping and (self._fit is None or self._fit.done()):
             self._session = uuid.uuid4().hex[:12]
             self._fit = asyncio.get_running_loop().create_task(self._run(self._session))
@@ -146,19 +146,19 @@ class TrainerActor:
 
         Returns None when the session is over.
         """
-        deadline = time.time() + LONG_POLL_S
+        deadline = time.monotonic() + LONG_POLL_S
         while session == self._session:
             index = max(done, self._finished)
             if index < len(self._plans):
                 return {**self._plans[index].to_dict(), "index": index}
-            idle_s = time.time() - self._idle_since
+            idle_s = time.monotonic() - self._idle_since
             if idle_s > self._settings.idle_s and not self._settings.keep_staged:
                 self._session = ""
                 break
-            if time.time() > deadline:
+            if time.monotonic() > deadline:
                 return {}
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(deadline - time.time()):
+                async with asyncio.timeout(deadline - time.monotonic()):
                     await self._changed.wait()
         return None
 
@@ -174,7 +174,7 @@ class TrainerActor:
     def finish(self, index: int, outcome: dict[str, Any]) -> None:
         """Take the outcome of the plan at ``index``: the verdict, or ``{"error": text}``."""
         self._finished = index + 1
-        self._idle_since = time.time()
+        self._idle_since = time.monotonic()
         future = self._close(self._plans[index])
         if future is None or future.done():
             return

@@ -175,6 +175,18 @@ def test_cooldown_after_promotion_delays_the_next_automatic_retraining() -> None
     assert kinds(done) == [Train]
 
 
+def test_wait_ends_early_or_at_its_longest_when_the_clock_jumps_by_an_hour() -> None:
+    state, _ = run(promoted(), ProbationPassed(at=110, run_id="run-1"))
+    jumped = run(state, scored(Level.DRIFT, at=111 + 3600, version=2))
+    assert Train in kinds(jumped[1])
+    longest = max(SETTINGS.cooldown_s, SETTINGS.backoff_max_s)
+    put_back, done = run(state, scored(Level.DRIFT, at=111 - 3600, version=2))
+    assert Train in kinds(done), "a wait of an hour was never asked for"
+    _, done = run(state, scored(Level.DRIFT, at=state.not_before - longest, version=2))
+    assert Train not in kinds(done)
+    assert put_back.run is not None
+
+
 def test_operator_decides_method_steps_and_budget() -> None:
     asked = RetrainRequested(at=1, rows=900, method="full", steps=7, budget="30s")
     _, (train, *_) = run(initial(SETTINGS, 1), asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+import time
 from pathlib import Path
 from typing import cast
 
@@ -62,6 +63,25 @@ def test_trainer_ends_where_the_workers_of_a_cancelled_run_hang(
     two_versions(tmp_path / "state")
     asyncio.run(body())
     assert bool(ended) == hangs
+
+
+@pytest.mark.parametrize("hour", [3600.0, -3600.0])
+def test_clock_that_jumps_ends_no_session_and_keeps_no_worker_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hour: float
+) -> None:
+    wall = time.time
+    monkeypatch.setattr(module, "LONG_POLL_S", 0.2)
+
+    async def body() -> list[object]:
+        trainer = await start(tmp_path / "state")
+        trainer._session = "s"
+        poll = asyncio.create_task(trainer.next_plan("s", 0))
+        await asyncio.sleep(0)
+        monkeypatch.setattr(time, "time", lambda: wall() + hour)
+        polls = poll, trainer.next_plan("s", 0)
+        return [await asyncio.wait_for(each, 20) for each in polls]
+
+    assert asyncio.run(body()) == [{}, {}]
 
 
 def test_record_of_a_session_is_written_whole_beside_what_only_its_owner_reads(
