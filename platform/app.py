@@ -59,10 +59,16 @@ class Handle:
 
         Raises:
             KeyboardInterrupt: It came.
+            PlatformError: Ray has ended by itself.
         """
         while True:
-            self.interrupt.check()
+            self.check()
             time.sleep(0.2)
+
+    def check(self) -> None:
+        """Raise what `wait` does, if there is cause."""
+        self.interrupt.check()
+        cluster.check_running()
 
 
 @contextmanager
@@ -365,8 +371,8 @@ def await_ready(handle: Handle, config: Config) -> None:
             problem = f"{len(loaded)} of {config.serve.replicas} replicas have the live version"
         except UndriftError as error:
             problem = str(error)
+        handle.check()
         _check_alive(handle)
-        handle.interrupt.check()
         time.sleep(0.1)
     raise PlatformError(f"the platform was not ready within {READY_TIMEOUT_S:g} s: {problem}")
 

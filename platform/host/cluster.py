@@ -16,6 +16,7 @@ from undrift.train.environment import train_environment
 
 NAMESPACE = "undrift"
 OBJECT_STORE_BYTES = 256 * 2**20
+_VITAL = ("raylet", "gcs_server")
 TOKEN_REFUSED = (
     "refused the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the "
     "cluster's own"
@@ -128,10 +129,33 @@ def stop(folder: SocketFolder) -> None:
 
     try:
         if ray.is_initialized():
-            serve.shutdown()
+            if not _ended():  # nobody would answer
+                serve.shutdown()
             ray.shutdown()
     finally:
         folder.remove()
+
+
+def check_running() -> None:
+    """Check that the processes of Ray that this one started, and that nobody restarts, still run.
+
+    Raises:
+        PlatformError: One has ended, and with it the cluster.
+    """
+    ended = _ended()
+    if ended:
+        raise PlatformError(
+            f"Ray's {' and '.join(ended)} has ended, perhaps killed for want of memory, and "
+            "nothing runs without; what was acknowledged is kept: start again with `undrift up`"
+        )
+
+
+def _ended() -> list[str]:
+    import ray._private.worker as ray_worker
+
+    node = ray_worker._global_node
+    ended = {kind for kind, _ in node.dead_processes()} if node is not None else set()
+    return [kind for kind in _VITAL if kind in ended]
 
 
 def claim_port(host: str, port: int) -> None:

@@ -244,3 +244,16 @@ def test_ray_still_has_the_lines_that_the_wrapper_changes() -> None:
     assert "\nfrontend http_frontend\n    bind " in text
     for line in ("defaults", "frontend http_frontend", "frontend prometheus", "listen stats"):
         assert f"\n{line}\n" in text
+
+
+def test_ray_serve_still_knows_every_setting_that_it_is_given(tmp_path: Path) -> None:
+    serve = importlib.util.find_spec("ray")
+    assert serve is not None
+    assert serve.origin is not None
+    private = Path(serve.origin).parent / "serve" / "_private"
+    known = "\n".join(path.read_text(encoding="utf-8") for path in private.glob("*.py"))
+    run = SocketFolder(tmp_path)
+    run.create()
+    given = [name for name in run.environment("/bin/haproxy", 5) if name.startswith("RAY_SERVE_")]
+    assert len(given) > 10
+    assert [name for name in given if f'"{name}"' not in known] == []
