@@ -159,6 +159,11 @@ class Running:
         assert self._child is not None
         if self._child.poll() is None:
             os.killpg(self.pid, sign)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until a run that is not detached has ended, and return its exit code."""
+        assert self._child is not None
         return self._child.wait(PATIENCE_S)
 
     def is_gone(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,58 +12,10 @@ import httpx
 import pytest
 
 from tests.helpers.support import eventually
-from tests.ray.asking import FEEDBACK
 from tests.ray.running import MODEL, Running, settled
-from tests.ray.traffic import ROWS, Answered, Traffic
+from tests.ray.traffic import Labeller, Traffic
 
 pytestmark = pytest.mark.ray
-
-
-class Labeller:
-    """Sends a label for every row of every answer of a `Traffic`, once, until closed.
-
-    Attributes:
-        acknowledged: Ids of the rows whose label was accepted.
-        refused: Ids of the rows whose label was answered 503.
-        wrong: Anything else that came back.
-    """
-
-    def __init__(self, url: str, traffic: Traffic) -> None:
-        self._url, self._traffic = url, traffic
-        self.acknowledged: list[str] = []
-        self.refused: list[str] = []
-        self.wrong: list[str] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Labeller:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        sent = 0
-        with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as http:
-            while not self._stop.is_set():
-                answers = self._traffic.answers[sent : sent + 20]
-                sent += len(answers)
-                if answers:
-                    self._send(http, answers)
-                self._stop.wait(0.02)
-
-    def _send(self, http: httpx.Client, answers: list[Answered]) -> None:
-        items = [{"id": a.id, "label": a.output.argmax(axis=1).tolist()} for a in answers]
-        ids = [f"{a.id}:{i}" for a in answers for i in range(ROWS)]
-        answer = http.post(FEEDBACK, json=items)
-        if answer.status_code == 200:
-            self.acknowledged += ids
-        elif answer.status_code == 503 and "retry-after" in answer.headers:
-            self.refused += ids
-        else:
-            self.wrong.append(f"{answer.status_code} {answer.text}")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 
-from tests.ray.asking import INFER, infer_body
+from tests.ray.asking import FEEDBACK, INFER, infer_body
 
 ROWS = 8
 
@@ -39,13 +39,14 @@ class Traffic:
         answers: Every answer.
         failures: What went wrong, in words.
         reconnects: Requests that were sent twice.
+        raw: Requests that a client which sends none twice would have lost.
     """
 
-    def __init__(self, url: str, name: str, clients: int = 4) -> None:
-        self._url, self._name = url, name
+    def __init__(self, url: str, name: str, clients: int = 4, pause_s: float = 0.0) -> None:
+        self._url, self._name, self._pause_s = url, name, pause_s
         self.answers: list[Answered] = []
         self.failures: list[str] = []
-        self.reconnects = 0
+        self.reconnects = self.raw = 0
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(clients)]
 
@@ -77,20 +78,24 @@ class Traffic:
                 x = rng.uniform(-1, 1, (ROWS, 2)).astype(np.float32)
                 self._ask(http, x, f"{self._name}-{client}-{number}")
                 number += 1
+                self._stop.wait(self._pause_s)
 
     def _ask(self, http: httpx.Client, x: npt.NDArray[np.float32], name: str) -> None:
         body = infer_body(x, id=name, outputs=[{"name": "probabilities"}])
-        sent = time.monotonic()
+        sent, again = time.monotonic(), 0
         try:
             try:
                 answer = http.post(INFER, json=body)
             except httpx.TransportError:
+                again = 1
                 self.reconnects += 1
+                self.raw += 1
                 answer = http.post(INFER, json=body)
         except httpx.TransportError as error:
             self.failures.append(f"{name}: {error!r}")
             return
         if answer.status_code != 200:
+            self.raw += 1 - again
             self.failures.append(f"{name}: {answer.status_code} {answer.text}")
             return
         content = answer.json()
@@ -100,3 +105,61 @@ class Traffic:
         self.answers.append(
             Answered(name, sent, time.monotonic(), x, output, version, weights_hash)
         )
+
+
+class Labeller:
+    """Sends a label for every row of every answer of a `Traffic`, once, until closed.
+
+    Attributes:
+        acknowledged: Ids of the rows whose label was accepted.
+        refused: Ids of the rows whose label was answered 503.
+        broken: Requests whose connection broke; their labels are not sent again.
+        wrong: Anything else that came back.
+        turn: Added to each label, of three classes; other than 0 it makes wrong labels.
+    """
+
+    def __init__(self, url: str, traffic: Traffic) -> None:
+        self._url, self._traffic = url, traffic
+        self.acknowledged: list[str] = []
+        self.refused: list[str] = []
+        self.broken = self.turn = 0
+        self.wrong: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Labeller:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        sent = 0
+        with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as http:
+            while not self._stop.is_set():
+                answers = self._traffic.answers[sent : sent + 20]
+                sent += len(answers)
+                if answers:
+                    self._send(http, answers)
+                self._stop.wait(0.02)
+
+    def _send(self, http: httpx.Client, answers: list[Answered]) -> None:
+        items = [{"id": a.id, "label": self._labels(a)} for a in answers]
+        ids = [f"{a.id}:{i}" for a in answers for i in range(ROWS)]
+        try:
+            answer = http.post(FEEDBACK, json=items)
+        except httpx.TransportError:
+            self.broken += 1
+            return
+        if answer.status_code == 200:
+            self.acknowledged += ids
+        elif answer.status_code == 503 and "retry-after" in answer.headers:
+            self.refused += ids
+        else:
+            self.wrong.append(f"{answer.status_code} {answer.text}")
+
+    def _labels(self, answered: Answered) -> list[int]:
+        labels: list[int] = ((answered.output.argmax(axis=1) + self.turn) % 3).tolist()
+        return labels
