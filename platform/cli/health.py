@@ -1,4 +1,4 @@
-"""The verbs that look after a state folder, whether a platform runs on it or not."""
+"""The verbs that look after a state folder or a model, whether a platform runs or not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from undrift.cli.views import ConfigOption, JsonOption, answer, say
-from undrift.config import load_config
+from undrift.config import Config, load_config
 from undrift.control.doctor import Health, examine
 from undrift.control.doctor import repair as set_aside
 from undrift.host.process import ProcessFile
@@ -45,6 +45,24 @@ def repair(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     answer({"set_aside": [str(p) for p in moved], "wrong": left.wrong}, say(*lines), as_json)
     if left.wrong:
         raise typer.Exit(1)
+
+
+def tried(config: Config) -> int:
+    """Try what `up` and a retraining will do with the user's model; returns its reference rows.
+
+    Raises:
+        UndriftError: One of them would fail; the text says what to do.
+    """
+    from undrift.model.artifacts import load_inputs
+    from undrift.model.network import load_weights
+    from undrift.train.trainee import Trainee
+
+    inputs = load_inputs(*config.artifacts)
+    if config.lifecycle.mode != "off":
+        model = inputs.factory()
+        load_weights(model, inputs.weights)
+        Trainee(model, config.model.embedding).check(inputs.x[:2])
+    return len(inputs.y)
 
 
 def health_view(health: Health, owner: str) -> RenderableType:

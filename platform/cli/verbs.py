@@ -23,7 +23,7 @@ from typer.core import TyperGroup
 from undrift.cli.cluster import ChangesOption, deploy_on, remove_from, run_job, say_stage, submit
 from undrift.cli.demo import demo
 from undrift.cli.follow import follow, outcome_view
-from undrift.cli.health import doctor, repair
+from undrift.cli.health import doctor, repair, tried
 from undrift.cli.k8s import app as k8s_app
 from undrift.cli.labels import app as labels_app
 from undrift.cli.token import token
@@ -371,10 +371,8 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check the configuration, and that the model, its weights and its reference fit together."""
     path = find_config(config)
     platform = load_platform(path)
-    from undrift.model.artifacts import load_inputs
-
     check_certificate(platform.serve)
-    rows = {name: len(load_inputs(*platform.view(name).artifacts).y) for name in platform.models}
+    rows = {name: tried(platform.view(name)) for name in platform.models}
     told = "; ".join(f"model {name!r}, {n:,} reference rows" for name, n in rows.items())
     lines = [f"{path.name} is fine: {told}"]
     if len(rows) > 1:

@@ -17,9 +17,12 @@ from undrift.model.network import (
     load_safetensors,
     load_weights,
     probe,
+    with_shared,
 )
 from undrift.model.settings import ModelSettings
 from undrift.records import FloatArray, IntArray
+
+PROBED = 256  # rows of the reference that a model is tried on
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +60,19 @@ def load_inputs(section: ModelSettings, reference: Path, folder: Path, min_rows:
     factory = load_factory(section.factory, folder)
     weights = load_safetensors(section.weights)
     model = factory()
+    weights = with_shared(model, weights)
     load_weights(model, weights)
-    find_head(model, section.embedding)
-    classes = probe(model, section.input_shape)
+    head = find_head(model, section.embedding)[1]
+    x, y, row = load_reference(reference, section.input_shape, section.class_count)
+    if len(y) < min_rows:
+        raise ConfigError(
+            f"{reference} has {len(y)} rows; monitor.min_reference_rows asks for {min_rows}"
+        )
+    classes = probe(model, head, torch.from_numpy(x[:PROBED]))
     if classes != section.class_count:
         raise ModelError(
             f"{section.factory} answers with {classes} logits; "
             f"model.classes says {section.class_count} classes"
-        )
-    x, y, row = load_reference(reference, section.input_shape, classes)
-    if len(y) < min_rows:
-        raise ConfigError(
-            f"{reference} has {len(y)} rows; monitor.min_reference_rows asks for {min_rows}"
         )
     return Inputs(factory, weights, x, y, row)
 
@@ -91,12 +95,12 @@ def load_reference(
         ConfigError: The file is not such a file, or its rows are not such rows.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             x, y = np.asarray(arrays["x"]), np.asarray(arrays["y"])
             row = np.asarray(arrays["row"]) if "row" in arrays else None
     except KeyError as error:
         raise ConfigError(f"{path}: {error.args[0]}; expected the arrays x and y") from None
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ConfigError(
             f"{path} is not an .npz file of numbers: {error}; "
             "write it with numpy.savez(path, x=x, y=y)"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,20 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from undrift.errors import ModelError
 
 Factory = Callable[[], nn.Module]
 StateDict = Mapping[str, torch.Tensor]
 
+_NOT_THE_USERS = (
+    "<",
+    str(Path(__file__).parents[1]),
+    str(Path(torch.__file__).parents[1]),
+    sysconfig.get_path("stdlib"),
+)
+_ONE = 1e-3
 _LISTED = 5  # problems named in one message; the rest are counted
 
 
@@ -52,7 +63,7 @@ def load_factory(name: str, search_path: Path | None = None) -> Factory:
     except Exception as error:
         where = f" (looked in {search_path} too)" if search_path is not None else ""
         raise ModelError(
-            f"model factory {name!r}: cannot import {module_name!r}{where}: {_one_line(error)}"
+            f"model factory {name!r}: cannot import {module_name!r}{where}: {explain(error)}"
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -67,10 +78,16 @@ def _build(name: str, factory: Callable[[], Any]) -> nn.Module:
     try:
         model = factory()
     except Exception as error:
-        raise ModelError(f"model factory {name!r} failed: {_one_line(error)}") from error
+        raise ModelError(f"model factory {name!r} failed: {explain(error)}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"model factory {name!r} returned a {type(model).__name__}, not a torch.nn.Module"
+        )
+    lazy = [n for n, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
+    if lazy:
+        raise ModelError(
+            f"model factory {name!r} returned a model whose layers have no sizes yet "
+            f"({_listing(lazy)}); pass one row through it before returning it"
         )
     return model
 
@@ -104,6 +121,22 @@ def find_head(model: nn.Module, name: str = "auto") -> tuple[str, nn.Linear]:
     return name, linear[name]
 
 
+def with_shared(model: nn.Module, state: StateDict) -> dict[str, torch.Tensor]:
+    """Return weights in which a tensor that the model has under several names is under all of them.
+
+    `safetensors.torch.save_model` writes such a tensor once. Those that are added are copies.
+    """
+    found, names = dict(state), dict[int, list[str]]()
+    for kind in (model.named_parameters, model.named_buffers):
+        for name, tensor in kind(remove_duplicate=False):
+            names.setdefault(id(tensor), []).append(name)
+    for alike in names.values():
+        known = next((name for name in alike if name in found), None)
+        if known is not None:
+            found |= {name: found[known].clone() for name in alike if name not in found}
+    return found
+
+
 def check_state_dict(model: nn.Module, state: StateDict) -> None:
     """Check that weights fit the architecture exactly.
 
@@ -111,6 +144,12 @@ def check_state_dict(model: nn.Module, state: StateDict) -> None:
         ModelError: Names are missing or unexpected, or shapes differ; up to five are listed.
     """
     wanted = model.state_dict()
+    prefix = _prefix(wanted, state)
+    if prefix:
+        raise ModelError(
+            f"weights do not fit {type(model).__name__}: all names begin with {prefix!r}, as those "
+            "of a wrapper do; save the weights of the model within, as model.module or _orig_mod"
+        )
     problems = [f"{n} is missing" for n in wanted if n not in state]
     problems += [f"{n} is not expected" for n in state if n not in wanted]
     problems += [
@@ -122,12 +161,20 @@ def check_state_dict(model: nn.Module, state: StateDict) -> None:
         raise ModelError(f"weights do not fit {type(model).__name__}: {_listing(problems)}")
 
 
+def _prefix(wanted: StateDict, state: StateDict) -> str:
+    """Return what stands before each of the names that are wanted; empty if nothing does."""
+    first = next(iter(wanted), "")
+    found = [name.removesuffix(first) for name in state if first and name.endswith(first)]
+    return next((p for p in found if p and all(p + name in state for name in wanted)), "")
+
+
 def load_weights(model: nn.Module, state: StateDict) -> None:
     """Copy weights that fit exactly into ``model``.
 
     Raises:
         ModelError: They do not fit; ``model`` is unchanged.
     """
+    state = with_shared(model, state)
     check_state_dict(model, state)
     model.load_state_dict(state, strict=True)
 
@@ -145,9 +192,58 @@ def load_safetensors(path: Path) -> dict[str, torch.Tensor]:
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(
             f"{path} is not a whole safetensors file: {_one_line(error)}; "
-            "write it with safetensors.torch.save_file(model.state_dict(), path)"
+            "write it with safetensors.torch.save_model(model, path)"
         ) from error
     return tensors
+
+
+def ask(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Run the user's model on rows; the one place where that is done.
+
+    The model gets a copy, in the precision of its weights: what it writes into it harms nobody.
+
+    Args:
+        model: The model, in whatever mode it is.
+        x: (n, *input_shape) rows.
+
+    Raises:
+        ModelError: It fails; the text says where in whose file.
+    """
+    weight = next((p for p in model.parameters() if p.is_floating_point()), x)
+    rows = x.to(weight.dtype, copy=True)
+    try:
+        output: torch.Tensor = model(rows)
+    except (torch.OutOfMemoryError, ModelError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} fails on input of shape {list(x.shape)}: {explain(error)}"
+        ) from error
+    return output
+
+
+def explain(error: BaseException) -> str:
+    """Return what the user's code raised in one line, with the last line of his that it was in."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith(_NOT_THE_USERS)]
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return _one_line(error) + where
+
+
+@contextmanager
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Have a model in evaluation mode in which gradients can be taken; its modes come back.
+
+    cuDNN has no backward pass of recurrent layers in that mode.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def forward_with_embedding(
@@ -176,16 +272,19 @@ def forward_with_embedding(
     """
     seen: list[torch.Tensor] = []
 
-    def keep(_module: nn.Module, args: tuple[Any, ...]) -> None:
-        seen.append(args[0])
+    def keep(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        seen.append(args[0] if args else next(iter(named.values())))
 
-    handle = head.register_forward_pre_hook(keep)
+    handle = head.register_forward_pre_hook(keep, with_kwargs=True)
     try:
-        logits = model(x)
+        logits = ask(model, x)
     finally:
         handle.remove()
     if not seen:
-        raise ModelError(f"{type(model).__name__} answered without calling its head; name another")
+        raise ModelError(
+            f"{type(model).__name__} answered without calling its head, or uses only its weight; "
+            "name the layer whose input is the embedding as model.embedding, and call it"
+        )
     embedding = seen[-1]
     if embedding.ndim != 2 or len(embedding) != len(x):
         raise ModelError(
@@ -195,36 +294,37 @@ def forward_with_embedding(
     return logits, embedding
 
 
-def probe(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """Run the model on two rows of zeros and return its number of classes.
+def probe(model: nn.Module, head: nn.Linear, x: torch.Tensor) -> int:
+    """Run the model on a few rows as it will be run, and return its number of classes.
 
     Args:
-        model: The model; its training mode is restored.
-        input_shape: Shape of one input row.
+        model: The model; its modes are restored.
+        head: Its head.
+        x: (n, *input_shape) rows, at least 2.
 
     Raises:
-        ModelError: The model fails on that shape, or its output is not (n, c) with c at least 2.
+        ModelError: The model or its head cannot be used; the text says what to do.
     """
-    first = next(model.parameters(), torch.empty(0))
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            output = model(torch.zeros(2, *input_shape, device=first.device))
-    except Exception as error:
+    name, shape = type(model).__name__, list(x.shape)
+    with differentiable(model), torch.no_grad():
+        output = ask(model, x)
+        got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        if not isinstance(got, list) or len(got) != 2 or got[0] != len(x) or got[1] < 2:
+            raise ModelError(
+                f"{name} must return one logit per row and class, shape [{len(x)}, classes] for "
+                f"input {shape}; it returned {got}"
+            )
+        forward_with_embedding(model, head, x)
+    output = output.float()
+    bad = torch.nonzero(~output.isfinite().all(dim=1))
+    if len(bad):
+        raise ModelError(f"{name} answers row {int(bad[0])} of the reference with no finite number")
+    if bool((output >= 0).all()) and bool(((output.sum(dim=1) - 1).abs() < _ONE).all()):
         raise ModelError(
-            f"{type(model).__name__} fails on input of shape {[2, *input_shape]} "
-            f"(2 rows of the configured input shape): {_one_line(error)}"
-        ) from error
-    finally:
-        model.train(training)
-    shape = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if not isinstance(shape, list) or len(shape) != 2 or shape[0] != 2 or shape[1] < 2:
-        raise ModelError(
-            f"{type(model).__name__} must return one logit per row and class, shape [2, classes] "
-            f"for input {[2, *input_shape]}; it returned {shape}"
+            f"{name} answers with probabilities, rows that are never negative and sum to one; it "
+            "must return logits: leave out the softmax at its end"
         )
-    return int(shape[1])
+    return int(got[1])
 
 
 def _listing(items: list[str]) -> str:

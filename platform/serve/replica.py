@@ -23,7 +23,7 @@ from ray import serve
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
-from undrift.errors import RequestError, StoreError, UndriftError
+from undrift.errors import ModelError, RequestError, StoreError, UndriftError
 from undrift.model.network import load_factory
 from undrift.model.settings import ModelSettings
 from undrift.records import FloatArray, Labels, Predictions
@@ -161,9 +161,11 @@ class ModelReplica:
         loop = asyncio.get_running_loop()
         try:
             answer = await loop.run_in_executor(self._compute, self._models.predict, x)
+        except ModelError as error:  # whatever the user's model raises
+            raise RequestError(f"the model failed: {error}", 500) from error
         except UndriftError:
             raise
-        except Exception as error:  # whatever the user's model raises
+        except Exception as error:
             raise RequestError(f"the model failed: {type(error).__name__}: {error}", 500) from error
         self._metrics.batch(len(x))
         self._offer(requests, x, answer)

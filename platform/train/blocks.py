@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from undrift.errors import TrainingError
-from undrift.model.network import find_head
+from undrift.model.network import ask, differentiable, find_head
 
 _MAX_BLOCKS = 6
 
@@ -25,7 +25,7 @@ class Block:
 
     Attributes:
         name: Names of its first and last layer.
-        modules: Its layers, those that own parameters.
+        modules: Its layers, those that own parameters, with what parametrises them.
         parameters: Those of their parameters that require a gradient.
     """
 
@@ -55,17 +55,13 @@ class Blocks:
     """
 
     def __init__(self, model: nn.Module, x: torch.Tensor, head: str = "auto") -> None:
-        training = model.training
-        model.eval()
-        try:
+        with differentiable(model):
             layers = _layers_in_order(model, x, head)
             count = min(_MAX_BLOCKS - 1, len(layers) - 1)
             parts = np.array_split(np.arange(len(layers) - 1), count) if count else []
             groups = [*parts, np.array([len(layers) - 1])]
             self.all = tuple(_join([layers[i] for i in group]) for group in groups)
             self.forward_flops, self._backward_flops = _count(model, x, self.all)
-        finally:
-            model.train(training)
 
     def __len__(self) -> int:
         return len(self.all)
@@ -92,9 +88,14 @@ def _count(
     model: nn.Module, x: torch.Tensor, blocks: Sequence[Block]
 ) -> tuple[float, tuple[float, ...]]:
     """Return the operations per row, forward and, for each lowest block, backward."""
-    with torch.enable_grad(), _countable_kernels():
+    with _countable_kernels():
         with FlopCounterMode(display=False) as counter:
-            output = model(x).sum()
+            output = ask(model, x).sum()
+        if not output.requires_grad:
+            raise TrainingError(
+                f"{type(model).__name__} has no gradient in evaluation mode; is there a no_grad or "
+                "a detach on its way?"
+            )
         forward = counter.get_total_flops() / len(x)
         backward = []
         for lowest in range(len(blocks)):
@@ -123,11 +124,8 @@ def _countable_kernels() -> Iterator[None]:
 
 def _layers_in_order(model: nn.Module, x: torch.Tensor, head: str) -> list[Block]:
     """Return the layers in forward order, the head last; small ones join the layer before."""
-    owners = {
-        name: module
-        for name, module in model.named_modules()
-        if any(True for _ in module.parameters(recurse=False))
-    }
+    owned = _owned(model)
+    owners = {name: model.get_submodule(name) for name in owned}
     if not any(p.requires_grad for p in model.parameters()):
         raise TrainingError(
             f"no parameter of {type(model).__name__} requires a gradient; there is nothing to train"
@@ -136,19 +134,31 @@ def _layers_in_order(model: nn.Module, x: torch.Tensor, head: str) -> list[Block
     layers: list[Block] = []
     taken: set[int] = set()
     for name in [*(n for n in _order_of_calls(model, owners, x) if n != head), head]:
-        own = [
-            p
-            for p in owners[name].parameters(recurse=False)
-            if p.requires_grad and id(p) not in taken
-        ]
-        taken.update(id(p) for p in own)
+        mine = {id(p): p for p in owned.get(name, ()) if p.requires_grad and id(p) not in taken}
+        own = tuple(mine.values())
+        taken.update(mine)
         small = not own if name == head else all(p.ndim < 2 for p in own)
-        layer = Block(name, (owners[name],), tuple(own))
+        layer = Block(name, _with_parametrizations(model.get_submodule(name)), own)
         if layers and (small or not layers[-1].parameters):
             kept = layers[-1] if layers[-1].parameters else layer
             layer = _join([layers.pop(), layer], kept.name)
         layers.append(layer)
     return layers
+
+
+def _owned(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Return the parameters of each layer; a parametrised one owns those that make its own."""
+    found: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        layer = f".{name}".partition(".parametrizations.")[0].lstrip(".")
+        layer = layer if layer != name else name.rpartition(".")[0]
+        found.setdefault(layer, []).append(parameter)
+    return found
+
+
+def _with_parametrizations(layer: nn.Module) -> tuple[nn.Module, ...]:
+    made = getattr(layer, "parametrizations", None)
+    return (layer, *made.modules()) if isinstance(made, nn.Module) else (layer,)
 
 
 def _order_of_calls(model: nn.Module, owners: dict[str, nn.Module], x: torch.Tensor) -> list[str]:
@@ -166,7 +176,7 @@ def _order_of_calls(model: nn.Module, owners: dict[str, nn.Module], x: torch.Ten
         handles.append(module.register_forward_pre_hook(seen))
     try:
         with torch.no_grad():
-            model(x)
+            ask(model, x)
     finally:
         for handle in handles:
             handle.remove()

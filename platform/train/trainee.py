@@ -12,6 +12,7 @@ from torch import nn
 
 from undrift.model.network import find_head, load_weights
 from undrift.records import FloatArray
+from undrift.train.blocks import Blocks
 from undrift.train.comm import Comm, SingleProcess
 from undrift.train.objective import Objective
 from undrift.train.scoring import score
@@ -55,6 +56,15 @@ class Trainee:
             ModelError: The model has no such linear layer.
         """
         return find_head(self.model, self.head)[1]
+
+    def check(self, x: FloatArray) -> None:
+        """Try on a few rows what a retraining needs: its head, an order of layers, gradients.
+
+        Raises:
+            ModelError: The model fails.
+            TrainingError: It cannot be trained.
+        """
+        Blocks(self.model, torch.as_tensor(x, device=self.device), self.head)
 
     def like(self, model: nn.Module) -> Trainee:
         """Return the same with another model of the same architecture."""

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
+from undrift.model.network import ask, differentiable
 from undrift.train.methods.penalty import Penalty
 from undrift.train.setup import Setup
 
@@ -38,14 +39,14 @@ class Consolidation(Penalty, ABC):
         parameters = [p for p in setup.model.parameters() if p.requires_grad]
         importance = [torch.zeros_like(p) for p in parameters]
         generator = torch.Generator(x.device).manual_seed(setup.plan.seed)
-        setup.model.eval()
         # One row after another: vmap does not run every model, and is slower for convolutions.
-        for row in x.split(1):
-            score = self._score(setup, setup.model(row).float(), generator)
-            gradients = torch.autograd.grad(score, parameters, allow_unused=True)
-            for total, gradient in zip(importance, gradients, strict=True):
-                if gradient is not None:
-                    total += self._magnitude(gradient)
+        with differentiable(setup.model):
+            for row in x.split(1):
+                score = self._score(setup, ask(setup.model, row).float(), generator)
+                gradients = torch.autograd.grad(score, parameters, allow_unused=True)
+                for total, gradient in zip(importance, gradients, strict=True):
+                    if gradient is not None:
+                        total += self._magnitude(gradient)
         setup.meter.add(len(x), setup.blocks.step_flops(0), everywhere=True)
         old = [p.detach().clone() for p in parameters]
         size = sum(float((w * o.pow(2)).sum()) for w, o in zip(importance, old, strict=True))

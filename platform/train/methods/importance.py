@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from undrift.model.network import ask, differentiable
+
 Knowledge = Callable[[torch.Tensor], torch.Tensor]
 
 _SAMPLE = 128  # rows of the reference on which importance is measured
@@ -28,7 +30,8 @@ class Importance:
     by their own standard deviation. So a strength means the same for every model.
 
     Args:
-        model: The base model with its weights; it is left as it is.
+        model: The base model with its weights; it is left as it is. What requires no gradient
+            cannot be left, so it is not measured.
         x: (n, *input_shape) reference rows; at most 128, evenly spaced, are used.
         knowledge: Half the squared norm (n,) of outputs (n, c), as `Objective.knowledge`.
 
@@ -45,17 +48,15 @@ class Importance:
         self._layers = [
             m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)
         ]
-        training = model.training
-        model.eval()
-        self._measure_neurons(model)
-        self._measure_synapses(model)
-        model.train(training)
+        with differentiable(model):
+            self._measure_neurons(model)
+            self._measure_synapses(model)
         model.zero_grad(set_to_none=True)
 
     def _measure_neurons(self, model: nn.Module) -> None:
         activations: dict[int, torch.Tensor] = {}
-        with self.recording(activations), torch.enable_grad():
-            knowledge = self._knowledge(model(self.x)).sum()
+        with self.recording(activations):
+            knowledge = self._knowledge(ask(model, self.x)).sum()
             called = [(m, activations[id(m)]) for m in self._layers if id(m) in activations]
             called = [(m, a) for m, a in called if a.requires_grad]
             activated = [a for _, a in called]
@@ -73,22 +74,18 @@ class Importance:
                 self._neurons.append((id(module), old, importance / scale))
 
     def _measure_synapses(self, model: nn.Module) -> None:
-        owners = [list(m.parameters(recurse=False)) for m in model.modules()]
+        owners = [
+            [p for p in m.parameters(recurse=False) if p.requires_grad] for m in model.modules()
+        ]
         owners = [own for own in owners if own]
         parameters = [p for own in owners for p in own]
-        required = [p.requires_grad for p in parameters]
         importance = [torch.zeros_like(p) for p in parameters]
-        for p in parameters:
-            p.requires_grad_(True)
-        with torch.enable_grad():
-            for i in range(len(self.x)):
-                knowledge = self._knowledge(model(self.x[i : i + 1])).sum()
-                gradients = torch.autograd.grad(knowledge, parameters, allow_unused=True)
-                for total, gradient in zip(importance, gradients, strict=True):
-                    if gradient is not None:
-                        total += gradient.pow(2)
-        for p, needed in zip(parameters, required, strict=True):
-            p.requires_grad_(needed)
+        for i in range(len(self.x)):
+            knowledge = self._knowledge(ask(model, self.x[i : i + 1])).sum()
+            gradients = torch.autograd.grad(knowledge, parameters, allow_unused=True)
+            for total, gradient in zip(importance, gradients, strict=True):
+                if gradient is not None:
+                    total += gradient.pow(2)
         self._synapses: list[tuple[nn.Parameter, torch.Tensor, torch.Tensor]] = []
         found = iter(importance)
         for own in owners:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from undrift.evidence import DriftKind
+from undrift.model.network import ask
 from undrift.train.methods.importance import Importance
 from undrift.train.methods.penalty import Penalty
 from undrift.train.setup import Setup
@@ -93,7 +94,7 @@ def _justified(setup: Setup) -> float:
     new, reference, objective = setup.guide.new, setup.reference, setup.objective
     setup.model.eval()
     with torch.no_grad():
-        answer = objective.answers(setup.model(setup.x[torch.as_tensor(new)]).float())
+        answer = objective.answers(ask(setup.model, setup.x[torch.as_tensor(new)]).float())
     setup.meter.add(len(new), setup.blocks.forward_flops, everywhere=True)
     return justified(
         setup.plan.kind,

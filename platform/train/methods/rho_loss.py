@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from undrift.model.network import ask
 from undrift.train.budget import Budget
 from undrift.train.inference import forward
 from undrift.train.methods.sampling import Batch, Sampler, inverse
@@ -122,7 +123,7 @@ def _train(
     while done < 1.0:
         index = rows[inverse(cumulative, rng.random(settings.batch_size))][comm.rank :: comm.world]
         own = torch.as_tensor(index, device=setup.x.device)
-        losses = setup.objective.losses(twin(setup.x[own]).float(), setup.y[own])
+        losses = setup.objective.losses(ask(twin, setup.x[own]).float(), setup.y[own])
         optimizer.zero_grad()
         (losses.sum() * (comm.world / settings.batch_size)).backward()
         clock = losses.new_tensor([meter.seconds])

@@ -192,7 +192,7 @@ def test_config_check_reports_every_problem_on_its_own_line(folder: Path) -> Non
         ({"factory": "torch.nn:Linear"}, "failed: TypeError"),
         ({"factory": "torch.nn:Identity"}, "weights do not fit Identity"),
         ({"weights": "model.py"}, "is not a whole safetensors file"),
-        ({"input_shape": [3]}, "fails on input of shape [2, 3]"),
+        ({"input_shape": [3]}, "x is float32 (1000, 2), expected numbers (n, 3)"),
         ({"classes": 4}, "answers with 3 logits; model.classes says 4"),
         ({"embedding": "9"}, "the head '9' is not an nn.Linear layer"),
     ],

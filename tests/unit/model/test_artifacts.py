@@ -32,3 +32,11 @@ def test_reference_without_row_numbers_is_consecutive(tmp_path: Path) -> None:
 def test_row_numbers_that_do_not_ascend_are_refused(tmp_path: Path, row: list[int]) -> None:
     with pytest.raises(ConfigError, match="expected 3 integers, ascending"):
         load_reference(write(tmp_path, np.array(row)), (2,), 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"x,y\n1,2\n"])
+def test_reference_that_is_no_archive_is_refused_in_words(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "reference.npz"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="file of numbers"):
+        load_reference(path, (2,), 2)

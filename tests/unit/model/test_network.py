@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,18 +10,33 @@ from torch import nn
 
 from undrift.errors import ModelError
 from undrift.model.network import (
+    ask,
     check_state_dict,
+    differentiable,
     find_head,
     forward_with_embedding,
     load_factory,
     load_safetensors,
     load_weights,
     probe,
+    with_shared,
 )
 
 
 def small() -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+
+
+class Says(nn.Module):
+    """A model whose forward is given the head and the rows."""
+
+    def __init__(self, forward: Callable[[nn.Linear, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+        self._do = forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._do(self.head, x)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +48,7 @@ def user_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "def build():\n    return nn.Linear(2, 2)\n"
         "def fails():\n    raise RuntimeError('no\\nGPU here')\n"
         "def wrong():\n    return 'a model'\n"
+        "def lazy():\n    return nn.Sequential(nn.LazyLinear(4), nn.LazyLinear(2))\n"
     )
     (folder / "undrift_user_broken.py").write_text("import a_package_that_is_not_there\n")
     return folder
@@ -61,7 +78,8 @@ def test_factory_that_cannot_be_found(user_code: Path, name: str, text: str) -> 
 
 
 def test_factory_that_raises_says_why_on_one_line(user_code: Path) -> None:
-    with pytest.raises(ModelError, match=r"failed: RuntimeError: no GPU here$") as caught:
+    said = r"failed: RuntimeError: no GPU here \(undrift_user_model.py, line 6\)$"
+    with pytest.raises(ModelError, match=said) as caught:
         load_factory("undrift_user_model:fails", user_code)()
     assert isinstance(caught.value.__cause__, RuntimeError)
 
@@ -155,7 +173,7 @@ def test_embedding_carries_gradients_in_training() -> None:
 
 def test_embedding_hook_is_removed_when_the_forward_fails() -> None:
     model = small()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ModelError, match=r"Sequential fails on input of shape \[5, 7\]"):
         forward_with_embedding(model, model[3], torch.ones(5, 7))
     assert not model[3]._forward_pre_hooks
 
@@ -171,15 +189,18 @@ def test_embedding_that_is_not_one_vector_per_row() -> None:
         forward_with_embedding(model, model[3], torch.ones(2, 5, 4))
 
 
-def test_probe_counts_classes_and_keeps_the_mode() -> None:
+def test_probe_counts_classes_and_keeps_the_modes() -> None:
     model = small().train()
-    assert probe(model, (4,)) == 3
+    model[2].eval()
+    assert probe(model, model[3], torch.randn(2, 4)) == 3
     assert model.training
+    assert not model[2].training
 
 
 def test_probe_with_the_wrong_input_shape() -> None:
+    model = small()
     with pytest.raises(ModelError, match=r"Sequential fails on input of shape \[2, 5\]"):
-        probe(small(), (5,))
+        probe(model, model[3], torch.randn(2, 5))
 
 
 @pytest.mark.parametrize(
@@ -188,10 +209,97 @@ def test_probe_with_the_wrong_input_shape() -> None:
         (nn.Linear(4, 1), (4,), r"it returned \[2, 1\]"),
         (nn.Linear(4, 3), (2, 4), r"it returned \[2, 2, 3\]"),
         (nn.LSTM(4, 3), (4,), "it returned tuple"),
+        (nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1)), (4,), "leave out the softmax"),
+        (Says(lambda head, x: head(x) * torch.inf), (4,), "row 0 .* with no finite number"),
+        (Says(lambda head, x: x @ head.weight.T), (4,), "uses only its weight"),
     ],
 )
-def test_probe_of_a_model_that_does_not_return_logits(
+def test_probe_of_a_model_that_cannot_be_used(
     model: nn.Module, shape: tuple[int, ...], text: str
 ) -> None:
+    head = next((m for m in model.modules() if isinstance(m, nn.Linear)), nn.Linear(1, 1))
     with pytest.raises(ModelError, match=text):
-        probe(model, shape)
+        probe(model, head, torch.randn(2, *shape))
+
+
+def test_rows_are_the_callers_whatever_the_model_writes_into_them() -> None:
+    model = Says(lambda head, x: head(x.mul_(2.0)))
+    x = torch.ones(3, 4)
+    ask(model, x)
+    forward_with_embedding(model, model.head, x)
+    assert torch.equal(x, torch.ones(3, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_rows_come_in_the_precision_of_the_weights(dtype: torch.dtype) -> None:
+    assert ask(small().to(dtype).eval(), torch.ones(2, 4)).dtype == dtype
+
+
+def test_head_may_be_called_by_keyword() -> None:
+    model = Says(lambda head, x: head(input=x))
+    assert torch.equal(
+        forward_with_embedding(model, model.head, torch.ones(2, 4))[1], torch.ones(2, 4)
+    )
+
+
+def test_what_the_users_code_raises_is_told_with_his_line() -> None:
+    def fails(head: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        return head(x.reshape(-1, 5))
+
+    line = fails.__code__.co_firstlineno + 1
+    with pytest.raises(ModelError, match=rf"RuntimeError: .* \(test_network.py, line {line}\)$"):
+        ask(Says(fails), torch.ones(2, 4))
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_model() -> None:
+    def fails(head: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        ask(Says(fails), torch.ones(2, 4))
+
+
+def test_gradients_are_there_in_evaluation_mode_and_the_modes_come_back() -> None:
+    model = small().train()
+    model[2].eval()
+    with torch.no_grad(), differentiable(model):
+        assert not any(m.training for m in model.modules())
+        assert model(torch.ones(2, 4)).requires_grad
+        assert not torch.backends.cudnn.enabled
+    assert [m.training for m in model] == [True, True, False, True]
+
+
+def tied() -> nn.Module:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    model[2].weight = model[0].weight
+    return model
+
+
+def test_tensor_that_was_saved_once_has_all_its_names(tmp_path: Path) -> None:
+    model, path = tied(), tmp_path / "weights.safetensors"
+    safetensors.torch.save_model(model, str(path))
+    state = load_safetensors(path)
+    assert len(state) == 3
+    other = tied()
+    load_weights(other, state)
+    assert torch.equal(other[2].weight, model[0].weight)
+    assert set(with_shared(other, state)) == set(model.state_dict())
+
+
+def test_name_that_is_missing_and_not_shared_stays_missing() -> None:
+    state = small().state_dict()
+    del state["3.bias"]
+    with pytest.raises(ModelError, match=r"3\.bias is missing"):
+        load_weights(small(), state)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.net."])
+def test_prefix_of_a_wrapper_is_named(prefix: str) -> None:
+    state = {prefix + name: value for name, value in small().state_dict().items()}
+    with pytest.raises(ModelError, match=f"all names begin with '{prefix}'"):
+        check_state_dict(small(), state)
+
+
+def test_layers_without_sizes_are_refused_with_a_way_out(user_code: Path) -> None:
+    with pytest.raises(ModelError, match="pass one row through it before returning it"):
+        load_factory("undrift_user_model:lazy", user_code)()

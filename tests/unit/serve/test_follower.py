@@ -132,7 +132,8 @@ def test_live_version_that_the_model_itself_refuses_is_told_counted_and_tried_ag
         return models.version == 1 and follower.failures == 0
 
     follow(store, controller, mended)
-    assert controller.told == {"", "RuntimeError: CUDA out of memory"}
+    said = "RuntimeError: CUDA out of memory (test_follower.py, line 39)"
+    assert controller.told == {"", f"Picky fails on input of shape [2, 2]: {said}"}
 
 
 def test_swap_fails_with_what_the_model_said(store: Store) -> None:

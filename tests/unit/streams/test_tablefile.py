@@ -240,9 +240,10 @@ def test_numbers_that_count_rows_and_ids_are_left_out_and_told() -> None:
 
 
 def test_named_features_are_kept_even_if_they_grow() -> None:
-    table = columns(*map(str, range(20)))
+    table = columns(*map(str, range(40)))
     assert not features(table).columns
-    assert features(table, keep=frozenset({"x"})).columns["x"].to_pylist() == list(range(20))
+    assert features(table.slice(0, 20)).columns
+    assert features(table, keep=frozenset({"x"})).columns["x"].to_pylist() == list(range(40))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""`undrift config check` tries what `up` and a retraining will do with the user's model."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import Result
+from safetensors.torch import save_model
+from typer.testing import CliRunner
+
+from undrift.cli.verbs import app
+from undrift.model.network import load_factory
+
+HEAD = """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(2, 8)
+        self.head = nn.Linear(8, 3)
+
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    sys.modules.pop("brought", None)
+    sys.path.remove(str(tmp_path))
+    importlib.invalidate_caches()
+
+
+def check(folder: Path, forward: str, mode: str = "auto", **model: object) -> Result:
+    """Write a model with this code, its weights and its rows, and check it."""
+    (folder / "brought.py").write_text(f"{HEAD}{forward}\n\n\ndef build():\n    return Net()\n")
+    save_model(load_factory("brought:build", folder)(), str(folder / "weights.safetensors"))
+    rng = np.random.default_rng(0)
+    np.savez(folder / "reference.npz", x=rng.normal(size=(300, 2)), y=rng.integers(0, 3, 300))
+    section = {
+        "name": "m",
+        "factory": "brought:build",
+        "weights": "weights.safetensors",
+        "input_shape": [2],
+        "classes": 3,
+        **model,
+    }
+    config = {"model": section, "reference": "reference.npz", "lifecycle": {"mode": mode}}
+    (folder / "undrift.yaml").write_text(yaml.safe_dump(config))
+    return CliRunner().invoke(app, ["config", "check", "--config", str(folder / "undrift.yaml")])
+
+
+def test_model_that_can_be_served_and_retrained_is_fine(folder: Path) -> None:
+    found = check(
+        folder, "    def forward(self, x):\n        return self.head(self.body(x).relu_())"
+    )
+    assert found.exit_code == 0, found.output
+    assert "300 reference rows" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        ("return self.head(self.body(x)).softmax(dim=1)", "leave out the softmax"),
+        ("return self.body(x) @ self.head.weight.T", "uses only its weight"),
+        ("return self.head(self.body(x) / 0.0)", "with no finite number"),
+        ("return self.head(self.body(x.reshape(-1, 3)))", "(brought.py, line 12)"),
+        ("return self.head(self.body(x).detach()).detach()", "no gradient in evaluation mode"),
+        ("return self.head(self.body(x)), x", "it returned tuple"),
+    ],
+)
+def test_model_that_would_fail_later_is_refused_in_one_line(
+    folder: Path, forward: str, said: str
+) -> None:
+    found = check(folder, f"    def forward(self, x):\n        {forward}")
+    assert found.exit_code == 1
+    (line,) = found.stderr.splitlines()
+    assert said in line
+
+
+def test_model_without_gradients_may_be_watched(folder: Path) -> None:
+    forward = "    def forward(self, x):\n        return self.head(self.body(x)).detach()"
+    assert check(folder, forward, mode="off").exit_code == 0
