@@ -59,12 +59,13 @@ class Journal:
 
         Raises:
             StoreError: The disk refuses, or another process has written to the journal. Whether it
-                was written all the same is for :meth:`read` to say.
+                was written all the same is for :meth:`read` to say; the next append is numbered
+                after what is there.
         """
         return self.extend([event], at)
 
     def extend(self, events: Sequence[dict[str, Any]], at: float) -> int:
-        """Make several events durable, all or none, and return the number of the last one."""
+        """Make several events durable, all or none, as `append`; return the number of the last."""
         first = (self._table.version() if self._last is None else self._last) + 1
         self._last = None  # until the table has taken them
         seq = first + len(events) - 1
@@ -80,9 +81,9 @@ class Journal:
             for number, event in enumerate(events, first)
         ]
         found = self._table.append(seq, pa.Table.from_pylist(rows))
-        if found != seq:
+        if not found.ours:
             raise StoreError(
-                f"{self._path} has {found + 1} events where this process knows of {first}; "
+                f"{self._path} has {found.version + 1} events where this process knows of {first}; "
                 "is another platform writing to the same state directory?"
             )
         self._last = seq

@@ -81,7 +81,7 @@ class Record:
         for name, classes in (("answered", rows.answers), ("former", rows.formers)):
             array = pa.array(classes, pa.int64())
             columns[name] = pa.field(name, array.type), array
-        return self._predictions.append(seq, commit_table(seq, rows.ids, columns))
+        return self._predictions.append(seq, commit_table(seq, rows.ids, columns)).version
 
     def mend(self) -> list[Path]:
         """Set aside what a power cut left unfinished, as `Table.mend`; for the writer only."""
@@ -99,7 +99,7 @@ class Record:
             "label": (pa.field("label", label.type), label),
             "at": (pa.field("at", at.type), at),
         }
-        return self._labels.append(seq, commit_table(seq, rows.ids, columns))
+        return self._labels.append(seq, commit_table(seq, rows.ids, columns)).version
 
     def predictions(
         self, since_row: int = 0, until_row: int | None = None, as_of: int | None = None

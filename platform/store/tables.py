@@ -6,6 +6,9 @@ contents at a version stay readable after compaction, and to any other reader as
 ``WHERE seq <= version``. That lets the Delta log be short, and it has to be: a commit costs
 8 ms over 100 log entries, 33 ms over 5,000 and 118 ms over 20,000.
 
+Each append also records a random mark, as the transaction of application ``undrift.append``. By the
+mark a writer whose append ended in an error finds out whether the append of that number is its own.
+
 An append that has returned survives a power cut: its files, its log entry and their directories
 are synced, which Delta Lake leaves to the system. What a power cut tears is the tail that was never
 acknowledged; :meth:`Table.mend` sets it aside. Checkpoints are made when the table is compacted
@@ -14,8 +17,10 @@ and synced before the entries that they replace go.
 
 from __future__ import annotations
 
+import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -34,7 +39,8 @@ from undrift.errors import StoreError
 from undrift.store.files import explained, make_folder, sync
 from undrift.store.torn import added, set_torn_aside
 
-_APP = "undrift"
+_APP, _MARK = "undrift", "undrift.append"
+_MARK_BITS = 62  # Delta has signed numbers of 64
 _NOTHING = -1
 _REOPEN_EVERY = 50  # appends; a handle keeps all that it wrote and slows down with it
 _COMPACT_AT = 256  # small files
@@ -50,6 +56,19 @@ _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 5 minutes",
     "delta.deletedFileRetentionDuration": f"interval {_READERS_HOURS} hours",
 }
+
+
+class Appended(NamedTuple):
+    """What the table says after an append.
+
+    Attributes:
+        version: Number of the last append.
+        ours: Whether that is the append asked for, written by this call; not so if its number was
+            taken, by an earlier call or by another process, or if it had no rows.
+    """
+
+    version: int
+    ours: bool
 
 
 class Table:
@@ -82,15 +101,12 @@ class Table:
         table = self._open()
         return {} if table is None else {f.name: dict(f.metadata) for f in table.schema().fields}
 
-    def append(self, seq: int, rows: pa.Table) -> int:
-        """Commit ``rows`` as append ``seq``, unless that or a later one is committed already.
+    def append(self, seq: int, rows: pa.Table) -> Appended:
+        """Commit ``rows`` as append ``seq``, unless a number of theirs is committed already.
 
         Args:
             seq: Number of the append; it grows.
-            rows: Rows with a column ``seq`` that holds this number.
-
-        Returns:
-            The version of the table.
+            rows: Rows with a column ``seq`` that holds this number; or several that grow to it.
 
         Raises:
             StoreError: It is not committed, or it is not known to be on the disk.
@@ -98,34 +114,41 @@ class Table:
         with explained("append to the table", self._path):
             table = self._for_writing(rows.schema)
             last = _last(table)
-            if seq <= last or not len(rows):
-                return last
+        if not len(rows):
+            return Appended(last, ours=False)
+        if rows["seq"][0].as_py() <= last:
+            self._settle()  # the call that wrote it may have failed in that
+            return Appended(last, ours=False)
+        mark = secrets.randbits(_MARK_BITS)
         try:
             with explained("append to the table", self._path):
-                self._write(table, seq, rows)
+                self._write(table, seq, rows, mark)
         except StoreError:
             self._writer = None  # an error tells how a write ended; what it did, the table tells
-            last = self.version()
-            if last < seq:
+            found = self._open()
+            if found is None or _last(found) < seq:
                 raise
-            if last > seq:
-                return last
+            if found.transaction_version(_MARK) != mark:
+                self._settle()
+                return Appended(_last(found), ours=False)
         self._settle()
         self._appends += 1
         self._small += 1
         if self._small >= _COMPACT_AT:
             self._small = 0
             self._compact_some_time()
-        return seq
+        return Appended(seq, ours=True)
 
     @staticmethod
-    def _write(table: DeltaTable, seq: int, rows: pa.Table) -> None:
+    def _write(table: DeltaTable, seq: int, rows: pa.Table, mark: int) -> None:
         write_deltalake(
             table,
             rows,
             mode="append",
             writer_properties=_WRITER,
-            commit_properties=CommitProperties(app_transactions=[Transaction(_APP, seq)]),
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(_APP, seq), Transaction(_MARK, mark)]
+            ),
             post_commithook_properties=_NO_HOOK,
         )
 
@@ -228,7 +251,7 @@ class Table:
             table.delete(f"seq < {seq}", post_commithook_properties=_NO_HOOK)
             self._sync_entry(self._log / f"{table.version():020}.json")
             sync(self._log)
-            self._vacuum(table)
+            _vacuum(table)
         return seq
 
     def _files(self, column: str = "seq") -> list[tuple[int, int, int]]:
@@ -240,10 +263,6 @@ class Table:
             found = pa.table(table.get_add_actions(flatten=True))
             names = (f"min.{column}", f"max.{column}", "size_bytes")
             return list(zip(*(found[name].to_pylist() for name in names), strict=True))
-
-    @staticmethod
-    def _vacuum(table: DeltaTable) -> None:
-        table.vacuum(_READERS_HOURS, dry_run=False, enforce_retention_duration=False)
 
     def compact(self) -> None:
         """Join small files, and delete the ones that were joined more than an hour ago.
@@ -261,7 +280,7 @@ class Table:
                 writer_properties=_WRITER,
                 post_commithook_properties=_NO_HOOK,
             )
-            self._vacuum(table)
+            _vacuum(table)
             for version in range(before + 1, table.version() + 1):
                 self._sync_entry(self._log / f"{version:020}.json")
             sync(self._log)
@@ -310,3 +329,7 @@ def _small_files(table: DeltaTable) -> int:
 def _last(table: DeltaTable) -> int:
     last = table.transaction_version(_APP)
     return _NOTHING if last is None else last
+
+
+def _vacuum(table: DeltaTable) -> None:
+    table.vacuum(_READERS_HOURS, dry_run=False, enforce_retention_duration=False)

@@ -48,7 +48,7 @@ def test_append_that_failed_after_its_commit_is_one(
 ) -> None:
     failing(monkeypatch, when=when, committed=True)
     table = Table(tmp_path / "t")
-    assert [table.append(seq, row(seq)) for seq in range(6)] == list(range(6))
+    assert [table.append(seq, row(seq)) for seq in range(6)] == [(n, True) for n in range(6)]
     assert held(tmp_path / "t") == list(range(6))
 
 
@@ -63,7 +63,7 @@ def test_append_that_failed_before_its_commit_can_be_tried_again(
             with pytest.raises(StoreError, match="No space left"):
                 table.append(seq, row(seq))
             assert held(tmp_path / "t") == list(range(seq))
-        assert table.append(seq, row(seq)) == seq
+        assert table.append(seq, row(seq)) == (seq, True)
     assert held(tmp_path / "t") == list(range(6))
 
 
@@ -115,6 +115,65 @@ def test_second_writer_of_a_journal_is_refused(tmp_path: Path) -> None:
         one.append({"type": "B"}, at=0.0)
 
 
+@pytest.mark.parametrize("reopen", [True, False])
+@pytest.mark.parametrize("count", [1, 2])
+def test_of_two_journals_that_take_the_same_number_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, reopen: bool
+) -> None:
+    one, two = Journal(tmp_path), Journal(tmp_path)
+    if reopen:
+        monkeypatch.setattr(tables, "_REOPEN_EVERY", 1)
+    two.append({"type": "A"}, at=0.0)
+    one.append({"type": "B"}, at=0.0)
+    with pytest.raises(StoreError, match=r"tables/events"):
+        two.extend([{"type": "lost"}] * count, at=0.0)
+    assert [event["type"] for event in Journal(tmp_path).read()] == ["A", "B"]
+    assert two.extend([{"type": "C"}] * count, at=0.0) == 1 + count
+    assert [event["type"] for event in one.read()] == ["A", "B", *["C"] * count]
+
+
+def test_journal_knows_its_own_event_after_an_error_that_came_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path)
+    with monkeypatch.context() as patch:
+        failing(patch, when=2, committed=True)
+        assert [journal.append({"type": name}, at=0.0) for name in "ABC"] == [0, 1, 2]
+    assert [event["type"] for event in Journal(tmp_path).read()] == list("ABC")
+
+
+def test_mark_of_an_append_outlives_compaction_and_a_log_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_COMPACT_AT", 3)
+    table = Table(tmp_path / "t")
+    write = tables.write_deltalake
+
+    def then_compact(*args: Any, **kwargs: Any) -> None:
+        write(*args, **kwargs)
+        other = Table(tmp_path / "t")
+        other.compact()
+        raise OSError(5, "Input/output error")
+
+    table.append(0, row(0))
+    monkeypatch.setattr(tables, "write_deltalake", then_compact)
+    assert table.append(1, row(1)) == (1, True)
+    assert table.append(1, row(1)) == (1, False)
+
+
+def test_append_that_is_repeated_as_its_disk_refused_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, table = Disk(monkeypatch), Table(tmp_path / "t")
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "sync", _broken)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="Input/output"):
+                table.append(0, row(0))
+    assert table.append(0, row(0)).version == 0
+    assert disk.synced.keys() >= set((tmp_path / "t").glob("*.parquet"))
+
+
 # ------------------------------------------------------------------ power cuts
 
 
@@ -150,7 +209,7 @@ def test_torn_tail_is_set_aside_and_the_table_goes_on(tmp_path: Path, how: str) 
     assert aside.exists()
     assert aside.suffix == ".torn"
     assert again.version() == 1
-    assert again.append(2, row(2)) == 2
+    assert again.append(2, row(2)) == (2, True)
     assert held(path) == [0, 1, 2]
     assert again.mend() == []
 
@@ -173,7 +232,7 @@ def test_torn_checkpoint_is_set_aside_and_the_table_goes_on(
     again = Table(path)
     again.mend()
     assert held(path) == list(range(5))
-    assert again.append(5, row(5)) == 5
+    assert again.append(5, row(5)) == (5, True)
     assert Table(path).mend() == []
     assert held(path) == list(range(6))
 
@@ -244,7 +303,7 @@ def test_power_cut_after_any_append_loses_none(
         table = Table(left)
         table.mend()
         assert held(left) == list(range(seq + 1))
-        assert table.append(seq + 1, row(seq + 1)) == seq + 1
+        assert table.append(seq + 1, row(seq + 1)).version == seq + 1
         assert held(left) == list(range(seq + 2))
 
 
@@ -266,7 +325,7 @@ def test_power_cut_in_the_middle_of_an_append_leaves_it_whole_or_not_at_all(
         table = Table(left)
         table.mend()
         assert held(left) in (list(range(seq + 1)), list(range(seq + 2)))
-        assert table.append(seq + 1, row(seq + 1)) == seq + 1
+        assert table.append(seq + 1, row(seq + 1)).version == seq + 1
         assert held(left) == list(range(seq + 2))
         shutil.rmtree(path)
         kept.rename(path)
