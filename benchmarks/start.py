@@ -38,8 +38,8 @@ from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels
 from undrift.store.blobs import Blobs
-from undrift.store.files import open_root
 from undrift.store.journal import EVENTS
+from undrift.store.root import open_root
 from undrift.store.store import Store
 from undrift.store.tables import Table
 

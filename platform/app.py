@@ -123,8 +123,8 @@ def prepare_state(config: Config) -> None:
     from undrift.control.offline import check_readable, way_out
     from undrift.model.artifacts import load_inputs
     from undrift.model.network import check_state_dict, load_weights
-    from undrift.store.files import check_layout
     from undrift.store.journal import REARMINGS, Journal
+    from undrift.store.root import check_layout
     from undrift.store.store import Store
     from undrift.train.scoring import score
 

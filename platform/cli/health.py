@@ -14,7 +14,7 @@ from undrift.config import Config, load_config
 from undrift.control.doctor import Health, examine
 from undrift.control.doctor import repair as set_aside
 from undrift.host.process import ProcessFile
-from undrift.store.files import check_layout
+from undrift.store.root import check_layout
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:

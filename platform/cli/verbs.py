@@ -167,7 +167,7 @@ def up(
 def roll_back_offline(config: Config, version: int | None) -> int:
     """Serve another version from the next start on, and return it; nothing may run meanwhile."""
     from undrift.control.offline import roll_back
-    from undrift.store.files import check_layout
+    from undrift.store.root import check_layout
 
     check_layout(config.state, config.model_state)
     process = ProcessFile(config.state)

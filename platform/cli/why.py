@@ -13,8 +13,8 @@ from rich.table import Table
 from undrift.cli.views import ConfigOption, JsonOption, answer
 from undrift.config import load_config
 from undrift.control.why import Link, why_event, why_version
-from undrift.store.files import check_layout
 from undrift.store.journal import Journal
+from undrift.store.root import check_layout
 from undrift.store.store import Store
 
 

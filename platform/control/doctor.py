@@ -15,8 +15,10 @@ from undrift.control.settings import LifecycleSettings
 from undrift.control.story import recover
 from undrift.errors import StoreError
 from undrift.store.blobs import Blobs
-from undrift.store.files import explained, open_root
+from undrift.store.files import explained
 from undrift.store.journal import EVENTS, REARMINGS, TOLD, Journal
+from undrift.store.place import place
+from undrift.store.root import open_root
 from undrift.store.runs import TRAINING
 from undrift.store.starts import Start
 from undrift.store.store import Store
@@ -122,7 +124,7 @@ def repair(root: Path, policy: LifecycleSettings) -> list[Path]:
 
 
 def _part(name: str, path: Path, span_s: float) -> Part:
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    size = sum(place(path).sizes().values())
     return Part(name, size, size / span_s * _DAY_S if span_s >= _SHORTEST_S else None)
 
 
@@ -182,11 +184,13 @@ def _versions(root: Path, policy: LifecycleSettings) -> Iterator[Finding]:
 
 
 def _blobs(root: Path) -> Iterator[Finding]:
-    for path in sorted((root / "blobs").glob("*.npz")):
+    blobs = Blobs(root)
+    for name in sorted(blobs.names()):
         try:
-            Blobs(root).load(path.stem)
+            blobs.load(name)
         except StoreError as error:
-            if Start.named(path.stem) is not None:  # it stands for rows that are gone
+            if Start.named(name) is not None:  # it stands for rows that are gone
                 yield Finding(str(error), "restore it: docs/backup.md")
             else:
+                path = root / "blobs" / f"{name}.npz"
                 yield Finding(str(error), f"it is rebuilt once set aside, {REPAIR}", path=path)

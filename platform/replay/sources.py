@@ -21,8 +21,8 @@ from undrift.monitor.retention import first
 from undrift.records import FloatArray, IntArray
 from undrift.replay.training import Shelf
 from undrift.store.blobs import Blobs
-from undrift.store.files import check_layout
 from undrift.store.journal import REARMINGS, Journal
+from undrift.store.root import check_layout
 from undrift.store.store import Manifest, Store
 from undrift.streams.columns import Features, features, label_texts
 from undrift.streams.csvfile import csv_stream

@@ -7,14 +7,14 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from undrift.errors import StoreError
-from undrift.store.files import explained, make_folder, write_file
+from undrift.store.files import explained
+from undrift.store.place import Folder, Where, place
 
 _META, _ARRAY = "meta", "array."
 _DAMAGED = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
@@ -28,8 +28,8 @@ class Blobs:
         root: The state folder.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self._folder = Path(root) / "blobs"
+    def __init__(self, root: Where) -> None:
+        self._folder = place(root) / "blobs"
 
     def save(self, name: str, arrays: Mapping[str, NDArray[Any]], meta: dict[str, Any]) -> None:
         """Replace the blob ``name``; a crash leaves the old one or the new one.
@@ -47,8 +47,7 @@ class Blobs:
         packed = {_ARRAY + key: value for key, value in arrays.items()}
         np.savez(buffer, allow_pickle=False, **packed, **{_META: np.array(json.dumps(meta))})
         with explained("save", path):
-            make_folder(path.parent)
-            write_file(path, buffer.getvalue())
+            path.write(buffer.getvalue())
 
     def load(self, name: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """Return arrays and meta of the blob ``name``, None if it was never saved.
@@ -61,7 +60,7 @@ class Blobs:
             return None
         with explained("load", path):
             try:
-                with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+                with np.load(io.BytesIO(path.read()), allow_pickle=False) as stored:
                     meta = json.loads(str(stored[_META]))
                     arrays = {k.removeprefix(_ARRAY): stored[k] for k in stored if k != _META}
             except _DAMAGED as error:
@@ -70,7 +69,8 @@ class Blobs:
 
     def names(self) -> list[str]:
         """Return the names of all blobs, in no order."""
-        return [path.stem for path in self._folder.glob("*.npz")]
+        names = self._folder.names()
+        return [name.removesuffix(".npz") for name in names if name.endswith(".npz")]
 
     def remove(self, name: str) -> None:
         """Remove the blob ``name``, if there is one.
@@ -80,9 +80,9 @@ class Blobs:
         """
         path = self._path(name)
         with explained("remove", path):
-            path.unlink(missing_ok=True)
+            path.remove()
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str) -> Folder:
         if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
             raise StoreError(f"blob name {name!r} must be letters, digits, '.', '_' and '-'")
         return self._folder / f"{name}.npz"

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from undrift.errors import StoreError
-from undrift.store.files import open_root
+from undrift.store.place import Where
+from undrift.store.root import open_root
 from undrift.store.tables import Table
 
 EVENTS, REARMINGS, TOLD = "events", "rearmings", "told"
@@ -42,7 +43,7 @@ class Journal:
         [{'type': 'Tick', 'at': 1.0}]
     """
 
-    def __init__(self, root: str | Path, table: str = EVENTS) -> None:
+    def __init__(self, root: Where, table: str = EVENTS) -> None:
         self._path = open_root(root) / "tables" / table
         self._table = Table(self._path)
         self._last: int | None = None

@@ -27,7 +27,8 @@ from undrift.store.columns import (
     vector_column,
     vectors,
 )
-from undrift.store.files import open_root
+from undrift.store.place import Where
+from undrift.store.root import open_root
 from undrift.store.tables import Table
 
 _VECTORS = ("x", "embedding", "output")
@@ -47,16 +48,11 @@ class Record:
         StoreError: The directory cannot be used, or a newer release wrote it.
     """
 
-    def __init__(self, root: str | Path, *, read_only: bool = False) -> None:
+    def __init__(self, root: Where, *, read_only: bool = False) -> None:
         self._root = open_root(root, create=not read_only)
         self._predictions = Table(self._root / "tables" / "predictions", indexed=("seq", "row"))
         self._labels = Table(self._root / "tables" / "labels")
         self._shapes: dict[str, list[int]] = {}  # of one row; fixed by the first append
-
-    @property
-    def root(self) -> Path:
-        """The model's folder of the state."""
-        return self._root
 
     def append_predictions(self, seq: int, rows: Predictions) -> int:
         """Commit the predictions of number ``seq``; a repeated or empty append changes nothing.

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 from undrift.errors import StoreError
-from undrift.store.files import explained, make_folder, read_json, write_file
+from undrift.store.files import explained
+from undrift.store.place import Folder, Where, place, read_json
 
 TRAINING = "training"
 _PLAN = "plan.json"
@@ -29,8 +28,8 @@ class TrainingFolder:
         run_id: Run that it belongs to.
     """
 
-    def __init__(self, state: Path, run_id: str) -> None:
-        self._path = state / TRAINING / run_id
+    def __init__(self, state: Where, run_id: str) -> None:
+        self._path = place(state) / TRAINING / run_id
 
     def plan(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return the plan that the run was begun with; if it is new, make it and keep it.
@@ -43,24 +42,25 @@ class TrainingFolder:
             return read_json(path)
         plan = make()
         with explained("write", path):
-            make_folder(self._path)
-            write_file(path, json.dumps(plan).encode())
+            path.write(json.dumps(plan).encode())
         return plan
 
     def checkpoint(self, number: int, task: dict[str, Any], *, writes: bool) -> Checkpoint:
         """Return where the training of this number, counted from 0, is kept."""
-        return Checkpoint(self._path / f"{number}.pt", {**task, "number": number}, writes=writes)
+        return Checkpoint(self._path, f"{number}.pt", {**task, "number": number}, writes=writes)
 
     def remove(self) -> None:
         """Forget the run."""
-        shutil.rmtree(self._path, ignore_errors=True)
+        with suppress(OSError):
+            self._path.remove()
 
     @staticmethod
-    def remove_others(state: Path, keep: Collection[str]) -> None:
+    def remove_others(state: Where, keep: Collection[str]) -> None:
         """Forget every run but those of these ids, as one that was cancelled during a kill."""
-        for path in (state / TRAINING).glob(f"*/{_PLAN}"):
-            if path.parent.name not in keep:
-                shutil.rmtree(path.parent, ignore_errors=True)
+        folder = place(state) / TRAINING
+        for run_id in folder.names():
+            if run_id not in keep and (folder / run_id / _PLAN).exists():
+                TrainingFolder(state, run_id).remove()
 
 
 class Checkpoint:
@@ -70,13 +70,15 @@ class Checkpoint:
     time. `undrift.train.retrain.Checkpoints` is the protocol.
 
     Args:
-        path: The file.
+        folder: That of the run.
+        name: Name of the file.
         task: What is trained, as plain values; the state of another task is never taken up.
         writes: Whether this worker writes; all of them read.
     """
 
-    def __init__(self, path: Path, task: dict[str, Any], *, writes: bool) -> None:
-        self._path, self._task, self._writes = path, task, writes
+    def __init__(self, folder: Folder, name: str, task: dict[str, Any], *, writes: bool) -> None:
+        self._plan, self._path = folder / _PLAN, folder / name
+        self._task, self._writes = task, writes
         self._due = time.monotonic() + _EVERY_S
 
     def load(self) -> dict[str, Any] | None:
@@ -91,7 +93,8 @@ class Checkpoint:
 
         with explained("read", self._path):
             try:
-                found = torch.load(self._path, map_location="cpu", weights_only=True)
+                stored = io.BytesIO(self._path.read())
+                found = torch.load(stored, map_location="cpu", weights_only=True)
             except (RuntimeError, UnpicklingError, EOFError, ValueError) as error:
                 raise StoreError(f"{self._path} is damaged: {error}") from error
         state: dict[str, Any] = found["state"]
@@ -107,6 +110,7 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save({"task": self._task, "state": state()}, buffer)
         with suppress(OSError):  # a worker that gave up alone would leave the others waiting
-            write_file(self._path, buffer.getvalue())
+            if self._plan.exists():  # else the run is forgotten
+                self._path.write(buffer.getvalue())
         ended = time.monotonic()
         self._due = ended + max(_EVERY_S, _DEAR * (ended - begun))

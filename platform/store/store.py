@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from undrift.records import Reference
+from undrift.store.place import Where
 from undrift.store.record import Record
 from undrift.store.versions import Manifest, Versions
 
@@ -36,9 +37,9 @@ class Store(Record):
         StoreError: The directory cannot be used, or a newer release wrote it.
     """
 
-    def __init__(self, root: str | Path, *, read_only: bool = False) -> None:
+    def __init__(self, root: Where, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
-        self._versions = Versions(self._root / "versions", read_only=read_only)
+        self._versions = Versions(self._root.path / "versions", read_only=read_only)
 
     def add_version(
         self,

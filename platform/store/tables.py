@@ -9,16 +9,14 @@ contents at a version stay readable after compaction, and to any other reader as
 Each append also records a random mark, as the transaction of application ``undrift.append``. By the
 mark a writer whose append ended in an error finds out whether the append of that number is its own.
 
-An append that has returned survives a power cut: its files, its log entry and their directories
-are synced, which Delta Lake leaves to the system. What a power cut tears is the tail that was never
-acknowledged; :meth:`Table.mend` sets it aside. Checkpoints are made when the table is compacted
-and synced before the entries that they replace go.
+An append that has returned survives a power cut, see `disk`. What one tears is the tail that was
+never acknowledged; :meth:`Table.mend` sets it aside. Checkpoints are made when the table is
+compacted and settled before the entries that they replace go.
 """
 
 from __future__ import annotations
 
 import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +34,9 @@ from deltalake import (
 from deltalake.exceptions import TableNotFoundError
 
 from undrift.errors import StoreError
-from undrift.store.files import explained, make_folder, sync
-from undrift.store.torn import added, set_torn_aside
+from undrift.store.disk import DiskLog
+from undrift.store.files import explained
+from undrift.store.place import Where, place
 
 _APP, _MARK = "undrift", "undrift.append"
 _MARK_BITS = 62  # Delta has signed numbers of 64
@@ -82,12 +81,12 @@ class Table:
         trouble: Why the table could not be compacted last time; empty if all is well.
     """
 
-    def __init__(self, path: Path, indexed: tuple[str, ...] = ("seq",)) -> None:
-        self._path = path
+    def __init__(self, path: Where, indexed: tuple[str, ...] = ("seq",)) -> None:
+        self._place = place(path)
+        self._disk = DiskLog(self._place.path)
         self._indexed = indexed
         self._writer: DeltaTable | None = None
         self._appends = 0
-        self._settled = ""  # name of the newest log entry that is on the disk
         self._small = 0  # files to join, whoever made them
         self.trouble = ""
 
@@ -111,7 +110,7 @@ class Table:
         Raises:
             StoreError: It is not committed, or it is not known to be on the disk.
         """
-        with explained("append to the table", self._path):
+        with explained("append to the table", self._place):
             table = self._for_writing(rows.schema)
             last = _last(table)
         if not len(rows):
@@ -121,7 +120,7 @@ class Table:
             return Appended(last, ours=False)
         mark = secrets.randbits(_MARK_BITS)
         try:
-            with explained("append to the table", self._path):
+            with explained("append to the table", self._place):
                 self._write(table, seq, rows, mark)
         except StoreError:
             self._writer = None  # an error tells how a write ended; what it did, the table tells
@@ -153,24 +152,8 @@ class Table:
         )
 
     def _settle(self) -> None:
-        """Wait until the newest append is on the disk, and what came before it.
-
-        An entry that nobody waited for, as its writer was killed or its disk refused, would be a
-        hole in the log after a power cut.
-        """
-        with explained("append to the table", self._path):
-            for entry in sorted(self._log.glob("*.json")):
-                if entry.name > self._settled:
-                    self._sync_entry(entry)
-            sync(self._log)
-            sync(self._path)
-            self._settled = entry.name
-
-    def _sync_entry(self, entry: Path) -> None:
-        for name in added(entry):
-            with suppress(FileNotFoundError):  # joined with others since, and deleted
-                sync(self._path / name)
-        sync(entry)
+        with explained("append to the table", self._place):
+            self._disk.settle()
 
     def _compact_some_time(self) -> None:
         """Compact, or remember why not: what was appended stays appended."""
@@ -192,8 +175,8 @@ class Table:
         Raises:
             StoreError: The directory cannot be read or written.
         """
-        with explained("mend the table", self._path):
-            torn = set_torn_aside(self._log)
+        with explained("mend the table", self._place):
+            torn = self._disk.mend()
         if torn:
             self._writer = None
         return torn
@@ -209,7 +192,7 @@ class Table:
         table = self._open()
         if table is None:
             return None
-        with explained("read the table", self._path):
+        with explained("read the table", self._place):
             return table.to_pyarrow_dataset().to_table(filter=where, columns=columns)
 
     def size(self, after_seq: int = _NOTHING) -> int:
@@ -246,11 +229,10 @@ class Table:
         if all(first >= seq for first, _, _ in files):
             return seq
         self._writer = None
-        with explained("drop old rows of the table", self._path):
-            table = DeltaTable(self._path)
+        with explained("drop old rows of the table", self._place):
+            table = DeltaTable(str(self._place))
             table.delete(f"seq < {seq}", post_commithook_properties=_NO_HOOK)
-            self._sync_entry(self._log / f"{table.version():020}.json")
-            sync(self._log)
+            self._disk.settle()
             _vacuum(table)
         return seq
 
@@ -259,7 +241,7 @@ class Table:
         table = self._open()
         if table is None:
             return []
-        with explained("list the files of the table", self._path):
+        with explained("list the files of the table", self._place):
             found = pa.table(table.get_add_actions(flatten=True))
             names = (f"min.{column}", f"max.{column}", "size_bytes")
             return list(zip(*(found[name].to_pylist() for name in names), strict=True))
@@ -273,29 +255,22 @@ class Table:
         if table is None:
             return
         self._writer = None
-        with explained("compact the table", self._path):
-            before = table.version()
+        with explained("compact the table", self._place):
             table.optimize.compact(
                 target_size=_FILE_BYTES,
                 writer_properties=_WRITER,
                 post_commithook_properties=_NO_HOOK,
             )
             _vacuum(table)
-            for version in range(before + 1, table.version() + 1):
-                self._sync_entry(self._log / f"{version:020}.json")
-            sync(self._log)
-            sync(self._path)
+            self._disk.settle()
             table.create_checkpoint()
-            for checkpoint in self._log.glob("*.checkpoint.parquet"):
-                sync(checkpoint)
-            sync(self._log / "_last_checkpoint")
-            sync(self._log)
+            self._disk.settle_checkpoint()
             table.cleanup_metadata()
 
     def _open(self) -> DeltaTable | None:
-        with explained("open the table", self._path):
+        with explained("open the table", self._place):
             try:
-                return DeltaTable(self._path)
+                return DeltaTable(str(self._place))
             except TableNotFoundError:
                 return None
 
@@ -307,18 +282,13 @@ class Table:
         return self._writer
 
     def _create(self, schema: pa.Schema) -> DeltaTable:
-        make_folder(self._path.parent)
+        self._disk.prepare()
         statistics = {"delta.dataSkippingStatsColumns": ",".join(self._indexed)}
         table = DeltaTable.create(
-            self._path, schema=schema, configuration={**_CONFIGURATION, **statistics}
+            str(self._place), schema=schema, configuration={**_CONFIGURATION, **statistics}
         )
-        for path in (self._log / f"{0:020}.json", self._log, self._path, self._path.parent):
-            sync(path)
+        self._disk.settle()
         return table
-
-    @property
-    def _log(self) -> Path:
-        return self._path / "_delta_log"
 
 
 def _small_files(table: DeltaTable) -> int:

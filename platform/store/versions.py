@@ -20,7 +20,8 @@ from safetensors import safe_open
 
 from undrift.errors import StoreError
 from undrift.records import Reference
-from undrift.store.files import explained, locked, make_folder, read_json, sync, write_file
+from undrift.store.files import explained, locked, make_folder, sync, write_file
+from undrift.store.place import read_json
 
 if TYPE_CHECKING:
     import torch

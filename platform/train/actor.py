@@ -24,7 +24,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from undrift.errors import StoreError, TrainingError
 from undrift.events import Codec, Train
 from undrift.model.settings import ModelSettings
-from undrift.store.files import read_json, write_file
+from undrift.store.place import place, read_json
 from undrift.store.runs import TrainingFolder
 from undrift.store.store import Store
 from undrift.train.plan import RetrainPlan
@@ -139,7 +139,7 @@ class TrainerActor:
     def join(self, session: str, placement_group: str) -> None:
         """Take note of what a session has reserved, for a trainer that comes after a kill."""
         record = json.dumps({"session": session, "placement_group": placement_group})
-        write_file(self._state_dir / SESSION_FILE, record.encode())
+        (place(self._state_dir) / SESSION_FILE).write(record.encode())
 
     async def next_plan(self, session: str, done: int) -> dict[str, Any] | None:
         """Long poll for the plan after the first ``done``; an empty dict means ask again.
@@ -247,7 +247,7 @@ class TrainerActor:
 
     def _release_leftovers(self) -> None:
         """Free the CPUs that a session reserved whose trainer was killed."""
-        path = self._state_dir / SESSION_FILE
+        path = place(self._state_dir) / SESSION_FILE
         if not path.exists():
             return
         try:
@@ -255,6 +255,6 @@ class TrainerActor:
         except (StoreError, KeyError, TypeError, ValueError):
             logging.getLogger("undrift").warning("%s is damaged; it counts as none", path)
             group = None
-        path.unlink()
+        path.remove()
         with contextlib.suppress(Exception):  # gone already, or from an earlier cluster
             remove_placement_group(PlacementGroup(group))

@@ -27,8 +27,8 @@ from undrift.control.story import FIRST_VERSION, Story, recover
 from undrift.errors import IllegalTransitionError, StoreError
 from undrift.events import Codec, Configured, PauseRequested, ResumeRequested
 from undrift.store.blobs import Blobs
-from undrift.store.files import open_root
 from undrift.store.journal import EVENTS, TOLD, Journal
+from undrift.store.root import open_root
 from undrift.store.tables import Table
 
 

@@ -62,24 +62,24 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def shelf(store: Store, keep: int, state: State) -> tuple[Shelf, dict[str, str]]:
+def shelf(root: Path, keep: int, state: State) -> tuple[Shelf, dict[str, str]]:
     failures: dict[str, str] = {}
-    return Shelf(store.root, failures, keep, lambda: state), failures
+    return Shelf(root / "state", failures, keep, lambda: state), failures
 
 
-def test_the_newest_and_those_in_use_are_kept(store: Store) -> None:
-    rearmings = Journal(store.root, REARMINGS)
+def test_the_newest_and_those_in_use_are_kept(store: Store, tmp_path: Path) -> None:
+    rearmings = Journal(tmp_path / "state", REARMINGS)
     rearmings.append({**Codec.encode(Rearm(version=2)), "commit": 5}, at=1.0)
-    found, _ = shelf(store, 2, live(5))
+    found, _ = shelf(tmp_path, 2, live(5))
     found.drop_unused()
     assert store.version_numbers() == [1, 2, 4, 5, 7, 8]
     assert [m.version for m in store.versions()] == store.version_numbers()
-    shelf(store, 20, live(1))[0].drop_unused()
+    shelf(tmp_path, 20, live(1))[0].drop_unused()
     assert store.version_numbers() == [1, 2, 4, 5, 7, 8]
 
 
-def test_dropped_version_is_explained_but_cannot_be_served(store: Store) -> None:
-    shelf(store, 1, live(8))[0].drop_unused()
+def test_dropped_version_is_explained_but_cannot_be_served(store: Store, tmp_path: Path) -> None:
+    shelf(tmp_path, 1, live(8))[0].drop_unused()
     assert store.version_numbers() == [1, 7, 8]
     assert store.manifest(3).metrics == {"of": 2}
     with pytest.raises(StoreError, match=r"version 3 is not kept any more \(retention.versions\)"):
@@ -93,15 +93,15 @@ def test_dropped_version_is_explained_but_cannot_be_served(store: Store) -> None
 
 
 def test_dropping_that_a_crash_interrupts_is_ended_by_the_next_start(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut(path: Path) -> None:
         raise OSError("power cut")
 
     monkeypatch.setattr("undrift.store.versions.shutil.rmtree", cut)
     with pytest.raises(StoreError, match="power cut"):
-        shelf(store, 6, live(8))[0].drop_unused()
+        shelf(tmp_path, 6, live(8))[0].drop_unused()
     monkeypatch.undo()
-    again = Store(store.root)
+    again = Store(tmp_path / "state")
     assert again.version_numbers() == [1, 3, 4, 5, 6, 7, 8]
-    assert not list((store.root / "versions").glob(".tmp-*"))
+    assert not list((tmp_path / "state" / "versions").glob(".tmp-*"))

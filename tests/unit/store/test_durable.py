@@ -12,7 +12,9 @@ import pyarrow as pa
 import pytest
 
 from undrift.errors import StoreError
+from undrift.store import disk as disks
 from undrift.store import tables
+from undrift.store.disk import DiskLog
 from undrift.store.journal import Journal
 from undrift.store.tables import Table
 
@@ -96,7 +98,7 @@ def test_journal_goes_on_after_an_event_of_which_it_does_not_know_whether_it_was
     journal = Journal(tmp_path)
     journal.append({"type": "A"}, at=0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "sync", _broken)
+        patch.setattr(disks, "sync", _broken)
         with pytest.raises(StoreError, match="Input/output error"):
             journal.append({"type": "B"}, at=0.0)
     assert journal.append({"type": "C"}, at=0.0) == 2
@@ -166,7 +168,7 @@ def test_append_that_is_repeated_as_its_disk_refused_is_on_the_disk(
 ) -> None:
     disk, table = Disk(monkeypatch), Table(tmp_path / "t")
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "sync", _broken)
+        patch.setattr(disks, "sync", _broken)
         for _ in range(2):
             with pytest.raises(StoreError, match="Input/output"):
                 table.append(0, row(0))
@@ -243,7 +245,7 @@ def test_entry_that_a_killed_writer_left_is_waited_for_before_the_next_is_acknow
     disk, path = Disk(monkeypatch), tmp_path / "t"
     Table(path).append(0, row(0))
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "sync", _broken)
+        patch.setattr(disks, "sync", _broken)
         with pytest.raises(StoreError):
             Table(path).append(1, row(1))
     Table(path).append(2, row(2))
@@ -259,14 +261,14 @@ class Disk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.synced: dict[Path, bytes] = {}
-        sync = tables.sync
+        sync = disks.sync
 
         def remember(path: Path) -> None:
             sync(path)
             if path.is_file():
                 self.synced[path] = path.read_bytes()
 
-        monkeypatch.setattr(tables, "sync", remember)
+        monkeypatch.setattr(disks, "sync", remember)
 
     def cut(self, source: Path, target: Path, rng: random.Random) -> None:
         """Copy what a power cut at this moment may leave."""
@@ -316,8 +318,8 @@ def test_power_cut_in_the_middle_of_an_append_leaves_it_whole_or_not_at_all(
         kept, known = tmp_path / f"kept-{seq}", dict(disk.synced)
         shutil.copytree(path, kept)
         with monkeypatch.context() as patch:
-            patch.setattr(tables.Table, "_settle", lambda self: _broken(self._path))
-            with pytest.raises(OSError, match="Input/output"):
+            patch.setattr(DiskLog, "settle", lambda self: _broken(self._path))
+            with pytest.raises(StoreError, match="Input/output"):
                 Table(path).append(seq + 1, row(seq + 1))
         disk.synced = known
         left = tmp_path / f"left-{seq}"

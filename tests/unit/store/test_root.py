@@ -13,7 +13,8 @@ from numpy.testing import assert_array_equal
 
 from undrift.errors import StoreError
 from undrift.store.blobs import Blobs
-from undrift.store.files import FORMAT, check_layout, write_file
+from undrift.store.files import write_file
+from undrift.store.root import FORMAT, check_layout
 from undrift.store.store import Store
 
 

@@ -12,7 +12,7 @@ import torch
 import undrift.store.runs
 from tests.helpers.retraining import SETTINGS, World, plan, world
 from undrift.errors import StoreError
-from undrift.store.runs import Checkpoint, TrainingFolder
+from undrift.store.runs import TrainingFolder
 from undrift.train.attempt import attempt
 from undrift.train.result import Progress
 from undrift.train.trainee import Trainee
@@ -90,10 +90,22 @@ def test_damaged_checkpoint_is_named(folder: TrainingFolder, tmp_path: Path) -> 
         folder.checkpoint(0, TASK, writes=True).load()
 
 
-def test_disk_that_refuses_does_not_end_the_training(tmp_path: Path) -> None:
-    kept = Checkpoint(tmp_path / "gone" / "0.pt", TASK, writes=True)
+def test_disk_that_refuses_does_not_end_the_training(
+    folder: TrainingFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "training" / "run-1" / "0.pt").mkdir()
+    folder.checkpoint(0, TASK, writes=True).offer(lambda: state(1))
+    assert not list((tmp_path / "training" / "run-1" / "0.pt").iterdir())
+
+
+def test_run_that_was_forgotten_while_it_trains_leaves_nothing(
+    folder: TrainingFolder, tmp_path: Path
+) -> None:
+    kept = folder.checkpoint(0, TASK, writes=True)
+    folder.remove()
     kept.offer(lambda: state(1))
     assert kept.load() is None
+    assert not list((tmp_path / "training").iterdir())
 
 
 def test_run_asked_for_again_keeps_its_plan_until_it_is_removed(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""The folder of one model in the state: its format, and where it has to be."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+from undrift.errors import StoreError
+from undrift.store.files import explained, make_folder
+from undrift.store.place import Folder, Where, place, read_json
+
+FORMAT = 3
+FORMAT_FILE = "store.json"
+_DURABLE = (FORMAT_FILE, "tables", "versions", "blobs", "training", "training.json")
+
+
+def open_root(root: Where, *, create: bool = True) -> Folder:
+    """Return the folder of one model in the state.
+
+    Args:
+        root: Where it is.
+        create: Whether to create it if it is missing.
+
+    Raises:
+        StoreError: It is missing, cannot be created or written, or another release wrote it.
+    """
+    path = place(root)
+    if path.path.is_file():
+        raise StoreError(f"state must be a directory, but {path} is a file; name another place")
+    marker = path / FORMAT_FILE
+    if not marker.exists():
+        if not create:
+            raise StoreError(f"nothing was recorded in {path}: it has no {FORMAT_FILE}")
+        with explained("create the state directory", path):
+            make_folder(path.path, mode=0o700)  # what is recorded is private
+            marker.write(json.dumps({"format": FORMAT}).encode())
+    found = read_json(marker).get("format")
+    if not isinstance(found, int):
+        raise StoreError(f"{marker} is damaged: it must hold a format number, found {found!r}")
+    if found != FORMAT:
+        age, remedy = ("newer", "upgrade") if found > FORMAT else ("older", "install that")
+        raise StoreError(
+            f"{path} was written by {'a' if age == 'newer' else 'an'} {age} release (format "
+            f"{found}, this one reads {FORMAT}): {remedy} undrift or use another state directory"
+        )
+    return path
+
+
+def check_layout(state: Path, model: Path) -> None:
+    """Check that a state folder keeps what is durable by model.
+
+    Args:
+        state: The state folder of a platform.
+        model: Folder of a model in it.
+
+    Raises:
+        StoreError: It is from before that, or is itself the folder of one model.
+    """
+    old = [name for name in _DURABLE if (state / name).exists()]
+    if not old:
+        return
+    if state.parent.name == model.parent.name:
+        raise StoreError(
+            f"{state} is the folder of one model; name the state folder, {state.parent.parent}"
+        )
+    here, there = shlex.quote(str(state)), shlex.quote(str(model.relative_to(state)))
+    raise StoreError(
+        f"{state} was made before each model had a folder of its own; with nothing running on it: "
+        f"cd {here} && mkdir -p {there} && mv {' '.join(old)} {there}/"
+    )
