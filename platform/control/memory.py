@@ -23,6 +23,7 @@ from undrift.errors import StoreError
 from undrift.events import Codec, Event
 from undrift.store.blobs import Blobs
 from undrift.store.journal import TOLD, Journal
+from undrift.store.place import Where
 from undrift.views import EventsPage, EventView
 
 SNAPSHOT = "lifecycle"
@@ -42,7 +43,7 @@ class Memory:
         StoreError: The directory cannot be used, or a newer release wrote it.
     """
 
-    def __init__(self, root: Path, settings: LifecycleSettings) -> None:
+    def __init__(self, root: Where, settings: LifecycleSettings) -> None:
         self._settings = settings
         self._journal, self._pages = Journal(root), Journal(root, TOLD)
         self._blobs = Blobs(root)

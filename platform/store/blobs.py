@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from undrift.errors import StoreError
 from undrift.store.files import explained
-from undrift.store.place import Folder, Where, place
+from undrift.store.place import Place, Where, place
 
 _META, _ARRAY = "meta", "array."
 _DAMAGED = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
@@ -82,7 +82,7 @@ class Blobs:
         with explained("remove", path):
             path.remove()
 
-    def _path(self, name: str) -> Folder:
+    def _path(self, name: str) -> Place:
         if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
             raise StoreError(f"blob name {name!r} must be letters, digits, '.', '_' and '-'")
         return self._folder / f"{name}.npz"

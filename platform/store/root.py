@@ -8,14 +8,14 @@ from pathlib import Path
 
 from undrift.errors import StoreError
 from undrift.store.files import explained, make_folder
-from undrift.store.place import Folder, Where, place, read_json
+from undrift.store.place import Folder, Place, Where, place, read_json
 
 FORMAT = 3
 FORMAT_FILE = "store.json"
 _DURABLE = (FORMAT_FILE, "tables", "versions", "blobs", "training", "training.json")
 
 
-def open_root(root: Where, *, create: bool = True) -> Folder:
+def open_root(root: Where, *, create: bool = True) -> Place:
     """Return the folder of one model in the state.
 
     Args:
@@ -26,14 +26,15 @@ def open_root(root: Where, *, create: bool = True) -> Folder:
         StoreError: It is missing, cannot be created or written, or another release wrote it.
     """
     path = place(root)
-    if path.path.is_file():
+    if isinstance(path, Folder) and path.path.is_file():
         raise StoreError(f"state must be a directory, but {path} is a file; name another place")
     marker = path / FORMAT_FILE
     if not marker.exists():
         if not create:
             raise StoreError(f"nothing was recorded in {path}: it has no {FORMAT_FILE}")
         with explained("create the state directory", path):
-            make_folder(path.path, mode=0o700)  # what is recorded is private
+            if isinstance(path, Folder):
+                make_folder(path.path, mode=0o700)  # what is recorded is private
             marker.write(json.dumps({"format": FORMAT}).encode())
     found = read_json(marker).get("format")
     if not isinstance(found, int):

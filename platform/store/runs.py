@@ -12,7 +12,7 @@ from typing import Any
 
 from undrift.errors import StoreError
 from undrift.store.files import explained
-from undrift.store.place import Folder, Where, place, read_json
+from undrift.store.place import Place, Where, place, read_json
 
 TRAINING = "training"
 _PLAN = "plan.json"
@@ -76,7 +76,7 @@ class Checkpoint:
         writes: Whether this worker writes; all of them read.
     """
 
-    def __init__(self, folder: Folder, name: str, task: dict[str, Any], *, writes: bool) -> None:
+    def __init__(self, folder: Place, name: str, task: dict[str, Any], *, writes: bool) -> None:
         self._plan, self._path = folder / _PLAN, folder / name
         self._task, self._writes = task, writes
         self._due = time.monotonic() + _EVERY_S

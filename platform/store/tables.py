@@ -36,7 +36,7 @@ from deltalake.exceptions import TableNotFoundError
 from undrift.errors import StoreError
 from undrift.store.disk import DiskLog
 from undrift.store.files import explained
-from undrift.store.place import Where, place
+from undrift.store.place import Folder, Where, place
 
 _APP, _MARK = "undrift", "undrift.append"
 _MARK_BITS = 62  # Delta has signed numbers of 64
@@ -83,7 +83,7 @@ class Table:
 
     def __init__(self, path: Where, indexed: tuple[str, ...] = ("seq",)) -> None:
         self._place = place(path)
-        self._disk = DiskLog(self._place.path)
+        self._disk = DiskLog(self._place.path) if isinstance(self._place, Folder) else None
         self._indexed = indexed
         self._writer: DeltaTable | None = None
         self._appends = 0
@@ -152,8 +152,9 @@ class Table:
         )
 
     def _settle(self) -> None:
-        with explained("append to the table", self._place):
-            self._disk.settle()
+        if self._disk is not None:
+            with explained("append to the table", self._place):
+                self._disk.settle()
 
     def _compact_some_time(self) -> None:
         """Compact, or remember why not: what was appended stays appended."""
@@ -175,6 +176,8 @@ class Table:
         Raises:
             StoreError: The directory cannot be read or written.
         """
+        if self._disk is None:
+            return []
         with explained("mend the table", self._place):
             torn = self._disk.mend()
         if torn:
@@ -230,9 +233,9 @@ class Table:
             return seq
         self._writer = None
         with explained("drop old rows of the table", self._place):
-            table = DeltaTable(str(self._place))
+            table = DeltaTable(str(self._place), storage_options=self._place.options)
             table.delete(f"seq < {seq}", post_commithook_properties=_NO_HOOK)
-            self._disk.settle()
+            self._settle()
             _vacuum(table)
         return seq
 
@@ -262,15 +265,16 @@ class Table:
                 post_commithook_properties=_NO_HOOK,
             )
             _vacuum(table)
-            self._disk.settle()
+            self._settle()
             table.create_checkpoint()
-            self._disk.settle_checkpoint()
+            if self._disk is not None:
+                self._disk.settle_checkpoint()
             table.cleanup_metadata()
 
     def _open(self) -> DeltaTable | None:
         with explained("open the table", self._place):
             try:
-                return DeltaTable(str(self._place))
+                return DeltaTable(str(self._place), storage_options=self._place.options)
             except TableNotFoundError:
                 return None
 
@@ -282,12 +286,16 @@ class Table:
         return self._writer
 
     def _create(self, schema: pa.Schema) -> DeltaTable:
-        self._disk.prepare()
+        if self._disk is not None:
+            self._disk.prepare()
         statistics = {"delta.dataSkippingStatsColumns": ",".join(self._indexed)}
         table = DeltaTable.create(
-            str(self._place), schema=schema, configuration={**_CONFIGURATION, **statistics}
+            str(self._place),
+            schema=schema,
+            configuration={**_CONFIGURATION, **statistics},
+            storage_options=self._place.options,
         )
-        self._disk.settle()
+        self._settle()
         return table
 
 

@@ -28,6 +28,7 @@ from undrift.errors import IllegalTransitionError, StoreError
 from undrift.events import Codec, Configured, PauseRequested, ResumeRequested
 from undrift.store.blobs import Blobs
 from undrift.store.journal import EVENTS, TOLD, Journal
+from undrift.store.place import Where
 from undrift.store.root import open_root
 from undrift.store.tables import Table
 
@@ -46,7 +47,7 @@ def life(seed: int) -> Iterator[dict[str, Any]]:
         state = outcome.state
 
 
-def write(root: Path, records: list[dict[str, Any]], first: int = 0) -> None:
+def write(root: Where, records: list[dict[str, Any]], first: int = 0) -> None:
     """Append many events at once."""
     rows = [
         {"seq": seq, "at": 0.0, "type": r["type"], "run_id": "", "cause": "", "body": json.dumps(r)}
@@ -93,7 +94,7 @@ SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(1
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_any_snapshot_and_the_rest_lead_to_where_the_whole_journal_leads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folded: list[str], seed: int
+    root: Where, monkeypatch: pytest.MonkeyPatch, folded: list[str], seed: int
 ) -> None:
     monkeypatch.setattr(module, "PAGE", 16)
     monkeypatch.setattr(module, "EVERY", 1)
@@ -101,8 +102,8 @@ def test_any_snapshot_and_the_rest_lead_to_where_the_whole_journal_leads(
     for _ in range(4):
         begin = len(records)
         records += [next(source) for _ in range(rng.randrange(1, 300))]
-        write(tmp_path, records[begin:], begin)
-        memory = Memory(tmp_path, SETTINGS)
+        write(root, records[begin:], begin)
+        memory = Memory(root, SETTINGS)
         folded.clear()
         state, story = memory.recall()
         assert len(folded) == len(records) - begin

@@ -16,6 +16,7 @@ from undrift.store import disk as disks
 from undrift.store import tables
 from undrift.store.disk import DiskLog
 from undrift.store.journal import Journal
+from undrift.store.place import Where
 from undrift.store.tables import Table
 
 
@@ -120,16 +121,16 @@ def test_second_writer_of_a_journal_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reopen", [True, False])
 @pytest.mark.parametrize("count", [1, 2])
 def test_of_two_journals_that_take_the_same_number_one_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, reopen: bool
+    root: Where, monkeypatch: pytest.MonkeyPatch, count: int, reopen: bool
 ) -> None:
-    one, two = Journal(tmp_path), Journal(tmp_path)
+    one, two = Journal(root), Journal(root)
     if reopen:
         monkeypatch.setattr(tables, "_REOPEN_EVERY", 1)
     two.append({"type": "A"}, at=0.0)
     one.append({"type": "B"}, at=0.0)
     with pytest.raises(StoreError, match=r"tables/events"):
         two.extend([{"type": "lost"}] * count, at=0.0)
-    assert [event["type"] for event in Journal(tmp_path).read()] == ["A", "B"]
+    assert [event["type"] for event in Journal(root).read()] == ["A", "B"]
     assert two.extend([{"type": "C"}] * count, at=0.0) == 1 + count
     assert [event["type"] for event in one.read()] == ["A", "B", *["C"] * count]
 

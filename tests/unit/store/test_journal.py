@@ -10,28 +10,29 @@ from undrift.errors import StoreError
 from undrift.events import Codec, Scored, Swapped
 from undrift.evidence import DriftKind, Evidence, Level
 from undrift.store.journal import Journal
+from undrift.store.place import Where
 
 
-def test_new_journal_is_empty(tmp_path: Path) -> None:
-    assert Journal(tmp_path).read() == []
+def test_new_journal_is_empty(root: Where) -> None:
+    assert Journal(root).read() == []
 
 
-def test_events_come_back_in_order_across_reopening(tmp_path: Path) -> None:
+def test_events_come_back_in_order_across_reopening(root: Where) -> None:
     evidence = Evidence(Level.DRIFT, DriftKind.CONCEPT, (), version=1, rows=9, labelled=4)
     events = [
         Scored(at=1.0, run_id="r1", cause="tick", evidence=evidence),
         Swapped(at=2.0, run_id="r1", version=2),
         Swapped(at=3.0, version=1),
     ]
-    journal = Journal(tmp_path)
+    journal = Journal(root)
     assert [journal.append(Codec.encode(e), e.at) for e in events[:2]] == [0, 1]
-    journal = Journal(tmp_path)
+    journal = Journal(root)
     assert journal.append(Codec.encode(events[2]), 3.0) == 2
-    assert [Codec.decode(d) for d in Journal(tmp_path).read()] == events
+    assert [Codec.decode(d) for d in Journal(root).read()] == events
 
 
-def test_reader_sees_what_a_writer_appends(tmp_path: Path) -> None:
-    writer, reader = Journal(tmp_path), Journal(tmp_path)
+def test_reader_sees_what_a_writer_appends(root: Where) -> None:
+    writer, reader = Journal(root), Journal(root)
     writer.append({"type": "Tick", "at": 1.0}, at=1.0)
     assert reader.read() == [{"type": "Tick", "at": 1.0}]
 
@@ -50,13 +51,13 @@ def test_type_run_and_cause_can_be_queried_as_columns(tmp_path: Path) -> None:
 
 
 def test_order_survives_many_appends_and_their_compaction(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Where, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("undrift.store.tables._COMPACT_AT", 8)
-    journal = Journal(tmp_path)
+    journal = Journal(root)
     for n in range(20):
         journal.append({"n": n}, at=float(n))
-    assert [event["n"] for event in Journal(tmp_path).read()] == list(range(20))
+    assert [event["n"] for event in Journal(root).read()] == list(range(20))
 
 
 def test_files_of_processes_that_ended_early_are_joined_too(

@@ -14,6 +14,8 @@ from numpy.testing import assert_array_equal
 from undrift.errors import StoreError
 from undrift.store.blobs import Blobs
 from undrift.store.files import write_file
+from undrift.store.place import Where, place
+from undrift.store.record import Record
 from undrift.store.root import FORMAT, check_layout
 from undrift.store.store import Store
 
@@ -78,28 +80,28 @@ def test_folder_of_a_model_is_no_state_folder(tmp_path: Path) -> None:
     ("by", "told"),
     [(1, "a newer release .* upgrade undrift"), (-1, "an older release .* install that undrift")],
 )
-def test_another_format_is_refused_with_a_remedy(tmp_path: Path, by: int, told: str) -> None:
-    (tmp_path / "store.json").write_text(json.dumps({"format": FORMAT + by}))
+def test_another_format_is_refused_with_a_remedy(root: Where, by: int, told: str) -> None:
+    (place(root) / "store.json").write(json.dumps({"format": FORMAT + by}).encode())
     with pytest.raises(StoreError, match=told):
-        Store(tmp_path)
+        Record(root)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "one"}'])
-def test_damaged_format_file_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "store.json").write_text(text)
+def test_damaged_format_file_is_named(root: Where, text: str) -> None:
+    (place(root) / "store.json").write(text.encode())
     with pytest.raises(StoreError, match=r"store\.json is damaged"):
-        Store(tmp_path)
+        Record(root)
 
 
-def test_blob_comes_back_as_it_went_in(tmp_path: Path) -> None:
+def test_blob_comes_back_as_it_went_in(root: Where) -> None:
     arrays = {
         "file": np.arange(3),
         "meta": np.array([0.1, np.nan]),
         "ids": np.array(["a", "bc"]),
         "none": np.empty((0, 4), dtype=np.float32),
     }
-    Blobs(tmp_path).save("monitor", arrays, {"row": 3, "nested": {"x": [1.5, None]}})
-    loaded = Blobs(tmp_path).load("monitor")
+    Blobs(root).save("monitor", arrays, {"row": 3, "nested": {"x": [1.5, None]}})
+    loaded = Blobs(root).load("monitor")
     assert loaded is not None
     assert loaded[1] == {"row": 3, "nested": {"x": [1.5, None]}}
     assert set(loaded[0]) == set(arrays)
@@ -108,8 +110,8 @@ def test_blob_comes_back_as_it_went_in(tmp_path: Path) -> None:
         assert loaded[0][name].dtype == array.dtype
 
 
-def test_blob_never_saved_is_none(tmp_path: Path) -> None:
-    assert Blobs(tmp_path).load("monitor") is None
+def test_blob_never_saved_is_none(root: Where) -> None:
+    assert Blobs(root).load("monitor") is None
 
 
 def test_crash_while_replacing_a_blob_leaves_the_old_one(
@@ -125,24 +127,24 @@ def test_crash_while_replacing_a_blob_leaves_the_old_one(
 
 
 @pytest.mark.parametrize("kept", [0, 10, 400])
-def test_truncated_blob_is_damaged(tmp_path: Path, kept: int) -> None:
-    Blobs(tmp_path).save("monitor", {"a": np.arange(100)}, {})
-    path = tmp_path / "blobs" / "monitor.npz"
-    path.write_bytes(path.read_bytes()[:kept])
+def test_truncated_blob_is_damaged(root: Where, kept: int) -> None:
+    Blobs(root).save("monitor", {"a": np.arange(100)}, {})
+    blob = place(root) / "blobs" / "monitor.npz"
+    blob.write(blob.read()[:kept])
     with pytest.raises(StoreError, match=r"monitor\.npz is damaged"):
-        Blobs(tmp_path).load("monitor")
+        Blobs(root).load("monitor")
 
 
-def test_pickle_in_a_blob_is_refused(tmp_path: Path) -> None:
+def test_pickle_in_a_blob_is_refused(root: Where) -> None:
     with pytest.raises(ValueError, match="Object arrays"):
-        Blobs(tmp_path).save("monitor", {"a": np.array([{}])}, {})
-    assert Blobs(tmp_path).load("monitor") is None
+        Blobs(root).save("monitor", {"a": np.array([{}])}, {})
+    assert Blobs(root).load("monitor") is None
 
 
 @pytest.mark.parametrize("name", ["", "../escape", "a/b", ".hidden"])
-def test_blob_name_cannot_leave_its_directory(tmp_path: Path, name: str) -> None:
+def test_blob_name_cannot_leave_its_directory(root: Where, name: str) -> None:
     with pytest.raises(StoreError, match="blob name"):
-        Blobs(tmp_path).save(name, {}, {})
+        Blobs(root).save(name, {}, {})
 
 
 def test_interrupted_write_keeps_the_old_file(

@@ -11,7 +11,8 @@ from numpy.testing import assert_array_equal
 from tests.helpers import rows as by_hand
 from undrift.errors import StoreError
 from undrift.records import Labels, Predictions
-from undrift.store.store import Store
+from undrift.store.place import Where
+from undrift.store.record import Record
 
 
 def predictions(first_row: int, n: int, shape: tuple[int, ...] = (3,)) -> Predictions:
@@ -38,11 +39,11 @@ def assert_same(found: Predictions | None, expected: Predictions) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "state")
+def store(root: Where) -> Record:
+    return Record(root)
 
 
-def test_empty_store_reads_as_empty(store: Store) -> None:
+def test_empty_store_reads_as_empty(store: Record) -> None:
     assert len(store.predictions()) == len(store.labels()) == 0
     assert list(store.commits(after_seq=-1)) == []
     assert store.as_of() == {"predictions": -1, "labels": -1}
@@ -50,14 +51,14 @@ def test_empty_store_reads_as_empty(store: Store) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 8, 8), ()])
-def test_predictions_come_back_as_they_went_in(store: Store, shape: tuple[int, ...]) -> None:
+def test_predictions_come_back_as_they_went_in(store: Record, shape: tuple[int, ...]) -> None:
     first, second = predictions(0, 5, shape), predictions(5, 3, shape)
     store.append_predictions(0, first)
     store.append_predictions(1, second)
     assert_same(store.predictions(), Predictions.concat([first, second]))
 
 
-def test_row_range_is_half_open(store: Store) -> None:
+def test_row_range_is_half_open(store: Record) -> None:
     for seq in range(4):
         store.append_predictions(seq, predictions(5 * seq, 5))
     assert store.predictions(since_row=3, until_row=11).row.tolist() == list(range(3, 11))
@@ -65,7 +66,7 @@ def test_row_range_is_half_open(store: Store) -> None:
     assert nothing.x.shape == (0, 3)
 
 
-def test_version_of_a_table_stays_readable_after_compaction(store: Store) -> None:
+def test_version_of_a_table_stays_readable_after_compaction(store: Record) -> None:
     version = store.append_predictions(0, predictions(0, 5))
     store.append_labels(0, labels("id-0"))
     store.append_predictions(1, predictions(5, 5))
@@ -77,23 +78,23 @@ def test_version_of_a_table_stays_readable_after_compaction(store: Store) -> Non
 
 
 @pytest.mark.parametrize("reopened", [False, True])
-def test_repeated_append_changes_nothing(store: Store, tmp_path: Path, reopened: bool) -> None:
+def test_repeated_append_changes_nothing(store: Record, root: Where, reopened: bool) -> None:
     for seq in (0, 1):
         store.append_predictions(seq, predictions(5 * seq, 5))
         store.append_labels(seq, labels(f"id-{seq}"))
-    again = Store(tmp_path / "state") if reopened else store
+    again = Record(root) if reopened else store
     assert again.append_predictions(1, predictions(5, 5)) == 1
     assert again.append_labels(0, labels("id-0")) == 1
     assert len(store.predictions()) == 10
     assert store.labels().ids == ("id-0", "id-1")
 
 
-def test_empty_append_changes_nothing(store: Store) -> None:
+def test_empty_append_changes_nothing(store: Record) -> None:
     assert store.append_labels(3, labels()) == -1
     assert store.append_labels(0, labels("a")) == 0
 
 
-def test_labels_keep_their_order_of_arrival_through_compaction(store: Store) -> None:
+def test_labels_keep_their_order_of_arrival_through_compaction(store: Record) -> None:
     arrived = [f"id-{i * 37 % 200}" for i in range(200)]
     for seq in range(20):
         store.append_labels(seq, labels(*arrived[10 * seq : 10 * seq + 10]))
@@ -102,7 +103,8 @@ def test_labels_keep_their_order_of_arrival_through_compaction(store: Store) -> 
 
 
 @pytest.mark.thorough
-def test_hundred_appends_read_the_same_after_compaction(store: Store, tmp_path: Path) -> None:
+def test_hundred_appends_read_the_same_after_compaction(tmp_path: Path) -> None:
+    store = Record(tmp_path)
     parts = [predictions(4 * seq, 4) for seq in range(100)]
     for seq, part in enumerate(parts):
         store.append_predictions(seq, part)
@@ -110,7 +112,7 @@ def test_hundred_appends_read_the_same_after_compaction(store: Store, tmp_path: 
     store.append_predictions(100, predictions(400, 4))
     expected = Predictions.concat([*parts, predictions(400, 4)])
     assert_same(store.predictions(), expected)
-    assert_same(Store(tmp_path / "state").predictions(), expected)
+    assert_same(Record(tmp_path).predictions(), expected)
 
 
 def test_long_run_of_appends_compacts_by_itself(
@@ -118,7 +120,7 @@ def test_long_run_of_appends_compacts_by_itself(
 ) -> None:
     monkeypatch.setattr("undrift.store.tables._COMPACT_AT", 8)
     monkeypatch.setattr("undrift.store.tables._REOPEN_EVERY", 5)
-    store = Store(tmp_path)
+    store = Record(tmp_path)
     for seq in range(20):
         store.append_labels(seq, labels(f"id-{seq}"))
     table = DeltaTable(tmp_path / "tables" / "labels")
@@ -126,8 +128,8 @@ def test_long_run_of_appends_compacts_by_itself(
     assert store.labels().ids == tuple(f"id-{seq}" for seq in range(20))
 
 
-def test_another_store_compacts_while_one_appends(store: Store, tmp_path: Path) -> None:
-    other = Store(tmp_path / "state")
+def test_another_store_compacts_while_one_appends(store: Record, root: Where) -> None:
+    other = Record(root)
     for seq in range(6):
         store.append_predictions(seq, predictions(2 * seq, 2))
         if seq % 2:
@@ -135,10 +137,8 @@ def test_another_store_compacts_while_one_appends(store: Store, tmp_path: Path) 
     assert_same(other.predictions(), Predictions.concat([predictions(2 * s, 2) for s in range(6)]))
 
 
-def test_reader_opened_before_the_first_append_sees_each_commit(
-    store: Store, tmp_path: Path
-) -> None:
-    reader = Store(tmp_path / "state")
+def test_reader_opened_before_the_first_append_sees_each_commit(store: Record, root: Where) -> None:
+    reader = Record(root)
     assert len(reader.predictions()) == 0
     store.append_predictions(0, predictions(0, 2))
     assert_same(reader.predictions(), predictions(0, 2))
@@ -147,7 +147,7 @@ def test_reader_opened_before_the_first_append_sees_each_commit(
     assert len(reader.predictions()) == 4
 
 
-def test_ticks_replay_both_tables_in_order(store: Store) -> None:
+def test_ticks_replay_both_tables_in_order(store: Record) -> None:
     store.append_predictions(1, predictions(0, 3))
     store.append_labels(2, labels("id-0", "id-2"))
     store.append_predictions(3, predictions(3, 2))
@@ -169,7 +169,7 @@ def test_ticks_replay_both_tables_in_order(store: Store) -> None:
 
 
 def test_more_commits_than_are_read_at_once_all_come(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("undrift.store.record._COMMITS_AT_ONCE", 2)
     for seq in (0, 1, 5, 6, 9):
@@ -178,14 +178,15 @@ def test_more_commits_than_are_read_at_once_all_come(
     assert ids == [("id-1",), ("id-5",), ("id-6",), ("id-9",)]
 
 
-def test_other_shape_is_refused_with_both_shapes(store: Store, tmp_path: Path) -> None:
+def test_other_shape_is_refused_with_both_shapes(store: Record, root: Where) -> None:
     store.append_predictions(0, predictions(0, 2, (3,)))
     with pytest.raises(StoreError, match=r"x of shape \[3\], not \[1, 3\]"):
-        Store(tmp_path / "state").append_predictions(1, predictions(2, 2, (1, 3)))
+        Record(root).append_predictions(1, predictions(2, 2, (1, 3)))
     assert len(store.predictions()) == 2
 
 
-def test_missing_data_file_is_named(store: Store, tmp_path: Path) -> None:
+def test_missing_data_file_is_named(tmp_path: Path) -> None:
+    store = Record(tmp_path / "state")
     store.append_predictions(0, predictions(0, 2))
     (data,) = (tmp_path / "state" / "tables" / "predictions").glob("*.parquet")
     data.unlink()
@@ -193,22 +194,24 @@ def test_missing_data_file_is_named(store: Store, tmp_path: Path) -> None:
         store.predictions()
 
 
-def test_damaged_log_is_reported(store: Store, tmp_path: Path) -> None:
+def test_damaged_log_is_reported(tmp_path: Path) -> None:
+    store = Record(tmp_path / "state")
     store.append_labels(0, labels("a"))
     log = tmp_path / "state" / "tables" / "labels" / "_delta_log"
     (log / f"{1:020}.json").write_text("{not json")
     with pytest.raises(StoreError, match="labels"):
-        Store(tmp_path / "state").labels()
+        Record(tmp_path / "state").labels()
 
 
-def test_append_to_a_full_or_vanished_place_is_reported(store: Store, tmp_path: Path) -> None:
+def test_append_to_a_full_or_vanished_place_is_reported(tmp_path: Path) -> None:
+    store = Record(tmp_path / "state")
     shutil.rmtree(tmp_path / "state" / "tables", ignore_errors=True)
     (tmp_path / "state" / "tables").write_text("in the way")
     with pytest.raises(StoreError, match="labels"):
         store.append_labels(0, labels("a"))
 
 
-def test_no_label_is_dropped_before_its_prediction(store: Store) -> None:
+def test_no_label_is_dropped_before_its_prediction(store: Record) -> None:
     for seq in range(1, 11):
         store.append_predictions(seq, predictions(4 * seq - 4, 4))
     store.compact()  # predictions are one file, which stays whole; labels ten
@@ -219,7 +222,7 @@ def test_no_label_is_dropped_before_its_prediction(store: Store) -> None:
     assert len(store.labels()) == 10
 
 
-def test_whole_files_before_a_commit_are_dropped_and_the_rest_is_as_it_was(store: Store) -> None:
+def test_whole_files_before_a_commit_are_dropped_and_the_rest_is_as_it_was(store: Record) -> None:
     for seq in range(1, 11):
         store.append_predictions(seq, predictions(4 * seq - 4, 4))
         store.append_labels(seq, labels(f"row-{seq}"))
