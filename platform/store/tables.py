@@ -17,6 +17,7 @@ compacted and settled before the entries that they replace go.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ _MARK_BITS = 62  # Delta has signed numbers of 64
 _NOTHING = -1
 _REOPEN_EVERY = 50  # appends; a handle keeps all that it wrote and slows down with it
 _COMPACT_AT = 256  # small files
+_CHECKPOINT_EVERY = 32  # appends in a bucket, where opening a table takes two requests for each
 _FILE_BYTES = 32 << 20
 _WRITER = WriterProperties(
     compression="SNAPPY",
@@ -78,7 +80,7 @@ class Table:
         indexed: Columns whose range is kept for each file, so that reads can skip files.
 
     Attributes:
-        trouble: Why the table could not be compacted last time; empty if all is well.
+        trouble: Why the table's upkeep failed last time; empty if all is well.
     """
 
     def __init__(self, path: Where, indexed: tuple[str, ...] = ("seq",)) -> None:
@@ -135,7 +137,9 @@ class Table:
         self._small += 1
         if self._small >= _COMPACT_AT:
             self._small = 0
-            self._compact_some_time()
+            self._keep_up(self.compact)
+        elif self._disk is None and self._small % _CHECKPOINT_EVERY == 0:
+            self._keep_up(table.create_checkpoint)
         return Appended(seq, ours=True)
 
     @staticmethod
@@ -156,10 +160,11 @@ class Table:
             with explained("append to the table", self._place):
                 self._disk.settle()
 
-    def _compact_some_time(self) -> None:
-        """Compact, or remember why not: what was appended stays appended."""
+    def _keep_up(self, work: Callable[[], None]) -> None:
+        """Do what keeps the table fast, or remember why not: what was appended stays appended."""
         try:
-            self.compact()
+            with explained("keep up the table", self._place):
+                work()
             self.trouble = ""
         except StoreError as error:
             self.trouble = str(error)

@@ -48,3 +48,17 @@ def test_of_writers_that_race_for_a_number_each_is_told_the_truth(bucket: Bucket
     stored = [event["by"] for event in Journal(bucket).read()]
     assert stored[1:] == [told[n] for n in sorted(told)]
     assert len(told) >= 5
+
+
+def test_table_is_opened_from_a_checkpoint_before_it_is_compacted(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undrift.store.tables._CHECKPOINT_EVERY", 4)
+    for start in range(0, 6, 3):  # whoever appended
+        journal = Journal(bucket)
+        for n in range(start, start + 3):
+            journal.append({"n": n}, at=0.0)
+    log = bucket / "tables" / "events" / "_delta_log"
+    assert f"{4:020}.checkpoint.parquet" in log.names()
+    assert [event["n"] for event in Journal(bucket).read()] == list(range(6))
+    assert journal.trouble == ""
