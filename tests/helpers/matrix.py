@@ -1,0 +1,141 @@
+"""Models of many families through the platform: read, served, retrained by every method, swapped.
+
+`python -m tests.helpers.matrix` does it all and writes docs/models.md.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_model
+from torch import nn
+
+from tests.helpers import rows as by_hand
+from tests.helpers.families import CLASSES, FAMILIES
+from undrift.errors import UndriftError
+from undrift.evidence import DriftKind
+from undrift.model.artifacts import Inputs, load_inputs
+from undrift.model.settings import ModelSettings
+from undrift.records import FloatArray, Labels, Reference
+from undrift.serve.slots import DoubleBuffer
+from undrift.train.methods.registry import METHODS
+from undrift.train.plan import RetrainPlan
+from undrift.train.pool import Pool
+from undrift.train.result import TrainResult
+from undrift.train.retrain import retrain
+from undrift.train.scoring import score
+from undrift.train.settings import TrainSettings
+from undrift.train.trainee import Trainee
+
+
+def world(name: str, n: int = 240) -> tuple[nn.Module, dict[str, torch.Tensor], Pool, Reference]:
+    """Return a family's model, its weights, labelled rows and a reference of them."""
+    family = FAMILIES[name]
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, *family.shape)).astype(np.float32)
+    if family.tokens:
+        x = rng.integers(0, 20, (n, *family.shape)).astype(np.float32)
+    y = np.digitize(x.reshape(n, -1)[:, 0], np.quantile(x.reshape(n, -1)[:, 0], [0.33, 0.67]))
+    model = family.build()
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    output, embedding = score(model, x, head=family.head)
+    rows = by_hand.predictions(x, at=np.arange(n), embedding=embedding, output=output)
+    reference = Reference(x[:80], y[:80], embedding[:80], output[:80], np.ones(80, np.bool_))
+    labels = Labels(rows.ids, y.astype(np.int64), np.zeros(n))
+    return model, weights, Pool.build(rows, labels, reference, 20_000), reference
+
+
+def checked(name: str, folder: Path) -> Inputs:
+    """Write a family's weights and rows as a user would, and read them as `up` does."""
+    family = FAMILIES[name]
+    model, _, pool, _ = world(name)
+    save_model(model, str(folder / "weights.safetensors"))
+    np.savez(folder / "reference.npz", x=pool.x[:80], y=pool.y[:80])
+    section = ModelSettings(
+        name="m",
+        factory=f"{__name__}:{_BUILT}",
+        weights=folder / "weights.safetensors",
+        input_shape=family.shape,
+        classes=CLASSES,
+        embedding=family.head,
+    )
+    globals()[_BUILT] = family.build
+    return load_inputs(section, folder / "reference.npz", folder, 50)
+
+
+_BUILT = "built"
+
+
+def retrained(
+    name: str, method: str, steps: int = 6
+) -> tuple[TrainResult, dict[str, torch.Tensor]]:
+    """Retrain a family's model for a few steps; returns the result and the weights before."""
+    model, weights, pool, reference = world(name)
+    plan = RetrainPlan(
+        run_id="r",
+        base_version=1,
+        method=method,
+        steps=steps,
+        seed=3,
+        kind=DriftKind.BOTH,
+        regime_start=120,
+        until_row=240,
+    )
+    settings = TrainSettings(batch_size=16, learning_rate=1e-3)
+    trainee = Trainee(model, FAMILIES[name].head)
+    kept = pool.x.copy(), reference.x.copy()
+    found = retrain(trainee, weights, pool, reference, plan, settings=settings)
+    np.testing.assert_array_equal(pool.x, kept[0])
+    np.testing.assert_array_equal(reference.x, kept[1])
+    return found, weights
+
+
+def served(name: str, states: Sequence[dict[str, torch.Tensor]]) -> list[FloatArray]:
+    """Serve weights one after the other, and return what each answers to the same rows."""
+    family = FAMILIES[name]
+    x = world(name)[2].x[:9]
+    kept, answers = x.copy(), []
+    models = DoubleBuffer(family.build, family.head, max_slowdown=1e9)
+    for version, state in enumerate(states, 1):
+        models.load(version, str(version), state, x[:2])
+        answers.append(models.predict(x).output)
+    np.testing.assert_array_equal(x, kept)
+    return answers
+
+
+def page() -> str:
+    """Run everything, and return docs/models.md."""
+    lines = ["| family | check, serve, swap | " + " | ".join(METHODS) + " |"]
+    lines.append("|---|---|" + "---|" * len(METHODS))
+    for name in FAMILIES:
+        cells = []
+        for method in METHODS:
+            try:
+                served(name, [retrained(name, method)[0].state_dict])
+                cells.append("yes")
+            except UndriftError as error:
+                cells.append(str(error).replace("|", "/"))
+        with tempfile.TemporaryDirectory() as folder:
+            inputs = checked(name, Path(folder))
+        served(name, [inputs.weights, inputs.weights])
+        lines.append(f"| {name} | yes | {' | '.join(cells)} |")
+    return HEAD + "\n".join(lines) + "\n"
+
+
+HEAD = """# Models that were tried
+
+    python -m tests.helpers.matrix
+
+Small models of many families ([tests/helpers/families.py](../tests/helpers/families.py)): weights
+and rows are written as a user would, read as `undrift up` reads them, served, retrained by every
+method, and the result is served in their place. `tests/unit/test_families.py` holds all of them to
+the first two columns and one method each in the gate, and to every method in the slow suite.
+
+"""
+
+if __name__ == "__main__":
+    Path("docs/models.md").write_text(page(), encoding="utf-8")
