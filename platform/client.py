@@ -18,6 +18,7 @@ from undrift.errors import BusyError, PlatformError
 from undrift.host.process import ProcessFile, given_token
 from undrift.ids import KEY_HEADER, new_id
 from undrift.records import FloatArray, IntArray
+from undrift.serve.body import ALL_REJECTED
 from undrift.serve.certificate import trusting
 from undrift.views import (
     AuditView,
@@ -32,6 +33,8 @@ from undrift.views import (
 URL_VARIABLE = "UNDRIFT_URL"
 
 LABELS_AT_ONCE = 5_000
+
+Headers = dict[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +189,7 @@ class Client:
         answer: dict[str, Any] = {"accepted": 0, "rejected": []}
         for start in range(0, len(items), LABELS_AT_ONCE):
             body = items[start : start + LABELS_AT_ONCE]
-            part = self._call("POST", "/feedback", body, self._token)
+            part = self._call("POST", "/feedback", body, self._token, ALL_REJECTED)
             answer["accepted"] += part["accepted"]
             answer["rejected"] += [
                 {**item, "index": start + item["index"]} for item in part["rejected"]
@@ -263,7 +266,7 @@ class Client:
         return read(StatusView, self._call("POST", path, body, headers))
 
     def _call(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+        self, method: str, path: str, body: Any = None, headers: Headers = None, told_by: int = 0
     ) -> Any:
         try:
             response = self._http.request(
@@ -291,7 +294,8 @@ class Client:
             answer = response.json()
         except ValueError:
             answer = None
-        if response.is_success and answer is not None:
+        listed = response.status_code == told_by and isinstance(answer, dict)
+        if answer is not None and (response.is_success or (listed and "rejected" in answer)):
             return answer
         wait = response.headers.get("Retry-After", "")
         if response.status_code == 503 and wait.isdecimal():

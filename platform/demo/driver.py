@@ -17,6 +17,7 @@ from torch import nn
 
 from undrift.demo.recording import Recording, snapshot
 from undrift.errors import PlatformError
+from undrift.serve.body import ALL_REJECTED
 from undrift.settings import Section
 from undrift.streams.project import predict
 from undrift.streams.stream import Stream
@@ -204,7 +205,7 @@ class Driver:
                 answer = await self._post(client, f"{self._path}/feedback", items)
             except httpx.HTTPError as error:
                 answer = _Answer(0, {"error": f"{type(error).__name__} {error}"})
-            if 200 <= answer.status < 300:
+            if 200 <= answer.status < 300 or answer.status == ALL_REJECTED:
                 rejected = answer.data.get("rejected") if isinstance(answer.data, dict) else None
                 refused = len(rejected) if isinstance(rejected, list) else int(rejected or 0)
                 record.labels_rejected += refused

@@ -11,6 +11,9 @@ from undrift.errors import RequestError
 from undrift.ids import MAX_ID_LENGTH
 from undrift.serve.settings import ServeSettings
 
+ALL_REJECTED = 422
+"""Status of an answer to feedback of which nothing is accepted; it lists what is rejected."""
+
 _JSON = "application/json"
 
 
@@ -46,6 +49,16 @@ def check_keys(got: dict[str, Any], known: set[str], what: str) -> None:
     raise RequestError(
         f"{what} has an unknown key {show(unknown)}; known are {', '.join(sorted(known)) or 'none'}"
     )
+
+
+def present(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an object without the keys whose value is null, which is as good as absent.
+
+    Example:
+        >>> present({"id": None, "label": 1})
+        {'label': 1}
+    """
+    return {key: item for key, item in value.items() if item is not None}
 
 
 def check_id(value: Any, rows: bool = False) -> str:

@@ -61,6 +61,6 @@ def shared(app: ASGIApp, settings: ListenSettings) -> ASGIApp:
         app,
         allow_origins=settings.allowed_origins,
         allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "Content-Type", LENGTH_HEADER),
+        allow_headers=("Authorization", "Content-Encoding", "Content-Type", LENGTH_HEADER),
         expose_headers=(LENGTH_HEADER, "Retry-After"),
     )

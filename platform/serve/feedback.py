@@ -11,7 +11,15 @@ import numpy as np
 from undrift.errors import RequestError
 from undrift.ids import row_ids
 from undrift.records import Labels
-from undrift.serve.body import check_id, check_keys, kind, parse_json, show
+from undrift.serve.body import (
+    ALL_REJECTED,
+    check_id,
+    check_keys,
+    kind,
+    parse_json,
+    present,
+    show,
+)
 from undrift.serve.protocol import ModelSpec
 from undrift.serve.settings import ServeSettings
 
@@ -24,8 +32,9 @@ def parse_feedback(
     """Read late labels; a bad item never spoils the others.
 
     The body is a JSON list, or ``{"labels": [...]}``, of ``{"id", "label", "timestamp"}``. A label
-    is a class index, a class name, or a list of those for a request of several rows. A timestamp
-    is optional, in Unix seconds or ISO 8601 (UTC unless it names a zone).
+    is a class index (a whole number, as 1 or 1.0), a class name, or a list of those for a request
+    of several rows. A timestamp is optional, in Unix seconds or ISO 8601 (UTC unless it names a
+    zone). Null is as good as absent.
 
     Args:
         body: The HTTP body.
@@ -46,6 +55,7 @@ def parse_feedback(
         raise _too_many(f"{len(body):,} bytes", most)
     items = parse_json(body, content_type, settings)
     if isinstance(items, dict):
+        items = present(items)
         check_keys(items, {"labels"}, "the request")
         items = items.get("labels")
     if not isinstance(items, list):
@@ -72,6 +82,21 @@ def parse_feedback(
     return Labels(tuple(ids), np.array(label, np.int64), np.array(at, np.float64)), rejected
 
 
+def acknowledgement(accepted: int, rejected: list[dict[str, Any]]) -> tuple[dict[str, Any], int]:
+    """Return body and status of the answer to labels of which ``accepted`` are stored.
+
+    Example:
+        >>> acknowledgement(0, [{"index": 0, "error": "'id' is missing"}])[1]
+        422
+    """
+    told = {"accepted": accepted, "rejected": rejected}
+    if accepted or not rejected:
+        return told, 200
+    count, first = len(rejected), rejected[0]["error"]
+    text = f"none of {count:,} items is accepted; the first: {first}"
+    return {"error": text, **told}, ALL_REJECTED
+
+
 def _too_many(got: str, most: int) -> RequestError:
     return RequestError(f"{got} in one request; send at most {most:,} labels at a time", 413)
 
@@ -81,6 +106,7 @@ def _parse_label(
 ) -> tuple[tuple[str, ...], list[int], float]:
     if not isinstance(item, dict):
         raise RequestError(f'expected an object {{"id", "label"}}, got {kind(item)}')
+    item = present(item)
     check_keys(item, {"id", "label", "timestamp"}, "the item")
     for key in ("id", "label"):
         if key not in item:
@@ -95,6 +121,8 @@ def _parse_label(
 
 
 def _class_index(value: Any, n_classes: int, by_name: dict[str, int]) -> int:
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is int and 0 <= value < n_classes:
         return value
     if isinstance(value, str) and value in by_name:

@@ -24,7 +24,7 @@ from undrift.ids import KEY_HEADER, MAX_KEY_LENGTH
 from undrift.records import Labels
 from undrift.serve.body import check_keys, parse_json, show
 from undrift.serve.callers import allowed_page, foreign_page, shared
-from undrift.serve.feedback import parse_feedback
+from undrift.serve.feedback import acknowledgement, parse_feedback
 from undrift.serve.intake import Headers, Intake
 from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics
 from undrift.serve.openapi import document
@@ -155,7 +155,7 @@ class HttpApi:
     ) -> None:
         sent = dict(scope.get("headers", ())) if sent is None else sent
         if scope.get("path") != self._infer_path or scope.get("method") != "POST":
-            await self.other(scope, receive, send)
+            await self.other(_without_slash(scope), receive, send)
             return
         try:
             headers, content = await self._infer(None, sent, receive)
@@ -245,7 +245,7 @@ class HttpApi:
                 await self._backend.store_labels(labels)
         self._metrics.labels("accepted", len(labels))
         self._metrics.labels("rejected", len(rejected))
-        return _json({"accepted": len(labels), "rejected": rejected})
+        return _json(*acknowledgement(len(labels), rejected))
 
     async def _view(self, request: Request) -> Response:
         self._check_reader(dict(request.scope["headers"]))
@@ -338,6 +338,12 @@ def routes(api: HttpApi) -> list[tuple[str, str]]:
     return [(method, route.path) for route in found for method in sorted(route.methods or ())]
 
 
+def _without_slash(scope: Scope) -> Scope:
+    """Return what is asked for, /v2 where it is /v2/, as the protocol's own document has it."""
+    path = scope.get("path", "")
+    return {**scope, "path": path.rstrip("/") or "/"} if path.endswith("/") else scope
+
+
 def _last_part(request: Request) -> str:
     return str(request.scope["path"]).rpartition("/")[2]
 
@@ -349,5 +355,5 @@ def _number(asked: Mapping[str, str], name: str, default: int, low: int, high: i
     return int(text)
 
 
-def _json(value: Any) -> Response:
-    return Response(to_json(value), media_type=JSON)
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(to_json(value), status, media_type=JSON)

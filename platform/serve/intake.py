@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from starlette.types import Receive
 
 from undrift.errors import RequestError
+from undrift.serve.encoding import Unpacker
 from undrift.serve.settings import ServeSettings
 
 Headers = dict[bytes, bytes]
@@ -19,6 +20,10 @@ T = TypeVar("T")
 
 LARGE_BYTES = 2**18
 """A body beyond this is parsed beside the event loop, one at a time."""
+
+
+PARTS_AT_ONCE = 8
+"""So many parts of a body are unpacked before others have their turn."""
 
 
 def _unbounded(_: int) -> None:
@@ -75,7 +80,7 @@ class Intake:
     async def read(
         self, headers: Headers, receive: Receive, hold: Callable[[int], None] = _unbounded
     ) -> bytes:
-        """Return the body; refuse it as soon as it is known to be too large or too slow.
+        """Return the body, unpacked; refuse it as soon as it is known to be too large or too slow.
 
         Args:
             headers: The request's headers.
@@ -87,9 +92,8 @@ class Intake:
         if announced.isdigit() and int(announced[:20]) > limit:
             text = announced.decode()
             raise RequestError(f"the body has {text} bytes; at most {limit} are accepted", 413)
-        if b"content-encoding" in headers:
-            raise RequestError("send the body as it is, without Content-Encoding", 415)
-        chunks, size, more = [], 0, True
+        unpacker = Unpacker(headers.get(b"content-encoding", b"").decode("latin-1"))
+        parts, came, size, more = [], 0, 0, True
         try:
             async with asyncio.timeout(self._settings.request_timeout_s):
                 while more:
@@ -97,12 +101,17 @@ class Intake:
                     if message["type"] == "http.disconnect":
                         raise RequestError("the body ended early")
                     chunk, more = message.get("body", b""), message.get("more_body", False)
-                    size += len(chunk)
-                    hold(len(chunk))
-                    if size > limit:
-                        raise RequestError(f"the body has more than {limit} bytes", 413)
-                    chunks.append(chunk)
+                    came += len(chunk)
+                    for part in unpacker.parts(chunk):
+                        size += len(part)
+                        hold(len(part))
+                        if max(came, size) > limit:
+                            raise RequestError(f"the body has more than {limit} bytes", 413)
+                        parts.append(part)
+                        if len(parts) % PARTS_AT_ONCE == 0:
+                            await asyncio.sleep(0)
         except TimeoutError:
             patience = self._settings.request_timeout_s
             raise RequestError(f"the body did not come within {patience:g} s", 408) from None
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        unpacker.end()
+        return parts[0] if len(parts) == 1 else b"".join(parts)

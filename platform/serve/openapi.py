@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from undrift.ids import KEY_HEADER, MAX_ID_LENGTH, MAX_KEY_LENGTH
+from undrift.serve.body import ALL_REJECTED
 from undrift.serve.protocol import BINARY, JSON, LENGTH_HEADER, ModelSpec
 from undrift.serve.settings import ServeSettings
 from undrift.serve.tensors import DATATYPES
@@ -42,6 +43,7 @@ _TYPES: dict[str, str | Schema] = {
     "drift": "DriftView",
     "versions": {"type": "array", "items": {"$ref": "#/components/schemas/VersionView"}},
 }
+_PACKED = "As it is, or packed as Content-Encoding says: gzip or deflate."
 _READ = (404, 409)
 _BODY = (400, 404, 408, 413, 415, 503)
 
@@ -126,6 +128,7 @@ def _infer() -> dict[str, Any]:
         "parameters": [_JSON_LENGTH],
         "requestBody": {
             "required": True,
+            "description": _PACKED,
             "content": {JSON: {"schema": _schema("InferRequest")}, BINARY: {}},
         },
     }
@@ -135,7 +138,13 @@ def _feedback() -> dict[str, Any]:
     labels = {"type": "array", "items": _schema("Label")}
     body = {"anyOf": [labels, _object(labels=labels)]}
     operation = _read("Late labels, durable once acknowledged", "Acknowledgement", *_BODY)
-    return {**operation, "requestBody": {"required": True, "content": {JSON: {"schema": body}}}}
+    none = {"description": "None accepted", "content": {JSON: {"schema": _schema("Rejection")}}}
+    operation["responses"] |= {str(ALL_REJECTED): none}
+    content = {JSON: {"schema": body}}
+    return {
+        **operation,
+        "requestBody": {"required": True, "description": _PACKED, "content": content},
+    }
 
 
 def _events() -> dict[str, Any]:
@@ -172,6 +181,15 @@ def _object(optional: Schema | None = None, closed: bool = True, **required: Sch
     }
 
 
+def _nullable(*schemas: Schema) -> Schema:
+    return {"anyOf": [*schemas, {"type": "null"}]}
+
+
+def _open(**optional: Schema) -> Schema:
+    """Return the schema of an object in which null is absent, and unknown keys are let pass."""
+    return _nullable(_object({k: _nullable(v) for k, v in optional.items()}, closed=False))
+
+
 def _list(items: Schema, **more: Any) -> Schema:
     return {"type": "array", "items": items, **more}
 
@@ -191,23 +209,26 @@ def _schemas(spec: ModelSpec, settings: ServeSettings) -> dict[str, Schema]:
         "maxItems": 1 + len(spec.input_shape),
     }
     row_id = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH, "pattern": "^[^:]+$"}
-    parameters = {
-        "binary_data_output": {"type": "boolean"},
-        "timeout": {**_COUNT, "description": "Microseconds until an answer is of no use."},
-    }
+    parameters = _open(
+        binary_data_output={"type": "boolean"},
+        timeout={**_COUNT, "description": "Microseconds until an answer is of no use."},
+    )
     label: Schema = {"type": "integer", "minimum": 0, "maximum": spec.n_classes - 1}
     if spec.classes:
         label = {"anyOf": [label, {"enum": list(spec.classes)}]}
     metadata = _list(_tensor())
+    rejected = _list(_object(index=_COUNT, error=_TEXT))
     wanted = _object(
-        {"parameters": _object({"binary_data": {"type": "boolean"}})},
+        {"parameters": _open(binary_data={"type": "boolean"})},
+        closed=False,
         name={"enum": list(spec.outputs)},
     )
     sent = _object(
         {
-            "data": {"type": "array"},
-            "parameters": _object({"binary_data_size": _COUNT}),
+            "data": _nullable({"type": "array"}),
+            "parameters": _open(binary_data_size=_COUNT),
         },
+        closed=False,
         name={"const": spec.input_name},
         shape=shape,
         datatype={"enum": list(DATATYPES)},
@@ -222,10 +243,11 @@ def _schemas(spec: ModelSpec, settings: ServeSettings) -> dict[str, Schema]:
         "ModelReady": _object(name=_TEXT, ready={"const": True}),
         "InferRequest": _object(
             {
-                "id": row_id,
-                "parameters": {"type": "object", "properties": parameters},
-                "outputs": _list(wanted),
+                "id": _nullable(row_id),
+                "parameters": parameters,
+                "outputs": _nullable(_list(wanted)),
             },
+            closed=False,
             inputs=_list(sent, minItems=1, maxItems=1),
         ),
         "InferResponse": _object(
@@ -236,11 +258,10 @@ def _schemas(spec: ModelSpec, settings: ServeSettings) -> dict[str, Schema]:
             outputs=_list(_tensor()),
         ),
         "Label": _object(
-            {"timestamp": {"type": ["number", "string"]}},
+            {"timestamp": {"type": ["number", "string", "null"]}},
             id=_TEXT,
             label={"anyOf": [label, _list(label, minItems=1)]},
         ),
-        "Acknowledgement": _object(
-            accepted=_COUNT, rejected=_list(_object(index=_COUNT, error=_TEXT))
-        ),
+        "Acknowledgement": _object(accepted=_COUNT, rejected=rejected),
+        "Rejection": _object(error=_TEXT, accepted={"const": 0}, rejected=rejected),
     }

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from undrift.errors import ConfigError, RequestError
 from undrift.ids import new_id, row_ids
 from undrift.records import FloatArray
-from undrift.serve.body import check_id, check_keys, kind, parse_json, show
+from undrift.serve.body import check_id, kind, parse_json, present, show
 from undrift.serve.settings import ServeSettings
 from undrift.serve.tensors import DATATYPES, from_bytes, from_json, to_bytes
 
@@ -25,8 +25,15 @@ BINARY = "application/octet-stream"
 LENGTH_HEADER = "Inference-Header-Content-Length"
 """Says how many bytes of a body are JSON, where tensors follow it as bytes."""
 
-_REQUEST_KEYS = {"id", "parameters", "inputs", "outputs"}
-_INPUT_KEYS = {"name", "shape", "datatype", "parameters", "data"}
+_SHARED_MEMORY = tuple(f"shared_memory_{what}" for what in ("region", "offset", "byte_size"))
+_NOT_DONE = {
+    "the request": {"sequence_id": "requests are answered each for itself, without sequences"},
+    "a tensor": {
+        "classification": "outputs are sent as they are; sort 'probabilities' yourself",
+        **dict.fromkeys(_SHARED_MEMORY, "tensors come and go in the body alone"),
+    },
+}
+"""Parameters that would change the answer's meaning; all others that are not known are let pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +127,12 @@ def parse_infer(
     request = parse_json(body[:size], content_type, settings)
     if not isinstance(request, dict):
         raise RequestError(f"the body must be a JSON object with 'inputs', not {kind(request)}")
-    check_keys(request, _REQUEST_KEYS, "the request")
+    request = present(request)
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         got = f"{len(inputs)} entries" if isinstance(inputs, list) else kind(inputs)
         raise RequestError(f"'inputs' must be a list of one tensor, {spec.input_name!r}; got {got}")
-    as_bytes, timeout_s = _parse_parameters(request.get("parameters", {}))
+    as_bytes, timeout_s = _parse_parameters(request)
     outputs = _parse_outputs(request.get("outputs", []), spec, as_bytes)
     return InferRequest(
         id=check_id(request["id"]) if "id" in request else new_id(),
@@ -237,10 +244,9 @@ def _json_length(header: str, body_length: int) -> int:
     )
 
 
-def _parse_parameters(parameters: Any) -> tuple[bool, float | None]:
-    """Return whether outputs are wanted as bytes, and the timeout; others are for other servers."""
-    if not isinstance(parameters, dict):
-        raise RequestError(f"'parameters' must be an object, not {kind(parameters)}")
+def _parse_parameters(request: dict[str, Any]) -> tuple[bool, float | None]:
+    """Return whether outputs are wanted as bytes, and the timeout."""
+    parameters = _parameters(request, "the request")
     as_bytes, timeout = parameters.get("binary_data_output", False), parameters.get("timeout", 0)
     if type(as_bytes) is not bool:
         raise RequestError(f"'binary_data_output' must be true or false; got {show(as_bytes)}")
@@ -251,38 +257,50 @@ def _parse_parameters(parameters: Any) -> tuple[bool, float | None]:
     return as_bytes, min(timeout, 2**53) / 1e6 or None
 
 
+def _parameters(of: dict[str, Any], what: str) -> dict[str, Any]:
+    """Return the parameters of a request or tensor; RequestError if one asks for what is not done.
+
+    They are free-form, and most are for other servers.
+    """
+    parameters = of.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise RequestError(f"'parameters' must be an object, not {kind(parameters)}")
+    parameters = present(parameters)
+    for name, instead in _NOT_DONE[what].items():
+        if parameters.get(name):  # 0, false and "" ask for nothing
+            place = f" of {show(of['name'])}" if "name" in of else ""
+            raise RequestError(f"the parameter {name!r}{place} is not served here: {instead}")
+    return parameters
+
+
 def _parse_outputs(wanted: Any, spec: ModelSpec, as_bytes: bool) -> dict[str, bool]:
     """Return the names of the outputs, and whether each is wanted as bytes."""
     outputs: dict[str, bool] = {}
     for item in wanted if isinstance(wanted, list) else [wanted]:
+        item = present(item) if isinstance(item, dict) else item
         name = item.get("name") if isinstance(item, dict) else item
         if not isinstance(item, dict) or name not in spec.outputs or name in outputs:
             raise RequestError(
                 f"'outputs' must be a list of different {{\"name\": ...}} out of "
                 f"{', '.join(spec.outputs)}; got {show(item)}"
             )
-        check_keys(item, {"name", "parameters"}, "the output")
         outputs[name] = _parameter(item, "binary_data", bool, as_bytes)
     return outputs or dict.fromkeys(spec.outputs, as_bytes)
 
 
 def _parameter(tensor: dict[str, Any], key: str, type_: type, default: Any) -> Any:
-    """Return the only parameter that this kind of tensor may have."""
-    parameters = tensor.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise RequestError(f"'parameters' must be an object, not {kind(parameters)}")
-    check_keys(parameters, {key}, f"'parameters' of {tensor['name']!r}")
-    value = parameters.get(key, default)
-    if key in parameters and type(value) is not type_:
+    """Return the only parameter of this kind of tensor that counts."""
+    value = _parameters(tensor, "a tensor").get(key)
+    if value is not None and type(value) is not type_:
         words = {bool: "true or false", int: "a whole number"}
         raise RequestError(f"{key!r} must be {words[type_]}; got {show(value)}")
-    return value
+    return default if value is None else value
 
 
 def _parse_tensor(
     tensor: dict[str, Any], raw: memoryview, spec: ModelSpec, max_rows: int
 ) -> FloatArray:
-    check_keys(tensor, _INPUT_KEYS, "the input")
+    tensor = present(tensor)
     for key in ("name", "shape", "datatype"):
         if key not in tensor:
             raise RequestError(f"the input has no {key!r}")

@@ -109,7 +109,7 @@ class ReplicaSettings(Section):
     while requests come so fast that waiting pays."""
 
     max_body_bytes: int = Field(default=16 * 2**20, gt=0)
-    """Largest request body, in bytes."""
+    """Largest request body, in bytes, as it comes and as it is unpacked."""
 
     max_rows_per_request: int = Field(default=4_096, ge=1)
     """Most rows in one request."""

@@ -32,6 +32,10 @@ _BYTES = {  # as they lie in a body: little-endian; NumPy has no bfloat16
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
+_WIDE = ("FP64", "INT32", "UINT32", "INT64", "UINT64")
+_HELD = 2**24
+"""Up to here 32-bit floats hold every whole number."""
+
 DATATYPES = ("FP16", "FP32", "FP64", "BF16", *_INTEGERS)
 """What an input may consist of; the model gets 32-bit floats whatever it is."""
 
@@ -45,7 +49,8 @@ def from_json(data: Any, shape: tuple[int, ...], datatype: str) -> FloatArray:
         datatype: One of ``DATATYPES``.
 
     Raises:
-        RequestError: 400, it has another shape, or holds what is no finite number of that type.
+        RequestError: 400, it has another shape, or holds what is no finite number of that type, or
+            a whole number that 32-bit floats would round.
 
     Example:
         >>> from_json([[1, 2]], (1, 2), "INT8")
@@ -71,6 +76,7 @@ def from_json(data: Any, shape: tuple[int, ...], datatype: str) -> FloatArray:
         if len(bad):
             i = int(bad[0])
             raise RequestError(f"number {i} of 'data', {show(data[i])}, is not {datatype}")
+    _check_whole(x, data, datatype, "'data'")
     return x.reshape(shape)
 
 
@@ -83,7 +89,8 @@ def from_bytes(raw: memoryview, shape: tuple[int, ...], datatype: str) -> FloatA
         datatype: One of ``DATATYPES``.
 
     Raises:
-        RequestError: 400, there are more or fewer bytes, or numbers that are not finite.
+        RequestError: 400, there are more or fewer bytes, numbers that are not finite, or whole
+            numbers that 32-bit floats would round.
 
     Example:
         >>> from_bytes(memoryview(b"\x01\x02"), (1, 2), "UINT8")
@@ -101,7 +108,9 @@ def from_bytes(raw: memoryview, shape: tuple[int, ...], datatype: str) -> FloatA
     if datatype == "BOOL" and values.max() > 1:
         i = int(np.flatnonzero(values > 1)[0])
         raise RequestError(f"byte {i} of the binary data, {values[i]}, is not BOOL")
-    return _finite(values).reshape(shape)
+    x = _finite(values)
+    _check_whole(x, values, datatype, "the binary data")
+    return x.reshape(shape)
 
 
 def to_bytes(values: NDArray[Any], datatype: str) -> bytes:
@@ -131,6 +140,25 @@ def _finite(values: NDArray[Any]) -> FloatArray:
             f"'data' must be finite 32-bit numbers; number {i} is {show(values[i].item())}"
         )
     return x
+
+
+def _check_whole(x: FloatArray, given: list[Any] | NDArray[Any], datatype: str, where: str) -> None:
+    """Raise RequestError if a whole number of a wide type is another one in ``x``."""
+    far = np.flatnonzero(np.abs(x) >= _HELD) if datatype in _WIDE else ()
+    if not len(far):
+        return
+    wide = np.array(given, np.float64)[far]
+    suspect = (wide == np.floor(wide)) & ((wide != x[far]) | (np.abs(wide) >= 2**53))
+    high = _INTEGERS.get(datatype, (0, math.inf))[1]
+    for i in far[suspect].tolist():
+        value, kept = given[i] if isinstance(given, list) else given[i].item(), int(x[i])
+        if value > high:  # as floats, 2^63 and 2^64 are not told from the number before
+            raise RequestError(f"number {i} of {where}, {value}, is not {datatype}")
+        if value != kept:
+            raise RequestError(
+                f"number {i} of {where}, {value}, would become {kept} as a 32-bit float; "
+                "scale it, or send FP32 if that is no loss"
+            )
 
 
 def _is_number(value: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from undrift.serve.feedback import parse_feedback
+from undrift.serve.feedback import acknowledgement, parse_feedback
 from undrift.serve.protocol import ModelSpec, encode_infer, parse_infer
 from undrift.serve.settings import ServeSettings
 
@@ -113,5 +113,6 @@ class ModelServer:
             return 200, encode_infer(request, output, self.SPEC, 4, "abc")[0]
         if verb == "feedback":
             labels, rejected = parse_feedback(body, kind, self.SPEC, ServeSettings(), now=1.0)
-            return 200, json.dumps({"accepted": len(labels), "rejected": rejected}).encode()
+            told, status = acknowledgement(len(labels), rejected)
+            return status, json.dumps(told).encode()
         return 200, json.dumps({"verb": verb}).encode()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers.support import eventually
 from tests.ray.asking import FEEDBACK, INFER, counters, infer_body, refused
+from tests.ray.running import Running
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("same_replicas")]
 
@@ -115,6 +116,24 @@ def test_bad_items_are_reported_and_never_spoil_the_rest(http: httpx.Client) -> 
         6: 'expected an object {"id", "label"}, got a string',
     }
     grows(http, before, joined=2)
+
+
+def test_feedback_of_which_nothing_is_accepted_is_refused_and_lists_it(
+    http: httpx.Client, platform: Running
+) -> None:
+    answer = http.post(FEEDBACK, json=[{"id": new_id(), "label": "purple"}])
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["error"].startswith("none of 1 items is accepted; the first: 'label'")
+    assert [item["index"] for item in answer.json()["rejected"]] == [0]
+    assert platform.client.feedback([new_id()], [7])["accepted"] == 0
+
+
+def test_whole_floats_are_labels(http: httpx.Client) -> None:
+    before = outcomes(http)
+    request, (predicted,) = ask(http, 1)
+    item = {"id": request, "label": float(predicted), "timestamp": None}
+    assert send(http, [item]) == {"accepted": 1, "rejected": []}
+    grows(http, before, joined=1)
 
 
 def test_feedback_that_is_no_list_is_refused(http: httpx.Client) -> None:

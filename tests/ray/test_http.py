@@ -143,7 +143,12 @@ BAD_BODIES: dict[str, tuple[Any, int, str]] = {
     "unknown datatype": (tensor(datatype="FP31"), 400, "'datatype' must be one of FP16, FP32"),
     "other input": (tensor(name="x"), 400, "the input is named 'input'; got 'x'"),
     "no input": ({"inputs": []}, 400, "'inputs' must be a list of one tensor"),
-    "unknown key": ({**infer_body(ROW), "extra": 1}, 400, "an unknown key 'extra'; known are id"),
+    "sequence": (infer_body(ROW, parameters={"sequence_id": 4}), 400, "without sequences"),
+    "rounded": (
+        tensor(datatype="INT64", data=[0, 2**24 + 1]),
+        400,
+        "number 1 of 'data', 16777217,",
+    ),
     "unknown output": (infer_body(ROW, outputs=[{"name": "z"}]), 400, "out of probabilities"),
     "id with a colon": (infer_body(ROW, id="a:1"), 400, "'id' must be a string of 1 to 128"),
     "not an object": ([1, 2], 400, "must be a JSON object with 'inputs', not a list"),

@@ -107,8 +107,47 @@ def test_refusals_arrive_as_the_clients_own_errors(client: triton.InferenceServe
     assert "there is 'spirals'" in refused(client, 404, model_name="other")
     assert "no version '99'" in refused(client, 404, model_version="99")
     assert "'shape' must be [rows, 2]" in refused(client, 400, inputs=given(X.T))
+    rounded = given(np.full((1, 2), 2**24 + 1), "INT64")
+    assert "number 0 of the binary data, 16777217, would become" in refused(
+        client, 400, inputs=rounded
+    )
     other = [triton.InferRequestedOutput("logits")]
     assert "out of probabilities" in refused(client, 400, outputs=other)
     assert "the deadline passed" in refused(client, 504, timeout=1_000)
-    gzip = refused(client, 415, request_compression_algorithm="gzip")
-    assert "without Content-Encoding" in gzip
+    best = [triton.InferRequestedOutput("probabilities", class_count=2)]
+    assert "'classification' of 'probabilities' is not served" in refused(client, 400, outputs=best)
+    assert "without sequences" in refused(client, 400, sequence_id=7, sequence_start=True)
+    there = triton.InferInput("input", [5, 2], "FP32")
+    there.set_shared_memory("region", 40)
+    assert "'shared_memory_region' of 'input'" in refused(client, 400, inputs=[there])
+    large = given(np.zeros((30_000, 2), np.float32))
+    assert "the body has more than" in refused(
+        client, 413, inputs=large, request_compression_algorithm="gzip"
+    )
+
+
+@pytest.mark.parametrize("packed", ["gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_packed_requests_and_offers_to_unpack_answers_change_nothing(
+    client: triton.InferenceServerClient, packed: str, binary: bool
+) -> None:
+    plain = client.infer(MODEL, given(X, binary=binary), outputs=wanted(binary))
+    answer = client.infer(
+        MODEL,
+        given(X, binary=binary),
+        outputs=wanted(binary),
+        request_id="packed",
+        request_compression_algorithm=packed,
+        response_compression_algorithm=packed,
+    )
+    assert answer.get_response()["id"] == "packed"
+    for name in OUTPUTS:
+        assert answer.as_numpy(name).tolist() == plain.as_numpy(name).tolist()
+
+
+def test_parameters_of_ones_own_and_a_priority_are_let_pass(
+    client: triton.InferenceServerClient,
+) -> None:
+    mine = {"content_type": "np", "shop": "x", "weight": 2}
+    answer = client.infer(MODEL, given(X), priority=3, parameters=mine)
+    assert answer.as_numpy("probabilities").shape == (5, 3)

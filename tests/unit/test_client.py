@@ -55,6 +55,31 @@ def test_feedback_sends_labels_with_their_times(client: Client, server: ModelSer
     assert server.seen[0][2][1] == {"id": "y", "label": "b", "timestamp": 2.0}
 
 
+def test_feedback_of_which_nothing_is_accepted_tells_why(
+    client: Client, server: ModelServer
+) -> None:
+    answer = client.feedback(["x", "y"], ["nobody", 9])
+    assert answer["accepted"] == 0
+    assert [item["index"] for item in answer["rejected"]] == [0, 1]
+
+
+def test_parts_go_on_after_one_of_which_nothing_is_accepted(
+    client: Client, server: ModelServer
+) -> None:
+    labels: list[int | str] = ["nobody"] * 5_000 + [1]
+    answer = client.feedback([f"id-{i}" for i in range(5_001)], labels)
+    assert (answer["accepted"], len(answer["rejected"])) == (1, 5_000)
+
+
+@pytest.mark.parametrize("body", [b'{"error": "not finite"}', b"[]", b"null", b"<html>"])
+def test_other_422_of_a_feedback_is_an_error(
+    client: Client, server: ModelServer, body: bytes
+) -> None:
+    server.replies["feedback"] = (422, body)
+    with pytest.raises(PlatformError, match="answered 422"):
+        client.feedback(["x"], [0])
+
+
 def test_feedback_of_unequal_lengths_is_refused_before_it_is_sent(
     client: Client, server: ModelServer
 ) -> None:

@@ -56,6 +56,18 @@ def test_rejected_rows_are_named_and_the_others_stored(tmp_path: Path, server: M
     assert [item["row"] for item in told["rejected"]] == [2, 3]
 
 
+def test_rows_are_named_when_all_are_rejected(
+    tmp_path: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "LABELS_AT_ONCE", 2)
+    result = imported(tmp_path, "id,label\nx,nothing\ny,none\nz,7\n")
+    assert result.exit_code == 1
+    assert "stored 0 labels of 3 rows" in result.stdout
+    for row, got in ((1, "'nothing'"), (2, "'none'"), (3, "7")):
+        assert f"late.csv, row {row}: 'label' must be a class index" in result.stdout
+        assert f"got {got}" in result.stdout
+
+
 def test_parts_are_as_large_as_the_platform_takes(
     tmp_path: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from undrift.demo.driver import Driver, DriverSettings
 from undrift.demo.view import watch
 from undrift.errors import RequestError
 from undrift.records import Labels
-from undrift.serve.feedback import parse_feedback
+from undrift.serve.feedback import acknowledgement, parse_feedback
 from undrift.serve.protocol import ModelSpec, encode_error, encode_infer, parse_infer
 from undrift.serve.settings import ServeSettings
 from undrift.streams.stream import UNKNOWN, Rows, Stream, fixed_lag
@@ -50,6 +50,7 @@ class Server:
         self.requests: list[str] = []
         self.labels: list[Labels] = []
         self.feedback_fails = 0
+        self.labelled = SPEC
         self.views: dict[str, Any] = {
             "status": views.status(live_version=3),
             "drift": views.drift(),
@@ -114,10 +115,10 @@ class Server:
         if self.feedback_fails:
             self.feedback_fails -= 1
             raise RequestError("not now", 503)
-        labels, rejected = parse_feedback(body, kind, SPEC, ServeSettings(), now=0.0)
-        assert not rejected
+        labels, rejected = parse_feedback(body, kind, self.labelled, ServeSettings(), now=0.0)
         self.labels.append(labels)
-        handler.reply(200, json.dumps({"accepted": len(labels), "rejected": []}).encode())
+        told, status = acknowledgement(len(labels), rejected)
+        handler.reply(status, json.dumps(told).encode())
 
     def close(self) -> None:
         self.http.shutdown()
@@ -182,7 +183,18 @@ def test_labels_carry_the_ids_of_their_rows_and_only_due_ones_are_sent(server: S
     assert sorted(sent.ids) == sorted(f"r7-{i - i % 8}:{i % 8}" for i in due)
     by_id = dict(zip(sent.ids, sent.label.tolist(), strict=True))
     assert all(by_id[f"r7-{i - i % 8}:{i % 8}"] == stream.live.y[i] for i in due)
-    assert record.labels_sent == len(due)
+    assert (record.labels_sent, record.labels_rejected) == (len(due), 0)
+
+
+@pytest.mark.parametrize("per_request", [1, 16])
+def test_rejected_labels_are_counted_and_not_sent_again(server: Server, per_request: int) -> None:
+    server.labelled = ModelSpec("toy", (2,), n_classes=1)  # some calls have no label that it knows
+    settings = one_at_a_time(labels_per_request=per_request)
+    stream = stream_of()
+    record = Driver(stream, Model(), server.url, settings).run()
+    due = stream.live.y[: ROWS - 20]
+    assert (record.labels_sent, record.labels_rejected) == ((due == 0).sum(), (due == 1).sum())
+    assert record.failures == []
 
 
 def test_lone_row_is_labelled_by_the_id_of_its_request(server: Server) -> None:

@@ -82,7 +82,7 @@ RAW = X.astype("<f4").tobytes()
         (request(RAW, size=10**30), "'binary_data_size' says"),
         (request(RAW, size=-24), "'binary_data_size' says -24"),
         (request(RAW, size="24"), "'binary_data_size' must be a whole number; got '24'"),
-        (request(RAW, size=None), "must be a whole number; got None"),
+        (request(RAW, size=None), "must have either 'data' or 'binary_data_size'"),
         (request(b"\x02" * 6, "BOOL"), "byte 0 of the binary data, 2, is not BOOL"),
         (request(np.full((3, 2), np.nan, "<f2").tobytes(), "FP16"), "number 0 is nan"),
         (request(np.full((3, 2), 1e300, "<f8").tobytes(), "FP64"), "number 0 is 1e+300"),
@@ -98,6 +98,37 @@ def test_bytes_that_do_not_fit_are_refused(case: tuple[bytes, str | None], text:
     assert text in refused(*case)
 
 
+@pytest.mark.parametrize(
+    ("datatype", "value", "becomes"),
+    [
+        ("INT32", -(2**24) - 1, "-16777216"),
+        ("UINT32", 2**32 - 1, "4294967296"),
+        ("INT64", 2**53 + 1, "9007199254740992"),
+        ("INT64", -(2**63) + 1, "-9223372036854775808"),
+        ("UINT64", 2**64 - 1, "18446744073709551616"),
+        ("FP64", 123_456_789.0, "123456792"),
+    ],
+)
+def test_bytes_of_whole_numbers_that_would_be_rounded_are_named(
+    datatype: str, value: float, becomes: str
+) -> None:
+    x = np.full((3, 2), 2**24, NUMPY[datatype])
+    x[2, 0] = value
+    text = refused(*request(x.tobytes(), datatype))
+    assert f"number 4 of the binary data, {value}, would become {becomes}" in text
+
+
+@pytest.mark.parametrize("value", [2.0**24 + 1.5, 0.1, 2.0**80])
+def test_bytes_of_64_bit_fractions_are_taken_as_near_as_they_come(value: float) -> None:
+    x = np.full((3, 2), value)
+    np.testing.assert_array_equal(parse(*request(x.tobytes(), "FP64")).x, x.astype(np.float32))
+
+
+def test_bytes_of_the_largest_power_are_held() -> None:
+    x = np.full((3, 2), 2**63, np.uint64)
+    assert parse(*request(x.tobytes(), "UINT64")).x[0, 0] == 2.0**63
+
+
 def tensor(**more: Any) -> bytes:
     whole = {"name": "input", "shape": [1, 2], "datatype": "FP32", **more}
     return json.dumps({"inputs": [whole]}).encode()
@@ -109,7 +140,10 @@ def tensor(**more: Any) -> bytes:
         (tensor(), "must have either 'data' or 'binary_data_size'"),
         (tensor(data=[1, 2], parameters={"binary_data_size": 8}), "must have either"),
         (tensor(data=[1, 2], parameters=[]), "'parameters' must be an object, not a list"),
-        (tensor(parameters={"shared_memory_region": "a"}), "unknown key 'shared_memory_region'"),
+        (
+            tensor(parameters={"shared_memory_region": "a"}),
+            "'shared_memory_region' of 'input' is not",
+        ),
         (b'{"parameters": 1, "inputs": [{}]}', "'parameters' must be an object, not a number"),
         (b'{"parameters": {"timeout": -1}, "inputs": [{}]}', "whole number of microseconds"),
         (b'{"parameters": {"timeout": 1.5}, "inputs": [{}]}', "whole number of microseconds"),
@@ -117,7 +151,7 @@ def tensor(**more: Any) -> bytes:
         (
             b'{"inputs": [{}],'
             b' "outputs": [{"name": "label", "parameters": {"classification": 1}}]}',
-            "'parameters' of 'label' has an unknown key 'classification'",
+            "the parameter 'classification' of 'label' is not served here",
         ),
         (
             b'{"outputs": [{"name": "label", "parameters": {"binary_data": 1}}], "inputs": [{}]}',

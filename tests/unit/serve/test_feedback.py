@@ -65,8 +65,15 @@ def test_timestamps(timestamp: Any, seconds: float) -> None:
         ({"id": "a", "label": 3}, "class index from 0 to 2 or one of 'cat', 'dog', 'eel'; got 3"),
         ({"id": "a", "label": -1}, "got -1"),
         ({"id": "a", "label": True}, "got True"),
-        ({"id": "a", "label": 1.0}, "got 1.0"),
-        ({"id": "a", "label": None}, "got None"),
+        ({"id": "a", "label": 1.5}, "got 1.5"),
+        ({"id": "a", "label": 3.0}, "got 3"),
+        ({"id": "a", "label": -1.0}, "got -1"),
+        ({"id": "a", "label": float("nan")}, "got nan"),
+        ({"id": "a", "label": float("inf")}, "got inf"),
+        ({"id": "a", "label": "1.0"}, "got '1.0'"),
+        ({"id": "a", "label": None}, "'label' is missing"),
+        ({"id": "a", "label": [1, None]}, "got None"),
+        ({"id": None, "label": 1}, "'id' is missing"),
         ({"id": "a", "label": "cow"}, "got 'cow'"),
         ({"id": "a", "label": []}, "empty list"),
         ({"id": "a", "label": [0, "cow"]}, "got 'cow'"),
@@ -89,6 +96,16 @@ def test_bad_item_is_reported_and_the_others_kept(item: Any, text: str) -> None:
     assert text in rejected[0]["error"]
 
 
+def test_whole_floats_are_class_indices() -> None:
+    labels, rejected = parse([{"id": "a", "label": 1.0}, {"id": "b", "label": [2.0, 0, -0.0]}])
+    assert (labels.label.tolist(), rejected) == ([1, 2, 0, 0], [])
+
+
+def test_null_timestamp_is_now_and_other_nulls_are_absent() -> None:
+    item = {"id": "a", "label": 0, "timestamp": None, "note": None}
+    assert parse({"labels": [item], "more": None})[0].at.tolist() == [50.0]
+
+
 def test_names_are_unknown_to_a_model_without_class_names() -> None:
     _, rejected = parse([{"id": "a", "label": "dog"}], ModelSpec("m", (1,), n_classes=3))
     assert "class index from 0 to 2; got 'dog'" in rejected[0]["error"]
@@ -100,7 +117,9 @@ def test_empty_list_is_fine() -> None:
     assert labels.label.dtype == "int64"
 
 
-@pytest.mark.parametrize("value", [b"{", {"label": 1}, {}, 7, "text", {"labels": {"id": "a"}}])
+@pytest.mark.parametrize(
+    "value", [b"{", {"label": 1}, {}, 7, "text", {"labels": {"id": "a"}}, {"labels": None}]
+)
 def test_body_that_is_no_list_of_labels(value: Any) -> None:
     with pytest.raises(RequestError):
         parse(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from typing import Any
 
@@ -130,7 +131,8 @@ def test_body_that_never_ends_is_408() -> None:
 @pytest.mark.parametrize(
     ("headers", "status", "text"),
     [
-        ({"Content-Encoding": "gzip"}, 415, "without Content-Encoding"),
+        ({"Content-Encoding": "br"}, 415, "Content-Encoding 'br' is not taken"),
+        ({"Content-Encoding": "gzip"}, 400, "not as Content-Encoding says"),
         ({"Content-Type": "text/csv"}, 415, "send application/json, not 'text/csv'"),
         ({"Content-Type": "application/octet-stream"}, 415, "send application/json"),
         ({"Content-Length": "10001"}, 413, "at most 10000 are accepted"),
@@ -224,6 +226,70 @@ def test_feedback_stores_what_is_good_and_tells_what_is_not() -> None:
     run(story)
 
 
+LATE = "/v2/models/m/feedback"
+
+
+def test_feedback_of_which_nothing_is_accepted_is_422_and_lists_it_all() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        answer = await http.post(LATE, json=[{"id": "x", "label": "z"}, {"label": 0}, 7])
+        text = said(answer, 422)
+        assert text.startswith("none of 3 items is accepted; the first: 'label' must be a class")
+        told = answer.json()
+        assert told["accepted"] == 0
+        assert [item["index"] for item in told["rejected"]] == [0, 1, 2]
+        assert "'id' is missing" in told["rejected"][1]["error"]
+        assert backend.asked == []
+        document = (await http.get("/openapi.json")).json()
+        answers = document["paths"]["/v2/models/{name}/feedback"]["post"]["responses"]
+        schema = answers["422"]["content"]["application/json"]["schema"]
+        jsonschema.validate(told, {**schema, "components": document["components"]})
+        assert 'outcome="rejected"} 3.0' in (await http.get("/metrics")).text
+
+    run(story)
+
+
+def test_feedback_without_any_label_is_fine() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        answer = await http.post(LATE, json=[])
+        assert (answer.status_code, answer.json()) == (200, {"accepted": 0, "rejected": []})
+
+    run(story)
+
+
+def test_bodies_may_be_packed_wherever_there_are_any() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        head = {"Content-Encoding": "gzip", "Content-Type": "application/json", **TOKEN}
+        orders = {
+            INFER: body(id="p"),
+            "/v2/models/m/versions/3/infer": body(id="p"),
+            LATE: [{"id": "x", "label": 1}],
+            "/v2/models/m/promote": {"version": 2},
+        }
+        for path, order in orders.items():
+            content = gzip.compress(json.dumps(order).encode())
+            answer = await http.post(path, content=content, headers=head)
+            assert answer.status_code == 200, answer.text
+            bomb = gzip.compress(bytes(10_001))
+            assert "more than 10000 bytes" in said(
+                await http.post(path, content=bomb, headers=head), 413
+            )
+        assert backend.asked == [("x",), ("promote", {"version": 2}, "")]
+
+    run(story)
+
+
+def test_slash_at_the_end_of_a_path_changes_nothing() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        for path in ("/v2", "/v2/health/live", "/v2/models/m", "/v2/models/m/status"):
+            one, other = await http.get(path), await http.get(f"{path}/")
+            assert (other.status_code, other.content) == (200, one.content)
+        assert (await http.post(f"{INFER}/", json=body())).status_code == 200
+        assert "Bearer" in said(await http.post("/v2/models/m/pause/"), 401)
+        assert "see GET /openapi.json" in said(await http.get("/"), 404)
+
+    run(story)
+
+
 def test_document_describes_exactly_the_routes_that_there_are() -> None:
     async def story(backend: Backend, http: httpx.AsyncClient) -> None:
         document = (await http.get("/openapi.json")).json()
@@ -257,7 +323,9 @@ def test_answers_are_what_the_document_says() -> None:
         document = (await http.get("/openapi.json")).json()
         jsonschema.Draft202012Validator.check_schema(document["components"]["schemas"])
         request = document["components"]["schemas"]["InferRequest"]
-        jsonschema.validate(body(id="a"), {**request, "components": document["components"]})
+        nulls = body(id=None, parameters=None, outputs=None, model_name="m")
+        for asked in (body(id="a"), nulls):
+            jsonschema.validate(asked, {**request, "components": document["components"]})
         for path, item in document["paths"].items():
             if "get" not in item or path == "/metrics":
                 continue

@@ -97,11 +97,15 @@ def test_other_content_type_is_415() -> None:
         ({"inputs": []}, "got 0 entries"),
         ({"inputs": [1]}, "list of one tensor"),
         ({"inputs": body()["inputs"] * 2}, "got 2 entries"),
-        ({"input": [1]}, "unknown key 'input'; known are id, inputs"),
+        ({"input": [1]}, "list of one tensor, 'input'; got null"),
+        ({"inputs": None}, "list of one tensor, 'input'; got null"),
+        ({"inputs": [None]}, "list of one tensor"),
         (body(name="x"), "the input is named 'input'; got 'x'"),
         (body(name=...), "the input has no 'name'"),
         (body(data=...), "must have either 'data' or 'binary_data_size'"),
-        (body(dtype="FP32"), "unknown key 'dtype'"),
+        (body(name=None), "the input has no 'name'"),
+        (body(datatype=..., dtype="FP32"), "the input has no 'datatype'"),
+        (body(data=None), "must have either 'data' or 'binary_data_size'"),
         (body(datatype="BYTES"), "'datatype' must be one of FP16, FP32"),
         (body(datatype=["FP32"]), "'datatype' must be one of"),
         (body(shape=[2, 3]), "'shape' must be [rows, 2, 3]; got [2, 3]"),
@@ -132,17 +136,139 @@ def test_other_content_type_is_415() -> None:
         (body(datatype="BOOL", data=[0, 1, 2, 0, 0, 0]), "number 2 of 'data', 2, is not BOOL"),
         ({"id": "", **body()}, "'id' must be a string of 1 to 128"),
         ({"id": 7, **body()}, "got 7"),
-        ({"id": None, **body()}, "got None"),
         ({"id": "a:1", **body()}, "without ':'"),
         ({"id": "a\nb", **body()}, "printable"),
         ({"id": "x" * 129, **body()}, "1 to 128"),
         ({"outputs": [{"name": "logits"}], **body()}, "out of probabilities, label, class"),
         ({"outputs": "label", **body()}, "'outputs' must be"),
         ({"outputs": [{"name": "label"}, {"name": "label"}], **body()}, "different"),
+        ({"outputs": [None], **body()}, "'outputs' must be"),
+        ({"outputs": [{"name": None}], **body()}, "'outputs' must be"),
+        ({"outputs": False, **body()}, "'outputs' must be"),
     ],
 )
 def test_bad_request_says_what_was_expected(value: Any, text: str) -> None:
     assert text in refused(value)
+
+
+NULLS = {
+    "id": None,
+    "parameters": None,
+    "outputs": None,
+    "model_name": None,
+    **body(parameters=None),
+}
+
+
+def test_null_is_as_good_as_absent() -> None:
+    request = parse(NULLS)
+    assert uuid.UUID(request.id).version == 7
+    assert (request.outputs, request.binary, request.timeout_s) == (SPEC.outputs, frozenset(), None)
+    inner = {
+        "parameters": {"binary_data_output": None, "timeout": None, "sequence_id": None},
+        "outputs": [
+            {"name": "label", "parameters": None},
+            {"name": "class", "parameters": {"binary_data": None, "classification": None}},
+        ],
+        **body(parameters={"binary_data_size": None, "shared_memory_region": None}),
+    }
+    request = parse(inner)
+    assert (request.outputs, request.binary) == (("label", "class"), frozenset())
+    assert request.timeout_s is None
+
+
+def test_a_null_parameter_of_an_output_leaves_it_to_the_request() -> None:
+    wanted = [{"name": "label", "parameters": {"binary_data": None}}]
+    request = parse({"parameters": {"binary_data_output": True}, "outputs": wanted, **body()})
+    assert request.binary == {"label"}
+
+
+def test_what_other_servers_know_is_let_pass() -> None:
+    free = {"content_type": "np", "headers": {"a": [1]}, "mine": None, "": 3, "priority": 0}
+    request = parse(
+        {
+            "id": "a",
+            "model_name": "other",
+            "model_version": "7",
+            "raw_output_contents": [],
+            "parameters": {**free, "sequence_start": True, "sequence_id": 0},
+            "outputs": [{"name": "label", "shape": [1], "parameters": free}],
+            **body(parameters=free, content_type="np"),
+        }
+    )
+    assert (request.id, request.outputs) == ("a", ("label",))
+    np.testing.assert_array_equal(request.x.ravel(), FLAT)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"parameters": {"sequence_id": 7}, **body()}, "'sequence_id' is not served here"),
+        ({"parameters": {"sequence_id": "s"}, **body()}, "without sequences"),
+        (body(parameters={"shared_memory_region": "r"}), "'shared_memory_region' of 'input' is"),
+        (body(parameters={"shared_memory_byte_size": 8}), "come and go in the body alone"),
+        (body(parameters={"shared_memory_offset": 8}), "come and go in the body alone"),
+        (
+            {"outputs": [{"name": "label", "parameters": {"classification": 2}}], **body()},
+            "'classification' of 'label' is not served here: outputs are sent as they are",
+        ),
+        (
+            {"outputs": [{"name": "class", "parameters": {"shared_memory_region": "r"}}], **body()},
+            "'shared_memory_region' of 'class' is not served here",
+        ),
+    ],
+)
+def test_parameters_that_would_change_what_the_answer_means_are_refused(
+    value: Any, text: str
+) -> None:
+    assert text in refused(value)
+
+
+HELD = [0, -1, 2**24, -(2**24), 2**24 + 2, 2**40]
+
+
+@pytest.mark.parametrize("datatype", ["INT64", "FP64"])
+def test_whole_numbers_that_32_bit_floats_hold_are_taken(datatype: str) -> None:
+    x = parse(body(datatype=datatype, data=HELD)).x
+    assert [int(value) for value in x.ravel().tolist()] == HELD
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value", "becomes"),
+    [
+        ("INT32", 2**24 + 1, "16777216"),
+        ("UINT32", 2**32 - 1, "4294967296"),
+        ("INT64", -(2**24) - 1, "-16777216"),
+        ("INT64", 1_700_000_001, "1700000000"),
+        ("INT64", 2**53 + 1, "9007199254740992"),  # which 64-bit floats do not hold either
+        ("INT64", 2**63 - 1, "9223372036854775808"),
+        ("UINT64", 2**63 + 1, "9223372036854775808"),
+        ("FP64", 123_456_789.0, "123456792"),
+        ("FP64", 123_456_789, "123456792"),
+    ],
+)
+def test_whole_number_that_would_be_rounded_is_named(
+    datatype: str, value: float, becomes: str
+) -> None:
+    text = refused(body(datatype=datatype, data=[*FLAT[:1], 2, 3, value, 5, 6]))
+    assert f"number 3 of 'data', {value}, would become {becomes} as a 32-bit float" in text
+    nested = [[[1, 2, 3], [value, 5, 6]]]
+    assert f"number 3 of 'data', {value}" in refused(body(datatype=datatype, data=nested))
+
+
+@pytest.mark.parametrize(("datatype", "value"), [("INT64", 2**63), ("UINT64", 2**64)])
+def test_number_just_beyond_its_type_is_told_from_the_largest(datatype: str, value: int) -> None:
+    text = refused(body(datatype=datatype, data=[1, 2, 3, 4, 5, value]))
+    assert f"number 5 of 'data', {value}, is not {datatype}" in text
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"), [("FP64", 0.1), ("FP64", 2**24 + 1.5), ("FP32", 2**24 + 1)]
+)
+def test_fractions_and_declared_32_bit_floats_are_taken_as_near_as_they_come(
+    datatype: str, value: float
+) -> None:
+    assert parse(body(datatype=datatype, data=[value] * 6)).x[0, 0, 0] == np.float32(value)
 
 
 def test_too_many_rows_or_bytes_is_413() -> None:
