@@ -8,6 +8,8 @@ UNIT := not ray and not demo and not slow
 QUICK := $(UNIT) and not thorough
 SIDE_BY_SIDE = -n $(WORKERS) --dist loadscope --ignore tests/ray
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+# Clients of the protocol that do not fit beside our own versions, each in an environment of its own.
+CLIENTS := kserve==0.21.0 mlserver==1.7.1
 CHECKED := platform bandits tests $(wildcard benchmarks)
 
 # The first interpreter that is new enough; override with `make PYTHON=/path/to/python`.
@@ -17,7 +19,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 # Compiled and rewritten modules are kept from run to run; they are half of what a short run takes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all check unit format docs golden lint types audit lock clean
+.PHONY: help demo test test-all check unit format docs golden lint types clients audit lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -29,7 +31,7 @@ test: lint types ## all that continuous integration runs
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(UNIT)"
 	$(BIN)/python -m pytest --reruns 1 -r fER --durations 15 -m "(ray or demo) and not slow"
 
-test-all: lint types ## the same, and the suites that take minutes each
+test-all: lint types build/clients/.installed ## the same, and the suites that take minutes each
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not ray and not demo"
 	$(BIN)/python -m pytest --reruns 1 -r fER --durations 15 -m "ray or demo"
 
@@ -68,6 +70,17 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual" \
 		"environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+clients: $(STAMP) build/clients/.installed ## ask a platform by the clients of others, each in its own environment; needs PyPI
+	$(BIN)/python -m pytest --reruns 1 tests/ray/test_foreign_clients.py
+
+build/clients/.installed: Makefile
+	@test -n "$(PYTHON)" || { echo "undrift needs Python 3.11 or newer" >&2; exit 1; }
+	@for client in $(CLIENTS); do \
+		$(PYTHON) -m venv --clear build/clients/$${client%%=*} && \
+		build/clients/$${client%%=*}/bin/python -m pip install --quiet --disable-pip-version-check $$client \
+		|| exit 1; done
 	@touch $@
 
 audit: ## look the versions of constraints.txt up among known vulnerabilities; needs PyPI
