@@ -165,7 +165,7 @@ class LabelsView:
     """What became of labels.
 
     Attributes:
-        outcomes: Labels by outcome of the join.
+        outcomes: Labels by outcome of the join, and ``reused``, predictions under an id in use.
         waiting: Labels kept for a prediction that has not come.
         missing: Whether labels are further away than the configured lag allows.
         coverage: Share of the remembered predictions that have their label.

@@ -28,6 +28,8 @@ class LabelCounts:
         unknown: Had no prediction yet when they came, and were kept.
         late: Came for a prediction older than the join window.
         expired: Were kept, and given up when no prediction came.
+        reused: No label but a prediction whose id another one in the window bears; a label of that
+            id goes to the newer.
     """
 
     joined: int = 0
@@ -36,6 +38,7 @@ class LabelCounts:
     unknown: int = 0
     late: int = 0
     expired: int = 0
+    reused: int = 0
 
     def __add__(self, other: LabelCounts) -> LabelCounts:
         """Return the sums, field by field."""
@@ -186,20 +189,21 @@ class LabelJoin:
                 of the rows before, theirs are forgotten.
 
         Returns:
-            What joined, and the counts of joined and expired labels.
+            What joined, and the counts of joined and expired labels and of ids used again.
         """
         if notes is None:
             notes = np.zeros((len(rows), 0), dtype=np.float32)
         if notes.shape[1] != self._notes.shape[1]:
             self._notes = np.zeros((self._window, notes.shape[1]), dtype=np.float32)
-        parts, expired = [self._joined([])], self._expire()
+        parts, expired, reused = [self._joined([])], self._expire(), 0
         for begin in range(0, len(rows), self._window):
             part = slice(begin, min(begin + self._window, len(rows)))
-            found, gone = self._remember(rows, notes[part], part)
+            found, gone, again = self._remember(rows, notes[part], part)
             parts.append(self._joined(found))
             expired += gone
+            reused += again
         joined = Joined.concat(parts)
-        return joined, LabelCounts(joined=len(joined), expired=expired)
+        return joined, LabelCounts(joined=len(joined), expired=expired, reused=reused)
 
     def label(self, labels: Labels) -> tuple[Joined, LabelCounts]:
         """Join labels to remembered predictions.
@@ -270,11 +274,12 @@ class LabelJoin:
 
     def _remember(
         self, rows: Predictions, notes: FloatArray, part: slice
-    ) -> tuple[list[tuple[int, float]], int]:
+    ) -> tuple[list[tuple[int, float]], int, int]:
         """Store ``part`` of the rows, at most a window.
 
         Returns:
-            Slots and times of the labels that waited for them, and how many labels expired.
+            Slots and times of the labels that waited for them, how many labels expired, and how
+            many ids were used again.
         """
         slots = np.arange(self._added, self._added + len(notes)) % self._window
         self._row[slots] = rows.row[part]
@@ -285,13 +290,14 @@ class LabelJoin:
         self._label[slots] = _NO_LABEL
         self._notes[slots] = notes
         found: list[tuple[int, float]] = []
-        expired = 0
+        expired = reused = 0
         for slot, name, row in zip(
             slots.tolist(), rows.ids[part], rows.row[part].tolist(), strict=True
         ):
             if self._sequence.get(self._ids[slot]) == self._added - self._window:
                 del self._sequence[self._ids[slot]]
             self._ids[slot] = name
+            reused += name in self._sequence
             self._sequence[name] = self._added
             self._added += 1
             if name in self._orphans:
@@ -300,7 +306,7 @@ class LabelJoin:
                 found.append((slot, at))
             self._newest_row = row
             expired += self._expire()
-        return found, expired
+        return found, expired, reused
 
     def _orphan(self, name: str, label: int, at: float) -> str:
         kept = self._orphans.get(name)

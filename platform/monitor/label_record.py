@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -36,6 +37,11 @@ class LabelRecord(Stateful):
         self._lag_rows = np.zeros(0, dtype=np.int64)
         self._lag_seconds = np.zeros(0)
         self._counts = np.zeros(len(_OUTCOMES), dtype=np.int64)
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over a saved state; outcomes that it did not know yet are 0."""
+        super().load(state)
+        self._counts = np.pad(self._counts, (0, len(_OUTCOMES) - len(self._counts)))
 
     def begin(self, row: int) -> None:
         """The stream begins with ``row``: labels are missing from there on, not from row 0."""

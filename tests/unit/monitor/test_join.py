@@ -5,6 +5,7 @@ import pytest
 
 from tests.helpers import rows as by_hand
 from undrift.monitor.join import LabelCounts, LabelJoin
+from undrift.monitor.label_record import LabelRecord
 from undrift.records import Labels, Predictions
 
 
@@ -51,6 +52,26 @@ def test_notes_of_another_width_make_older_ones_forgotten() -> None:
     assert joined.notes.tolist() == [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
     join.add(predictions(["c"], 2))
     assert join.label(labels(["c"], [1]))[0].notes.shape == (1, 0)
+
+
+def test_predictions_under_an_id_in_use_are_counted_and_the_newest_gets_the_label() -> None:
+    join = LabelJoin(3)
+    assert join.add(predictions(["same"] * 5))[1] == LabelCounts(reused=4)
+    assert join.add(predictions(["same", "b", "c"], 5))[1] == LabelCounts(reused=1)
+    joined, counts = join.label(labels(["same", "same"], [1, 1]))
+    assert (joined.row.tolist(), counts) == ([5], LabelCounts(joined=1, duplicate=1))
+    assert join.add(predictions(["d", "same"], 8))[1] == LabelCounts()  # the last is out of reach
+
+
+def test_outcomes_saved_before_there_was_another_are_taken_over() -> None:
+    record = LabelRecord(10)
+    record.count(LabelCounts(joined=3, expired=2, reused=4))
+    state = record.state()
+    again = LabelRecord(10)
+    again.load(state)
+    assert again.outcomes() == record.outcomes()
+    again.load(state | {"_counts": state["_counts"][:-1]})
+    assert again.outcomes() == record.outcomes() | {"reused": 0}
 
 
 def test_second_label_is_duplicate_or_conflict_and_the_first_stands() -> None:

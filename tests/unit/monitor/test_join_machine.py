@@ -71,7 +71,8 @@ class Record:
         for early in [e for e in self.early if e.name == row.name]:
             row.label = early.label
             self.early.remove(early)
-        return found, LabelCounts(joined=len(found), expired=self.expire())
+        again = sum(other.name == row.name for other in self.rows[:-1]) > 0
+        return found, LabelCounts(len(found), expired=self.expire(), reused=int(again))
 
     def label(self, name: str, label: int, at: float) -> tuple[list[tuple[Row, float]], str, int]:
         row = next((r for r in reversed(self.rows) if r.name == name), None)
