@@ -50,8 +50,7 @@ class Unpacker:
         if self._stream is None:
             yield chunk
             return
-        part = None
-        while part is None or len(part) == STEP or chunk:
+        while chunk:
             try:
                 part = self._stream.decompress(chunk, STEP)
             except zlib.error as error:
