@@ -71,7 +71,9 @@ def test_parts_go_on_after_one_of_which_nothing_is_accepted(
     assert (answer["accepted"], len(answer["rejected"])) == (1, 5_000)
 
 
-@pytest.mark.parametrize("body", [b'{"error": "not finite"}', b"[]", b"null", b"<html>"])
+@pytest.mark.parametrize(
+    "body", [b'{"error": "not finite"}', b'"rejected"', b"7", b"null", b"<html>"]
+)
 def test_other_422_of_a_feedback_is_an_error(
     client: Client, server: ModelServer, body: bytes
 ) -> None:
