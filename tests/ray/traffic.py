@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from itertools import takewhile
 from types import TracebackType
 
 import httpx
@@ -75,10 +76,12 @@ class Traffic:
         with httpx.Client(base_url=self._url, timeout=60, limits=limits, trust_env=False) as http:
             number = 0
             while not self._stop.is_set():
-                x = rng.uniform(-1, 1, (ROWS, 2)).astype(np.float32)
-                self._ask(http, x, f"{self._name}-{client}-{number}")
+                self._ask(http, self._rows(rng), f"{self._name}-{client}-{number}")
                 number += 1
                 self._stop.wait(self._pause_s)
+
+    def _rows(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        return rng.uniform(-1, 1, (ROWS, 2)).astype(np.float32)
 
     def _ask(self, http: httpx.Client, x: npt.NDArray[np.float32], name: str) -> None:
         body = infer_body(x, id=name, outputs=[{"name": "probabilities"}])
@@ -110,6 +113,8 @@ class Traffic:
 class Labeller:
     """Sends a label for every row of every answer of a `Traffic`, once, until closed.
 
+    A label is ``lag_s`` seconds late.
+
     Attributes:
         acknowledged: Ids of the rows whose label was accepted.
         refused: Ids of the rows whose label was answered 503.
@@ -118,8 +123,8 @@ class Labeller:
         turn: Added to each label, of three classes; other than 0 it makes wrong labels.
     """
 
-    def __init__(self, url: str, traffic: Traffic) -> None:
-        self._url, self._traffic = url, traffic
+    def __init__(self, url: str, traffic: Traffic, lag_s: float = 0.0) -> None:
+        self._url, self._traffic, self._lag_s = url, traffic, lag_s
         self.acknowledged: list[str] = []
         self.refused: list[str] = []
         self.broken = self.turn = 0
@@ -139,11 +144,15 @@ class Labeller:
         sent = 0
         with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as http:
             while not self._stop.is_set():
-                answers = self._traffic.answers[sent : sent + 20]
+                newest = self._traffic.answers[sent : sent + 20]
+                answers = list(takewhile(self._due, newest))
                 sent += len(answers)
                 if answers:
                     self._send(http, answers)
                 self._stop.wait(0.02)
+
+    def _due(self, answered: Answered) -> bool:
+        return answered.received <= time.monotonic() - self._lag_s
 
     def _send(self, http: httpx.Client, answers: list[Answered]) -> None:
         items = [{"id": a.id, "label": self._labels(a)} for a in answers]
