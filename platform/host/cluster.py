@@ -187,6 +187,7 @@ def _environment() -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes 127.0.0.1 the address of the node
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32),
+        "RAY_task_events_report_interval_ms": "0",  # the GCS would keep 100,000; nobody reads them
         "RAY_worker_niceness": "0",  # training lowers its own priority, below serving
         **train_environment(),
     }

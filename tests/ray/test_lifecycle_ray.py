@@ -38,6 +38,13 @@ def test_every_listening_socket_is_on_loopback(platform: Running) -> None:
     assert {s for s in sockets if not is_loopback(s[0])} == set()
 
 
+def test_ray_keeps_no_record_of_each_call(platform: Running) -> None:
+    """Its GCS would grow by some MiB a minute, up to 100,000 calls."""
+    (gcs,) = [pid for pid, line in alive(platform.pid).items() if "/gcs_server " in line]
+    told = Path(f"/proc/{gcs}/environ").read_bytes().split(b"\0")
+    assert b"RAY_task_events_report_interval_ms=0" in told
+
+
 def test_second_up_on_the_same_state_is_refused_and_the_first_runs_on(platform: Running) -> None:
     done = undrift("up", cwd=platform.path.parent)
     assert done.returncode == 1
