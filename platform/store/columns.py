@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
@@ -15,6 +16,9 @@ from undrift.records import FloatArray, Labels, Predictions
 
 SHAPE = "shape"
 """Metadata of a column of vectors: the shape of one, in JSON."""
+
+NTH = "nth"
+"""Column of the place of a label within its commit; older commits lack it."""
 
 Batch = TypeVar("Batch", Predictions, Labels)
 
@@ -72,7 +76,9 @@ def to_labels(table: pa.Table | None) -> Labels:
     """Return labels in order of arrival."""
     if table is None:
         return Labels((), np.empty(0, dtype=np.int64), np.empty(0))
-    order = np.argsort(column(table, "seq"), kind="stable")
+    nth = table[NTH] if NTH in table.column_names else pa.nulls(len(table), pa.int64())
+    places = pc.fill_null(nth, 0).to_numpy(zero_copy_only=False)
+    order = np.lexsort((places, column(table, "seq")))
     return Labels(ids_of(table, order), column(table, "label")[order], column(table, "at")[order])
 
 

@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 from undrift.errors import StoreError
 from undrift.records import Labels, Predictions
 from undrift.store.columns import (
+    NTH,
     SHAPE,
     column,
     commit_table,
@@ -91,9 +92,11 @@ class Record:
     def append_labels(self, seq: int, rows: Labels) -> int:
         """Commit the labels of number ``seq``; otherwise as `append_predictions`."""
         label, at = pa.array(rows.label), pa.array(rows.at)
+        nth = pa.array(range(len(rows)), pa.int64())  # a compaction may shuffle one append's rows
         columns = {
             "label": (pa.field("label", label.type), label),
             "at": (pa.field("at", at.type), at),
+            NTH: (pa.field(NTH, nth.type), nth),
         }
         return self._labels.append(seq, commit_table(seq, rows.ids, columns)).version
 

@@ -148,6 +148,7 @@ class Table:
             table,
             rows,
             mode="append",
+            schema_mode="merge" if _has_more(rows.schema, table) else None,
             writer_properties=_WRITER,
             commit_properties=CommitProperties(
                 app_transactions=[Transaction(_APP, seq), Transaction(_MARK, mark)]
@@ -302,6 +303,11 @@ class Table:
         )
         self._settle()
         return table
+
+
+def _has_more(schema: pa.Schema, table: DeltaTable) -> bool:
+    """Tell whether rows have a column that the table, of an older release, has not."""
+    return not set(schema.names) <= {field.name for field in table.schema().fields}
 
 
 def _small_files(table: DeltaTable) -> int:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from numpy.testing import assert_array_equal
@@ -11,8 +12,10 @@ from numpy.testing import assert_array_equal
 from tests.helpers import rows as by_hand
 from undrift.errors import StoreError
 from undrift.records import Labels, Predictions
+from undrift.store.columns import to_labels
 from undrift.store.place import Where
 from undrift.store.record import Record
+from undrift.store.tables import Table
 
 
 def predictions(first_row: int, n: int, shape: tuple[int, ...] = (3,)) -> Predictions:
@@ -100,6 +103,29 @@ def test_labels_keep_their_order_of_arrival_through_compaction(store: Record) ->
         store.append_labels(seq, labels(*arrived[10 * seq : 10 * seq + 10]))
     store.compact()
     assert list(store.labels().ids) == arrived
+
+
+@pytest.mark.thorough
+def test_labels_keep_their_order_within_a_commit_whatever_a_compaction_does(tmp_path: Path) -> None:
+    store, arrived = Record(tmp_path), [f"id-{i * 7919 % 20_000}" for i in range(20_000)]
+    for seq in range(200):  # rows of 8,192 at a time are read by several threads
+        store.append_labels(seq, labels(*arrived[100 * seq : 100 * seq + 100]))
+    shuffled = DeltaTable(tmp_path / "tables" / "labels").to_pyarrow_table().to_pylist()[::-1]
+    assert list(store.labels().ids) == arrived
+    store.compact()
+    assert list(store.labels().ids) == arrived
+    assert list(to_labels(pa.Table.from_pylist(shuffled)).ids) == arrived
+
+
+def test_labels_follow_those_of_a_release_that_did_not_store_their_place(tmp_path: Path) -> None:
+    table = Table(tmp_path / "tables" / "labels")
+    old = {"seq": [0, 0], "id": ["b", "a"], "label": [1, 0], "at": [1.0, 2.0]}
+    table.append(0, pa.table(old))
+    store = Record(tmp_path)
+    store.append_labels(1, labels("d", "c"))
+    store.append_labels(2, labels("f", "e"))
+    store.compact()
+    assert store.labels().ids == ("b", "a", "d", "c", "f", "e")
 
 
 @pytest.mark.thorough
