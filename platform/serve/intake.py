@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Concatenate, ParamSpec, TypeVar
 
 from starlette.types import Receive
@@ -22,12 +22,30 @@ LARGE_BYTES = 2**18
 """A body beyond this is parsed beside the event loop, one at a time."""
 
 
+LINGER_S, LINGER_BYTES = 2.0, 2**26
+"""So long, and so much, a refused body is read on before it is answered."""
+
 PARTS_AT_ONCE = 8
 """So many parts of a body are unpacked before others have their turn."""
 
 
 def _unbounded(_: int) -> None:
     """Hold any number of bytes."""
+
+
+async def _let_go_by(receive: Receive) -> None:
+    """Read what still comes of a refused body, within bounds.
+
+    A connection that is closed upon unread bytes is reset, and takes the answer along.
+    """
+    came = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while came < LINGER_BYTES:
+                message = await receive()
+                came += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 class Intake:
@@ -91,6 +109,8 @@ class Intake:
         announced = headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced[:20]) > limit:
             text = announced.decode()
+            if b"expect" not in headers:  # else the body is not on its way yet
+                await _let_go_by(receive)
             raise RequestError(f"the body has {text} bytes; at most {limit} are accepted", 413)
         unpacker = Unpacker(headers.get(b"content-encoding", b"").decode("latin-1"))
         parts, came, size, more = [], 0, 0, True
@@ -106,6 +126,8 @@ class Intake:
                         size += len(part)
                         hold(len(part))
                         if max(came, size) > limit:
+                            if more:
+                                await _let_go_by(receive)
                             raise RequestError(f"the body has more than {limit} bytes", 413)
                         parts.append(part)
                         if len(parts) % PARTS_AT_ONCE == 0:

@@ -119,5 +119,5 @@ def test_mistake_of_a_detached_start_is_told_as_well(starter: Path, tmp_path: Pa
     failing_factory(folder)
     code, errors = up(folder, "-d")
     assert code == 1
-    one_error(errors, "failed: OSError: no licence (all of it: ")
+    one_error(errors, "failed: OSError: no licence (model.py, line 2) (all of it: ")
     assert written(folder) == ["undrift.log"]
