@@ -31,6 +31,7 @@ from undrift.errors import ConfigError
 from undrift.streams.columns import is_number
 
 SNIFFED_CHARS, SNIFFED_LINES = 20_000, 200
+BLOCK_BYTES = 1 << 24  # a row must fit
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -132,9 +133,7 @@ def _delimited(path: Path, text: str, notes: tuple[str, ...], label: str | None)
     names = [str(i) for i in range(len(cells))]
     table = pacsv.read_csv(
         io.BytesIO(text.encode()),
-        read_options=pacsv.ReadOptions(
-            column_names=names, skip_rows=0, block_size=max(1 << 20, 4 * len(text) + 1)
-        ),
+        read_options=pacsv.ReadOptions(column_names=names, block_size=BLOCK_BYTES),
         parse_options=pacsv.ParseOptions(
             delimiter=delimiter, quote_char=quote, newlines_in_values=True
         ),
