@@ -222,6 +222,24 @@ def ask(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return output
 
 
+@contextmanager
+def blamed(model: nn.Module) -> Iterator[None]:
+    """Have what a backward pass through the user's model raises told as the model's fault.
+
+    Raises:
+        ModelError: It fails.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, ModelError):
+        raise
+    except RuntimeError as error:
+        raise ModelError(
+            f"{type(model).__name__} has no backward pass: {explain(error)}; is something changed "
+            "in place that it needs?"
+        ) from error
+
+
 def explain(error: BaseException) -> str:
     """Return what the user's code raised in one line, with the last line of his that it was in."""
     frames = traceback.extract_tb(error.__traceback__)

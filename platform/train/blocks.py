@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from undrift.errors import TrainingError
-from undrift.model.network import ask, differentiable, find_head
+from undrift.model.network import ask, blamed, differentiable, find_head
 
 _MAX_BLOCKS = 6
 
@@ -100,7 +100,7 @@ def _count(
         backward = []
         for lowest in range(len(blocks)):
             active = [p for block in blocks[lowest:] for p in block.parameters]
-            with FlopCounterMode(display=False) as counter:
+            with blamed(model), FlopCounterMode(display=False) as counter:
                 torch.autograd.grad(output, active, retain_graph=True, allow_unused=True)
             backward.append(counter.get_total_flops() / len(x))
     return forward, tuple(backward)

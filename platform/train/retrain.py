@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from undrift.errors import TrainingError
-from undrift.model.network import forward_with_embedding, load_weights
+from undrift.model.network import blamed, forward_with_embedding, load_weights
 from undrift.records import Reference
 from undrift.train.blocks import Blocks
 from undrift.train.budget import Budget, Meter
@@ -215,7 +215,8 @@ class _Retraining:
         setup, comm = self.setup, self.setup.comm
         loss = self._loss()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with blamed(setup.model):
+            loss.backward()
         blocks = setup.blocks.all[self.lowest :]
         active = [p for b in blocks for p in b.parameters if p.grad is not None]
         clock = loss.new_tensor([setup.meter.seconds], dtype=torch.float32)

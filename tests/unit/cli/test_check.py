@@ -75,6 +75,7 @@ def test_model_that_can_be_served_and_retrained_is_fine(folder: Path) -> None:
         ("return self.head(self.body(x.reshape(-1, 3)))", "(brought.py, line 12)"),
         ("return self.head(self.body(x).detach()).detach()", "no gradient in evaluation mode"),
         ("return self.head(self.body(x)), x", "it returned tuple"),
+        ("return self.head(self.body(x).sigmoid().add_(1.0))", "has no backward pass"),
     ],
 )
 def test_model_that_would_fail_later_is_refused_in_one_line(
