@@ -7,9 +7,9 @@ from typing import Any
 
 import typer
 from rich.console import RenderableType
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from undrift.cli.views import error_console, say
+from undrift.cli.views import error_console, progress_bar, say
 from undrift.client import Client
 from undrift.errors import PlatformError
 from undrift.views import StatusView
@@ -32,18 +32,8 @@ def follow(client: Client, run_id: str) -> dict[str, Any]:
         Exit: Ctrl-C, with code 130.
     """
     console = error_console()
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
     try:
-        with bar:
+        with progress_bar() as bar:
             return _followed(client, run_id, bar)
     except KeyboardInterrupt:
         console.print(

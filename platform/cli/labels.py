@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from undrift.cli.views import ConfigOption, JsonOption, answer, error_console, say
+from undrift.cli.views import ConfigOption, JsonOption, answer, progress_bar, say
 from undrift.client import LABELS_AT_ONCE, Client
 from undrift.config import load_config
 from undrift.errors import BusyError, PlatformError
@@ -47,7 +46,7 @@ def import_labels(
     size = min(LABELS_AT_ONCE, settings.serve.max_labels_per_request)
     columns = [id_column, label, *([times] if times else [])]
     told: dict[str, Any] = {"rows": 0, "accepted": 0, "without_label": 0, "rejected": []}
-    with Client.of(settings) as client, path.open("rb") as file, _bar() as bar:
+    with Client.of(settings) as client, path.open("rb") as file, progress_bar() as bar:
         task = bar.add_task(path.name, total=path.stat().st_size, figures="")
         names = () if isinstance(classes, int) else classes
         for block in read_labels(path, file, columns, names, size):
@@ -97,17 +96,3 @@ def _lines(told: dict[str, Any], path: Path) -> list[str]:
     if len(rejected) > SHOWN:
         lines.append(f"and {len(rejected) - SHOWN:,} more were rejected; --json lists them")
     return [*lines, "how many have found their prediction is told by: undrift drift"]
-
-
-def _bar() -> Progress:
-    console = error_console()
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic_core import to_json
 from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -39,6 +40,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing
 def error_console() -> Console:
     """Return a console on standard error."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def progress_bar() -> Progress:
+    """Return a bar on standard error, if that is a terminal; its tasks have ``figures``, a text."""
+    console = error_console()
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def show(view: RenderableType) -> None:

@@ -24,6 +24,8 @@ MISSING = pa.array(["", *_WORDS.split()])
 _CHANCE = 30  # fewer numbers may grow by chance
 _DOT = r"^[+-]?(\d+\.?\d*|\.\d+|\d{1,3}(,\d{3})+(\.\d*)?)([eE][+-]?\d+)?$"
 _COMMA = r"^[+-]?(\d+,?\d*|,\d+|\d{1,3}(\.\d{3})+(,\d*)?)([eE][+-]?\d+)?$"
+_PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_SHORT_COMMA = r"^[+-]?(\d*,\d{1,2}|\d*,\d{4,}|0*,\d+|\d{4,},\d+)$"  # no groups of thousands
 _WHOLE = r"^[+-]?\d+$"
 _WHOLE_LABEL = r"^-?(0|[1-9]\d*)(\.0*)?$"
 
@@ -75,10 +77,9 @@ def label_texts(column: pa.ChunkedArray) -> pa.Array:
 def class_names(labels: pa.Array) -> list[str]:
     """Return the different labels, in order of their values if all are numbers."""
     names: list[str] = pc.unique(labels.drop_null()).to_pylist()
-    try:
+    if all(re.match(_PLAIN, name) for name in names):
         return sorted(names, key=lambda name: (float(name), name))
-    except ValueError:
-        return sorted(names)
+    return sorted(names)
 
 
 def features(table: pa.Table, keep: frozenset[str] = frozenset()) -> Features:
@@ -164,12 +165,15 @@ def _numbers(name: str, cells: pa.Array, comma: bool, notes: list[str]) -> pa.Ar
 
 
 def _decimal_comma(table: pa.Table) -> bool:
-    """Tell whether more cells have a decimal comma than a decimal dot."""
+    """Tell whether more cells have a decimal comma than a decimal dot.
+
+    A cell like 1,234 may be either a decimal or a group of thousands, and says nothing.
+    """
     commas = dots = 0
     for column in table.columns:
         if pa.types.is_string(column.type):
             cells = pc.utf8_trim_whitespace(_flat(column))
-            commas += pc.sum(pc.match_substring_regex(cells, r"^[+-]?\d*,\d+$")).as_py() or 0
+            commas += pc.sum(pc.match_substring_regex(cells, _SHORT_COMMA)).as_py() or 0
             dots += pc.sum(pc.match_substring_regex(cells, r"^[+-]?\d*\.\d+$")).as_py() or 0
     return commas > dots
 

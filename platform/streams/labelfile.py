@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +16,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from undrift.errors import ConfigError
+from undrift.streams.tablefile import dialect
 
 BLOCK_BYTES, BLOCK_ROWS = 1 << 20, 50_000
-DELIMITERS = ",;\t|"
+_INDEX = re.compile(r"[0-9]+(\.0*)?")
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
 
@@ -81,14 +85,13 @@ def _batches(path: Path, file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.
             for batch in parquet.iter_batches(BLOCK_ROWS, columns=list(columns)):
                 yield batch.select(list(columns))
             return
-        head = _first_line(path)
-        delimiter = max(DELIMITERS, key=head.count)
-        _check([cell.strip().strip('"') for cell in head.split(delimiter)], columns, path)
+        delimiter, quote, names, rows = _head(path)
+        _check(names, columns, path)
         with pa.input_stream(pa.PythonFile(file, "r"), compression=PACKED.get(path.suffix)) as raw:
             yield from pacsv.open_csv(
                 raw,
-                pacsv.ReadOptions(block_size=BLOCK_BYTES),
-                pacsv.ParseOptions(delimiter=delimiter),
+                pacsv.ReadOptions(block_size=BLOCK_BYTES, column_names=names, skip_rows=rows),
+                pacsv.ParseOptions(delimiter=delimiter, quote_char=quote, newlines_in_values=True),
                 pacsv.ConvertOptions(
                     include_columns=list(columns),
                     column_types=dict.fromkeys(columns, pa.string()),
@@ -96,14 +99,18 @@ def _batches(path: Path, file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.
                     strings_can_be_null=True,
                 ),
             )
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, csv.Error, OSError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
-def _first_line(path: Path) -> str:
+def _head(path: Path) -> tuple[str, str, list[str], int]:
+    """Return delimiter, quote, the names of the columns, and how many lines those take."""
     with pa.input_stream(str(path), compression=PACKED.get(path.suffix)) as raw:
-        head: bytes = raw.read(1 << 16)
-    return head.split(b"\n", 1)[0].decode("utf-8", errors="replace").strip("\r\ufeff ")
+        text = raw.read(1 << 16).decode("utf-8", errors="replace").lstrip("\ufeff")
+    delimiter, quote = dialect(text)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote)
+    names = [name.strip() for name in next(lines, [])]
+    return delimiter, quote, names, lines.line_num
 
 
 def _check(there: Sequence[str], wanted: Sequence[str], path: Path) -> None:
@@ -121,13 +128,10 @@ def _label(value: Any, names: frozenset[str]) -> int | str:
     text = str(value).strip()
     if text in names:
         return text
-    try:
-        number = float(text)
-    except ValueError:
+    if not _INDEX.fullmatch(text):
         return text
-    if not number.is_integer():
-        return text
-    return str(int(number)) if str(int(number)) in names else int(number)
+    number = int(text.partition(".")[0])
+    return str(number) if str(number) in names else number
 
 
 def _times(column: pa.Array) -> list[float | str]:

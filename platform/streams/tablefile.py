@@ -123,8 +123,7 @@ def _from_zip(path: Path, data: bytes) -> bytes:
 
 
 def _delimited(path: Path, text: str, notes: tuple[str, ...], label: str | None) -> TableFile:
-    sample = "".join(text[:SNIFFED_CHARS].splitlines(keepends=True)[:SNIFFED_LINES])
-    delimiter, quote = _dialect(sample)
+    delimiter, quote = dialect(text)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote)
     cells, below = ([cell.strip() for cell in line] for line in (next(lines), next(lines, [])))
     if len(cells) < 2:
@@ -167,8 +166,9 @@ def _decoded(path: Path, data: bytes) -> tuple[str, tuple[str, ...]]:
         return data.decode("cp1252", errors="replace"), (note,)
 
 
-def _dialect(sample: str) -> tuple[str, str]:
-    """Return the delimiter and the quote of most lines."""
+def dialect(text: str) -> tuple[str, str]:
+    """Return the delimiter and the quote of most of the first lines."""
+    sample = "".join(text[:SNIFFED_CHARS].splitlines(keepends=True)[:SNIFFED_LINES])
     found = clevercsv.Sniffer().sniff(sample, delimiters=",;\t| ")
     if found is None or not found.delimiter:
         return ",", '"'

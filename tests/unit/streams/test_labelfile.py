@@ -48,14 +48,20 @@ def test_byte_order_mark_and_quoted_names(tmp_path: Path) -> None:
     assert (block.ids, block.labels) == (["a,1"], [2])
 
 
+def test_names_with_delimiters_spaces_and_line_ends_in_them(tmp_path: Path) -> None:
+    text = '"at, in ""s""\nUTC"; id ;label\n5;"a;\nb";1\n6;c;0\n'
+    block = one(written(tmp_path, text))
+    assert (block.row, block.ids, block.labels) == ([1, 2], ["a;\nb", "c"], [1, 0])
+
+
 def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path: Path) -> None:
     assert one(written(tmp_path, "id,label\n007,1\n1e3,0\nNA,0\n")).ids == ["007", "1e3", "NA"]
 
 
 def test_whole_floats_are_indices_unless_a_class_has_that_name(tmp_path: Path) -> None:
-    path = written(tmp_path, "id,label\na,1.0\nb,7\nc,cat\nd,1.5\ne,inf\n")
-    assert one(path).labels == [1, 7, "cat", "1.5", "inf"]
-    assert one(path, names=("1", "cat")).labels == ["1", 7, "cat", "1.5", "inf"]
+    path = written(tmp_path, "id,label\na,1.0\nb,7\nc,cat\nd,1.5\ne,inf\nf,1_0\n")
+    assert one(path).labels == [1, 7, "cat", "1.5", "inf", "1_0"]
+    assert one(path, names=("1", "cat")).labels == ["1", 7, "cat", "1.5", "inf", "1_0"]
 
 
 def test_rows_without_a_label_are_left_out_and_the_others_keep_their_number(tmp_path: Path) -> None:

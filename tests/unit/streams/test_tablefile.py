@@ -214,6 +214,8 @@ def test_thousands_are_read_with_either_decimal_mark() -> None:
         12.0,
         1e6,
     ]
+    assert features(columns("1,234", "12,345", "7")).columns["x"].to_pylist() == [1234, 12345, 7]
+    assert features(columns("1,234", "0,125", "7")).columns["x"].to_pylist() == [1.234, 0.125, 7]
     assert features(columns("1.234,5", "12,0", "3,25")).columns["x"].to_pylist() == [
         1234.5,
         12,
@@ -255,6 +257,8 @@ def test_named_features_are_kept_even_if_they_grow() -> None:
         (["true", "False", "true"], ["true", "False", "true"], ["False", "true"]),
         (["NA", "None", " ZA "], ["NA", "None", "ZA"], ["NA", "None", "ZA"]),
         (["1.5", "1"], ["1.5", "1"], ["1", "1.5"]),
+        (["nan", "2", "1"], ["nan", "2", "1"], ["1", "2", "nan"]),
+        (["1_0", "9"], ["1_0", "9"], ["1_0", "9"]),
     ],
 )
 def test_labels_are_their_texts(
