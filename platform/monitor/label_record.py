@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from undrift.monitor.base import Stateful
 from undrift.monitor.join import Joined, LabelCounts
+from undrift.monitor.statistics.dependence import correlation_time
 from undrift.records import Reference
 
 _OUTCOMES = tuple(f.name for f in fields(LabelCounts))
+_FIRST = (250, 1000)  # labels after which the reference is compared with the traffic
+_SURE = 2.8  # standard errors; of two looks, one of 200 is false
 _FEW = 30  # labels below which the baseline of a probation is the reference's error instead
 
 
@@ -25,15 +28,16 @@ class LabelRecord(Stateful):
     """
 
     SAVED = (
-        "newest_row", "_reference_error", "_previous_error", "_wrong", "_previous_wrong",
-        "_lag_rows", "_lag_seconds", "_counts",
+        "newest_row", "_reference_error", "_reference_rows", "_previous_error", "_first", "_wrong",
+        "_previous_wrong", "_lag_rows", "_lag_seconds", "_counts",
     )  # fmt: skip
 
     def __init__(self, size: int) -> None:
         self._size = size
         self.newest_row = -1
         self._reference_error = self._previous_error = 0.0
-        self._wrong = self._previous_wrong = np.zeros(0, dtype=np.bool_)
+        self._reference_rows = 0
+        self._first = self._wrong = self._previous_wrong = np.zeros(0, dtype=np.bool_)
         self._lag_rows = np.zeros(0, dtype=np.int64)
         self._lag_seconds = np.zeros(0)
         self._counts = np.zeros(len(_OUTCOMES), dtype=np.int64)
@@ -53,6 +57,7 @@ class LabelRecord(Stateful):
         wrong = reference.output[recent].argmax(axis=1) != reference.y[recent]
         self._previous_error, self._reference_error = self._reference_error, float(wrong.mean())
         self._previous_wrong, self._wrong = self._wrong, np.zeros(0, dtype=np.bool_)
+        self._first, self._reference_rows = self._wrong, len(wrong)
 
     def count(self, counts: LabelCounts) -> None:
         """Add what became of some labels."""
@@ -71,6 +76,26 @@ class LabelRecord(Stateful):
         self._lag_seconds = self._push(self._lag_seconds, joined.lag_seconds)
         self._previous_wrong = self._push(self._previous_wrong, joined.wrong[before])
         self._wrong = self._push(self._wrong, joined.wrong[live])
+        self._first = np.concatenate([self._first, joined.wrong[live]])[: max(_FIRST)]
+
+    def handover(self) -> str:
+        """Return a sentence if the reference is not like the traffic; empty if it is, or too early.
+
+        The first 250 and 1,000 labels of the watched version are compared with its reference. What
+        differs from the first row on is no drift, though the signals cannot but call it one.
+        """
+        before = self._reference_error
+        for size in (n for n in _FIRST if n <= len(self._first)):
+            first = self._first[:size]
+            now, time = float(first.mean()), correlation_time(first, np.arange(size))
+            spread = before * (1.0 - before) / self._reference_rows + now * (1.0 - now) / size
+            if now - before > _SURE * np.sqrt(time * spread):
+                return (
+                    f"the first {size:,} labels show {now:.1%} errors, the reference {before:.1%}: "
+                    "it is easier than this traffic, so what looks like drift may be the "
+                    "reference; make it of labelled rows of this traffic"
+                )
+        return ""
 
     def baseline(self) -> float:
         """Return the error of the version before: on its newest labels, or on its reference."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -24,10 +24,11 @@ from undrift.monitor.signals.input import InputSignal
 from undrift.monitor.signals.output import OutputSignal
 from undrift.monitor.signals.performance import performance_signal_for
 from undrift.monitor.signals.segments import SegmentReport, Segments
+from undrift.monitor.statistics.detector import EDetector
 from undrift.records import Labels, Predictions, Reference
 from undrift.views import AccuracyView, CalibrationView, LabelsView, SegmentView, SummaryView
 
-FORMAT = 9
+FORMAT = 10
 """Of a saved state."""
 
 _SAVED = ("_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row")
@@ -35,6 +36,8 @@ _PARTS = (
     "_join", "_labels", "_input", "_output", "_performance", "_challengers", "_former", "_segments",
     "_recall", "_probation",
 )  # fmt: skip
+
+_FROM_FIRST = ", since the first rows of this version: its reference may not be like this traffic"
 
 
 class Monitor:
@@ -146,7 +149,7 @@ class Monitor:
             rows=self._rows,
             labelled=self._labels.outcomes()["joined"],
             labels_missing=missing,
-            reason=verdict.reason + _moved_most(reports),
+            reason=verdict.reason + _details(reports, self._armed_row, self._newest_row),
             challengers=challengers,
             better=self._challengers.better(worse=reports[2].level is Level.DRIFT),
         )
@@ -209,7 +212,7 @@ class Monitor:
                 estimated_error=estimate.error,
             ),
             segments=tuple(map(_segment, self._segments.report())),
-            calibration={n: CalibrationView(**asdict(c)) for n, c in self._calibration.items()},
+            calibration=_calibrations(self._calibration, self._labels.handover()),
         )
 
     def state(self) -> tuple[State, dict[str, Any]]:
@@ -289,6 +292,13 @@ class Monitor:
         return tuple(_with_names(report, self._class_names) for report in reports)
 
 
+def _calibrations(found: Mapping[str, Calibration], note: str) -> dict[str, CalibrationView]:
+    """Return calibrations as they are shown, with a note, unless it is empty, on performance."""
+    one = found["performance"]
+    noted = {**found, "performance": replace(one, notes=(*one.notes, note) if note else one.notes)}
+    return {name: CalibrationView(**asdict(c)) for name, c in noted.items()}
+
+
 def _with_names(report: SignalReport, class_names: tuple[str, ...]) -> SignalReport:
     return replace(report, changes=tuple(_named(c, class_names) for c in report.changes))
 
@@ -300,7 +310,20 @@ def _named(change: Change, class_names: tuple[str, ...]) -> Change:
     return replace(change, name=class_names[int(change.name)])
 
 
-def _moved_most(reports: tuple[SignalReport, ...]) -> str:
+def _details(reports: Sequence[SignalReport], armed: int, newest: int) -> str:
+    """Return the end of a sentence: whether it was so from the first, and what moved most.
+
+    Args:
+        reports: The signals' reports, the challengers' last.
+        armed: Row from which on the version is watched.
+        newest: Newest row.
+    """
+    first = armed + max(EDetector.BLOCK, (newest - armed) // 10)
+    began = [r.change_row for r in reports[:3] if r.change_row is not None]
+    return (_FROM_FIRST if began and min(began) <= first else "") + _moved_most(reports)
+
+
+def _moved_most(reports: Sequence[SignalReport]) -> str:
     """Return the end of a sentence that names the largest change of each signal."""
     most = [r.changes[0] for r in reports if r.changes]
     named = (f"{c.what} {c.name} ({c.before:.3g} to {c.now:.3g})" for c in most)

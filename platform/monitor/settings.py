@@ -55,6 +55,11 @@ class MonitorSettings(Section):
     """Columns of a one-dimensional input, by name or number, whose values divide the stream into
     segments that are watched one by one; a column of many values is cut at its quartiles."""
 
+    season: str | None = Field(None, pattern=r"^\d+(\.\d+)? ?(h|d|rows)$")
+    """A season in which errors come and go, as `24 h`, `7 d` or `5000 rows`: late labels are then
+    also held against the error rate of their own phase of it. Only for `error`; the first season
+    is for learning. Hours are those of UTC."""
+
     label_lag_rows: int = Field(10_000, ge=1)
     """Labels count as missing while the newest labelled prediction is further back than this."""
 

@@ -99,7 +99,9 @@ def attempt(
     check_reference(pool, plan.regime_start, reference_rows)
     others = [v for v in good if v != plan.base_version][-ARCHIVE:]
     archive = _archive(plan.base_version, others, weights)
-    start = choose_start(trainee, archive, pool, regime_start=plan.regime_start)
+    known = reference.newest
+    learnt = int(known.rows.max()) if known is not None and len(known) else -1
+    start = choose_start(trainee, archive, pool, regime_start=plan.regime_start, learnt=learnt)
     for number, rate in enumerate((settings.learning_rate, settings.learning_rate / _SLOWER)):
         result = retrain(
             trainee,

@@ -11,7 +11,8 @@ from undrift.train.objective import objective_for
 from undrift.train.pool import Pool, held_out
 from undrift.train.trainee import Trainee
 
-_JUDGED = 1000  # newest held-out rows of the regime that versions are compared on
+_JUDGED = 1000  # newest rows of the regime that versions are compared on
+_FEWEST = 50
 _MARGIN = 0.05  # accuracy or R2 that an older version must have above the live one
 
 
@@ -21,6 +22,7 @@ def choose_start(
     pool: Pool,
     *,
     regime_start: int,
+    learnt: int = -1,
 ) -> int:
     """Return the version to start from: the live one, unless an older one fits the regime better.
 
@@ -28,18 +30,25 @@ def choose_start(
     back. A version that gives every row the same answer, though their targets differ, has
     collapsed; from there gradients lead nowhere, so it is a start only if there is no other.
 
+    Versions are compared on rows that the retraining will train on and none of them was trained
+    on. The best of many on the rows that are held out would look as lucky to the gate, and to the
+    monitor, which are to be told by those; they are taken only where there are hardly any others.
+
     Args:
         trainee: The model; its weights are overwritten.
         versions: Numbers and weights, the live version first.
         pool: Labelled rows.
         regime_start: First row of the regime to train for.
+        learnt: Newest row that a version may have been trained on; -1: none.
 
     Raises:
         TrainingError: The model's head does not fit the pool's targets.
     """
     objective = objective_for(pool.y)
     objective.check(pool.y, trainee.layer)
-    rows = np.flatnonzero(held_out(pool) & (pool.row >= regime_start))[-_JUDGED:]
+    regime, held = pool.row >= regime_start, held_out(pool)
+    rows = np.flatnonzero(regime & ~held & (pool.row > learnt))
+    rows = (rows if len(rows) >= _FEWEST else np.flatnonzero(regime & held))[-_JUDGED:]
     y = pool.y[rows]
     live, start, best, alive = -1, -1, -np.inf, False
     for number, state in versions:

@@ -12,7 +12,8 @@ from undrift.monitor.calibration import limits, recent_rows
 from undrift.monitor.join import Joined, LabelSignal
 from undrift.monitor.settings import MonitorSettings
 from undrift.monitor.statistics.error_rate import ErrorTest
-from undrift.records import Reference
+from undrift.monitor.statistics.season import Season
+from undrift.records import FloatArray, Predictions, Reference
 
 
 class PerformanceSignal(LabelSignal):
@@ -21,8 +22,10 @@ class PerformanceSignal(LabelSignal):
     Its row numbers are those of the predictions, so a change point is where the world changed,
     not where the news of it arrived.
 
+    Where there is a season, a waiting row takes 4 bytes for its phase.
+
     Args:
-        settings: Budget of false alarms.
+        settings: Budget of false alarms; season.
     """
 
     FEW: ClassVar[int] = 100  # reference rows that hardly show autocorrelation
@@ -31,7 +34,8 @@ class PerformanceSignal(LabelSignal):
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
-        self._test = ErrorTest(*limits(settings))
+        self._season = Season(settings.season)
+        self._test = ErrorTest(*limits(settings), seasonal=self._season.phases > 0)
 
     def fit(self, reference: Reference) -> Calibration:
         """Take the error rate of the recent reference rows as the one that is fine."""
@@ -40,15 +44,20 @@ class PerformanceSignal(LabelSignal):
         time = self._test.correlation_time
         return Calibration(len(recent), time, self._notes(len(recent), time))
 
+    def note(self, rows: Predictions) -> FloatArray:
+        """Return (n, 1) phases of the season, or (n, 0)."""
+        return self._season.note(rows)
+
     def measure(self, batch: Joined) -> Measures:
-        """Return (n, 2): ones where the prediction was wrong, and the labels."""
-        values = np.column_stack([batch.wrong, batch.label])
+        """Return (n, 3): ones where the prediction was wrong, labels, and phases or zeros."""
+        phase = batch.notes[:, 0] if self._season.phases else np.zeros(len(batch))
+        values = np.column_stack([batch.wrong, batch.label, phase])
         return Measures(batch.row, values.astype(np.float64))
 
     def advance(self, measures: Measures) -> None:
         """Take in labels that met their predictions."""
-        wrong, labels = measures.values.T
-        self._test.update(wrong > 0, labels.astype(np.int64), measures.row)
+        wrong, labels, phase = measures.values.astype(np.int64).T
+        self._test.update(wrong > 0, labels, measures.row, phase)
 
     def report(self) -> SignalReport:
         """Return the present level, statistic and change point."""

@@ -30,7 +30,7 @@ def performance_signal_for(settings: MonitorSettings) -> LabelSignal:
 
     Raises:
         ConfigError: The statistic names a detector that cannot be imported or built, or options
-            are given for a statistic that takes none.
+            are given for a statistic that takes none, or a season for one that knows none.
     """
     kind = _STATISTICS.get(settings.performance_statistic, RiverSignal)
     if kind is not RiverSignal and settings.performance_options:
@@ -38,5 +38,10 @@ def performance_signal_for(settings: MonitorSettings) -> LabelSignal:
             f"monitor.performance_options: {', '.join(settings.performance_options)} given, but "
             f"performance_statistic = {settings.performance_statistic!r} takes none; they are for "
             "a detector named as module:Class"
+        )
+    if settings.season and kind is not PerformanceSignal:
+        raise ConfigError(
+            f"monitor.season: {settings.season!r} given, but only performance_statistic = 'error' "
+            f"knows seasons, not {settings.performance_statistic!r}; leave one of them out"
         )
     return kind(settings)

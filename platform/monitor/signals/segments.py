@@ -17,6 +17,7 @@ from undrift.monitor.calibration import limits, recent_rows
 from undrift.monitor.join import Joined
 from undrift.monitor.settings import MonitorSettings
 from undrift.monitor.statistics.error_rate import ErrorTest
+from undrift.monitor.statistics.season import Season
 from undrift.records import FloatArray, IntArray, Predictions, Reference
 
 
@@ -76,7 +77,7 @@ class Segments(Stateful):
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
-        self._columns = _columns(settings)
+        self._columns, self._season = _columns(settings), Season(settings.season)
         self._cuts = np.full((len(self._columns), self.VALUES), np.nan)
         self._by_value = np.ones(len(self._columns), dtype=np.bool_)
         self._forget()
@@ -84,7 +85,12 @@ class Segments(Stateful):
     @property
     def width(self) -> int:
         """Numbers noted of a row."""
-        return len(self._columns)
+        return len(self._columns) + self._phased
+
+    @property
+    def _phased(self) -> int:
+        """1 if the phase of the season is noted, too; else 0."""
+        return int(self._season.phases > 0 and len(self._columns) > 0)
 
     @property
     def level(self) -> Level:
@@ -121,19 +127,20 @@ class Segments(Stateful):
         return Calibration(len(recent), time, self._notes(self._count(slots)))
 
     def note(self, rows: Predictions) -> FloatArray:
-        """Return (n, columns) numbers of the segments of rows, to be kept by the join."""
-        return self._assign(rows.x)
+        """Return (n, width) numbers of the segments of rows, and phases, for the join to keep."""
+        phase = self._season.note(rows)[:, : self._phased]
+        return np.hstack([self._assign(rows.x), phase])
 
     def count(self, notes: FloatArray) -> None:
-        """Count rows of the watched version by their (n, columns) notes."""
+        """Count rows of the watched version by their (n, width) notes."""
         self._rows += self._count(self._slots_of(notes))
 
     def measure(self, batch: Joined) -> Measures:
-        """Return (n, 2 + columns): ones where the prediction was wrong, labels, and the notes.
+        """Return (n, 2 + width): ones where the prediction was wrong, labels, and the notes.
 
         The notes of the segments are the last columns of ``batch.notes``.
         """
-        notes = batch.notes[:, batch.notes.shape[1] - len(self._columns) :]
+        notes = batch.notes[:, batch.notes.shape[1] - self.width :]
         values = np.column_stack([batch.wrong, batch.label, notes])
         return Measures(batch.row, values.astype(np.float64))
 
@@ -141,9 +148,10 @@ class Segments(Stateful):
         """Take in labels that met their predictions."""
         wrong, labels = measures.values[:, 0] > 0, measures.values[:, 1].astype(np.int64)
         slots = self._slots_of(measures.values[:, 2:])
+        phase = measures.values[:, -1].astype(np.int64)  # used where there is a season
         for slot in np.unique(slots).tolist():
             here = (slots == slot).any(axis=1)
-            self._tests[slot].update(wrong[here], labels[here], measures.row[here])
+            self._tests[slot].update(wrong[here], labels[here], measures.row[here], phase[here])
             self._labelled[slot] += int(here.sum())
             for kept, new in ((self._newest_row, measures.row), (self._newest_wrong, wrong)):
                 kept[slot] = np.concatenate([kept[slot], new[here]])[-self.NEWEST :]
@@ -195,7 +203,7 @@ class Segments(Stateful):
         share = len(self._columns)
         warning, drift = limits(self._settings)
         return {
-            slot: ErrorTest(share * warning, share * drift)
+            slot: ErrorTest(share * warning, share * drift, seasonal=self._phased > 0)
             for column in range(share)
             for slot, _ in self._names(column, unseen=True)
         }
@@ -230,7 +238,7 @@ class Segments(Stateful):
     def _slots_of(self, notes: NDArray[Any]) -> IntArray:
         """Return (n, columns) numbers of the segments counted over all columns."""
         first = np.arange(len(self._columns)) * self.SLOTS
-        slots: IntArray = notes.astype(np.int64) + first
+        slots: IntArray = notes[:, : len(first)].astype(np.int64) + first
         return slots
 
     def _count(self, slots: IntArray) -> IntArray:

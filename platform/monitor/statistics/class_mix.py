@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from undrift.monitor.base import Stateful
 from undrift.records import IntArray
@@ -17,11 +18,13 @@ class ClassMix(Stateful):
     """Bets that the classes of the next rows are mixed like those of the latest.
 
     A row of class c pays (1 - s) + s p(c) / q(c) for each stake s. q is the chance of c given all
-    rows until then, reference and stream alike, under Jeffreys' prior (at most ten rows' worth);
-    p is a running mean of the latest rows. Both are known before the row, and q is the exact
-    chance of c where the mix is unknown but fixed, so the bet is fair on average over mixes,
-    however short the reference. Two running means, with short and long memory, meet abrupt and
-    slow change.
+    rows until then, reference and stream alike; p is a running mean of the latest rows. Both are
+    known before the row. q is the mean of symmetric Dirichlet priors from one row's worth to a
+    hundred for each class, weighted by how well each has told all rows so far: one that is fixed
+    is sure of what a short reference of many classes cannot know, how many are still to be seen.
+    So q is the exact chance of c where the mix is unknown but fixed, and the bet is fair on
+    average over mixes, however short the reference. Two running means, with short and long memory,
+    meet abrupt and slow change.
 
     Where neighbouring rows are alike, the latest of them would tell the next ones, though nothing
     has changed; so the running means may lag behind.
@@ -32,20 +35,25 @@ class ClassMix(Stateful):
 
     Reference:
         Turner, Ly, Grünwald. "Generic e-variables for exact sequential k-sample tests that allow
-        for optional stopping", 2022, arXiv 2106.02693; Krichevsky, Trofimov. "The performance of
-        universal encoding", 1981.
+        for optional stopping", 2022, arXiv 2106.02693; Nemenman, Shafee, Bialek. "Entropy and
+        inference, revisited", 2001 (mixtures of Dirichlet priors).
     """
 
     BLOCK: ClassVar[int] = 256
     MEMORY: ClassVar[tuple[float, ...]] = (1 / 32, 1 / 200)  # weight of the newest row
     STAKES: ClassVar[tuple[float, ...]] = (0.3, 0.8)
     BETS: ClassVar[int] = len(MEMORY) * len(STAKES)
-    SAVED = ("_counts", "_total", "_running", "_block", "_late")
+    SAVED = ("_prior", "_trust", "_counts", "_total", "_running", "_usual", "_block", "_late")
 
     def __init__(self, counts: IntArray, latest: IntArray) -> None:
-        self._counts = counts + min(0.5, 10.0 / len(counts))
-        self._total = float(self._counts.sum())
-        self._running = np.tile(self._counts / self._total, (len(self.MEMORY), 1))
+        self._prior = np.geomspace(1.0 / len(counts), 100.0, 6)[:, None]
+        self._counts, self._total = counts.astype(np.float64), float(counts.sum())
+        told = gammaln(self._counts + self._prior) - gammaln(self._prior)
+        whole = len(counts) * self._prior[:, 0]
+        told_all = told.sum(axis=1) - gammaln(whole + self._total) + gammaln(whole)
+        self._trust = told_all - told_all.max()  # log-likelihood of all rows under each prior
+        self._running = np.zeros((len(self.MEMORY), len(counts)))
+        self._usual = np.ones((len(self.MEMORY), 1))  # weight of q in p, until rows fill it
         self._block = np.zeros_like(self._running)  # what the present block adds to it
         self._late = latest
 
@@ -64,9 +72,9 @@ class ClassMix(Stateful):
         entering, self._late = np.split(np.concatenate([self._late, classes]), [n])
         weight, faded = _WEIGHT[:, begin:end], _FADED[:, begin:end]
         earlier, latest = _among_earlier(classes, entering, weight)
-        count = self._counts[classes] + earlier * learn
-        chance = count / (self._total + np.arange(n) * learn)
-        recent = faded * (self._running[:, classes] + (self._block[:, classes] + latest))
+        chance = self._chance(classes, earlier * learn, np.arange(float(n)) * learn, learn=learn)
+        entered = self._running[:, classes] + (self._block[:, classes] + latest)
+        recent = faded * (self._usual * chance + entered)
         values: Floats = 1.0 + (recent / chance - 1.0)[:, None] * _STAKES
         for block, row_weight in zip(self._block, weight, strict=True):
             block += np.bincount(entering, weights=row_weight, minlength=len(block))
@@ -75,8 +83,27 @@ class ClassMix(Stateful):
             self._total += n
         if end == self.BLOCK:
             self._running = (self._running + self._block) * _OVER
+            self._usual = self._usual * _OVER
             self._block = np.zeros_like(self._block)
+            self._trust = self._trust - self._trust.max()
         return values.reshape(self.BETS, n).T
+
+    def _chance(self, classes: IntArray, same: Floats, rows: Floats, *, learn: bool) -> Floats:
+        """Return (n,) chances of the classes, after ``rows``, and those of the ``same`` class."""
+        of_class = self._counts[classes] + same + self._prior
+        each = of_class / (self._total + rows + len(self._counts) * self._prior)
+        if not learn:
+            return _mean(self._trust[:, None], each)
+        trust = np.cumsum(np.hstack([self._trust[:, None], np.log(each)]), axis=1)
+        self._trust = trust[:, -1]
+        return _mean(trust[:, :-1], each)
+
+
+def _mean(trust: Floats, each: Floats) -> Floats:
+    """Return (n,) means of (k, n) values, by (k, n) logarithms of their weights."""
+    weights = np.exp(trust - trust.max(axis=0))
+    mean: Floats = (weights * each).sum(axis=0) / weights.sum(axis=0)
+    return mean
 
 
 def _among_earlier(classes: IntArray, entering: IntArray, weight: Floats) -> tuple[Floats, Floats]:

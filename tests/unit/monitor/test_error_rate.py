@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from undrift.evidence import Level
-from undrift.monitor.statistics.class_rates import ClassRates
 from undrift.monitor.statistics.error_rate import ErrorTest
+from undrift.monitor.statistics.group_rates import GroupRates
 
 
 def errors(rate: float, n: int, seed: int) -> np.ndarray:
@@ -159,7 +159,7 @@ def test_rise_is_found_whenever_labels_come() -> None:
 
 
 def test_a_class_is_held_to_its_own_rate_and_never_to_less_than_the_common_one() -> None:
-    rates, none = ClassRates(), np.zeros(0, dtype=np.int64)
+    rates, none = GroupRates(), np.zeros(0, dtype=np.int64)
     assert rates.upper(none, 0.1).shape == (0,)
     label = np.repeat([0, 1], [900, 100])
     rates.add(np.arange(1_000) % 1_000 >= 960, label)  # 40 of the 100 of class 1

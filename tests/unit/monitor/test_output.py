@@ -223,3 +223,19 @@ def first_alarm(seed: int, correlation: float, limit: int) -> int:
 def test_budget_is_kept_on_independent_and_on_correlated_answers(correlation: float) -> None:
     times = [first_alarm(seed, correlation, 500) for seed in range(12)]
     assert 0.7 * 500 < np.mean(times) < 5 * 500
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.5])
+def test_a_short_reference_of_many_classes_is_no_change(slope: float) -> None:
+    """A warning in 1,000 rows is allowed; of 100 classes in 50 rows, most are still to be seen."""
+    settings = MonitorSettings(rows_per_false_drift=5_000)
+    mix = np.arange(1, 101) ** -slope
+    early = 0
+    for seed in range(20):
+        answers = Answers(seed, classes=100)
+        known = answers.take(50, mix=(mix / mix.sum()).tolist(), margin=8.0)
+        signal = OutputSignal(settings)
+        signal.fit(answers.reference(known))
+        signal.update(answers.take(200, mix=(mix / mix.sum()).tolist(), margin=8.0))
+        early += signal.report().level > Level.NONE
+    assert early <= 6

@@ -22,7 +22,7 @@ def reference_with(wrong: np.ndarray) -> Reference:
 
 
 def measures(wrong: np.ndarray, first: int = 0) -> Measures:
-    values = np.column_stack([wrong, np.zeros(len(wrong))])
+    values = np.column_stack([wrong, np.zeros((len(wrong), 2))])
     return Measures(np.arange(first, first + len(wrong)), values)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,3 +64,26 @@ def test_damaged_older_version_is_no_start_and_a_damaged_base_is_an_error() -> N
     assert [number for number, _ in _archive(1, [2, 3], weights)] == [1, 3]
     with pytest.raises(StoreError, match="version 2 is damaged"):
         list(_archive(2, [1, 3], weights))
+
+
+@pytest.mark.parametrize(("known", "learnt"), [(None, -1), ([40, 90, 70], 90)])
+def test_versions_are_not_compared_on_rows_that_the_base_was_trained_on(
+    monkeypatch: pytest.MonkeyPatch, known: list[int] | None, learnt: int
+) -> None:
+    w, asked = world(), []
+    newest = None
+    if known is not None:
+        taken = w.reference.take(np.arange(len(known)))
+        newest = replace(taken, row=np.array(known), newest=None)
+
+    def choose(*_: object, learnt: int, **__: object) -> int:
+        asked.append(learnt)
+        return 1
+
+    monkeypatch.setattr("undrift.train.attempt.choose_start", choose)
+    reference = replace(w.reference, newest=newest)
+    attempt(
+        Trainee(w.model), [1], lambda _: w.state, w.pool, reference, replace(plan(), steps=1),
+        settings=SETTINGS, reference_rows=20,
+    )  # fmt: skip
+    assert asked == [learnt]

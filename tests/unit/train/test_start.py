@@ -10,7 +10,7 @@ from undrift.evidence import DriftKind
 from undrift.train.candidate import build_reference, check_reference
 from undrift.train.gate import Comparison, judge
 from undrift.train.objective import Classification
-from undrift.train.pool import Pool, split_pool
+from undrift.train.pool import Pool, held_out, split_pool
 from undrift.train.settings import TrainSettings
 from undrift.train.start import choose_start
 from undrift.train.trainee import Trainee
@@ -34,6 +34,33 @@ def pool() -> Pool:
 
 def start(pool: Pool, *versions: tuple[int, dict[str, torch.Tensor]]) -> int:
     return choose_start(Trainee(nn.Linear(1, 2)), versions, pool, regime_start=0)
+
+
+def labelling(right: np.ndarray) -> dict[str, torch.Tensor]:
+    """Weights of a linear model of one-hot rows of class 1 that is right on some of them."""
+    says = np.where(right, 1.0, -1.0)
+    weight = torch.tensor(np.stack([-says, says]), dtype=torch.float32)
+    return {"weight": weight, "bias": torch.zeros(2)}
+
+
+@pytest.fixture
+def one_hot() -> Pool:
+    """400 rows of class 1, each of a column of its own."""
+    x = np.eye(400, dtype=np.float32)
+    return Pool(x, np.ones(400, dtype=np.int64), np.arange(400), np.zeros(400), x, np.arange(400))
+
+
+def test_a_version_that_is_lucky_on_held_out_rows_is_no_start(one_hot: Pool) -> None:
+    """The best of many on the rows of gate and monitor would deceive both (the winner's curse)."""
+    rng, held = np.random.default_rng(0), held_out(one_hot)
+    live, honest, lucky = (rng.random(400) < share for share in (0.4, 0.7, 0.5))
+    lucky[held], honest[held] = True, False
+    versions = [(7, labelling(live)), (3, labelling(honest)), (4, labelling(lucky))]
+    trainee = Trainee(nn.Linear(400, 2))
+    assert choose_start(trainee, versions, one_hot, regime_start=0) == 3
+    # Where all rows may have been trained on, or nearly all, only those held out are left.
+    for learnt, expected in ((200, 3), (390, 4), (399, 4)):
+        assert choose_start(trainee, versions, one_hot, regime_start=0, learnt=learnt) == expected
 
 
 def test_older_version_that_fits_the_regime_is_the_start(pool: Pool) -> None:
