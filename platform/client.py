@@ -6,8 +6,10 @@ import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlencode
 
 import httpx
 import numpy as np
@@ -18,8 +20,9 @@ from undrift.errors import BusyError, PlatformError
 from undrift.host.process import ProcessFile, given_token
 from undrift.ids import KEY_HEADER, new_id
 from undrift.records import FloatArray, IntArray
-from undrift.serve.body import ALL_REJECTED
+from undrift.serve.body import ALL_REJECTED, WEIGHTS
 from undrift.serve.certificate import trusting
+from undrift.serve.protocol import BINARY
 from undrift.views import (
     AuditView,
     DriftView,
@@ -241,6 +244,18 @@ class Client:
         """Serve a stored version."""
         return self._act("/promote", version=version)
 
+    def bring(self, weights: Path, origin: str) -> StatusView:
+        """Have weights that were trained elsewhere judged, and served if the gate agrees.
+
+        Args:
+            weights: A safetensors file that fits the model.
+            origin: What to call it in the version's manifest.
+        """
+        headers = {"Content-Type": BINARY, KEY_HEADER: new_id(), **self._token}
+        with weights.open("rb") as file:
+            path = f"/{WEIGHTS}?{urlencode({'origin': origin})}"
+            return read(StatusView, self._call("POST", path, headers=headers, content=file))
+
     def rollback(self, version: int | None = None) -> StatusView:
         """Go back to the version before the live one, or to ``version``.
 
@@ -266,28 +281,22 @@ class Client:
         return read(StatusView, self._call("POST", path, body, headers))
 
     def _call(
-        self, method: str, path: str, body: Any = None, headers: Headers = None, told_by: int = 0
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Headers = None,
+        told_by: int = 0,
+        content: BinaryIO | None = None,
     ) -> Any:
+        headers, url = {**self._read_token, **(headers or {})}, self._path + path
         try:
-            response = self._http.request(
-                method,
-                self._path + path,
-                json=body,
-                headers={**self._read_token, **(headers or {})},
-            )
+            response = self._http.request(method, url, json=body, headers=headers, content=content)
         except httpx.TimeoutException:
             wait = self._http.timeout.read
             raise PlatformError(f"{self.base_url} did not answer within {wait:g} s") from None
         except httpx.ConnectError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise PlatformError(
-                    f"the certificate of {self.base_url} is not trusted "
-                    f"({str(error).partition('failed: ')[2]}); name the file of its authority in "
-                    "SSL_CERT_FILE"
-                ) from None
-            raise PlatformError(
-                f"nothing answers at {self.base_url}; start it with `undrift up`"
-            ) from None
+            raise PlatformError(_unreachable(self.base_url, error)) from None
         except httpx.TransportError as error:
             raise PlatformError(f"{self.base_url} broke off: {error}") from None
         try:
@@ -299,15 +308,25 @@ class Client:
             return answer
         wait = response.headers.get("Retry-After", "")
         if response.status_code == 503 and wait.isdecimal():
-            raise BusyError(self._explain(response, answer), float(wait))
-        raise PlatformError(self._explain(response, answer))
+            raise BusyError(_explained(self.base_url, response, answer), float(wait))
+        raise PlatformError(_explained(self.base_url, response, answer))
 
-    def _explain(self, response: httpx.Response, answer: Any) -> str:
-        text = str(answer["error"]) if isinstance(answer, dict) and "error" in answer else ""
-        if response.status_code == 401:
-            text += "; set UNDRIFT_TOKEN to the text of the file `token` in the state folder"
-        detail = text.lstrip("; ") or "is something else listening there?"
-        return f"{self.base_url} answered {response.status_code}: {detail}"
+
+def _unreachable(url: str, error: httpx.ConnectError) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return f"nothing answers at {url}; start it with `undrift up`"
+    return (
+        f"the certificate of {url} is not trusted ({str(error).partition('failed: ')[2]}); "
+        "name the file of its authority in SSL_CERT_FILE"
+    )
+
+
+def _explained(url: str, response: httpx.Response, answer: Any) -> str:
+    text = str(answer["error"]) if isinstance(answer, dict) and "error" in answer else ""
+    if response.status_code == 401:
+        text += "; set UNDRIFT_TOKEN to the text of the file `token` in the state folder"
+    detail = text.lstrip("; ") or "is something else listening there?"
+    return f"{url} answered {response.status_code}: {detail}"
 
 
 def own_certificate(config: Config) -> ssl.SSLContext | None:

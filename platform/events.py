@@ -60,6 +60,17 @@ class RetrainRequested(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptRequested(RetrainRequested):
+    """An operator brings weights that were trained elsewhere, to be served if the gate agrees.
+
+    ``weights`` is the SHA-256 of their file, ``origin`` what it was called.
+    """
+
+    weights: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trained(Event):
     """A retraining finished, and the gate has judged its candidate."""
 
@@ -153,6 +164,8 @@ class Train(Instruction):
     With ``newest_rows`` the regime is the newest labelled rows, this many, instead. ``lead`` is the
     accuracy that a challenger has shown above the live version's, as a fraction. Rows from
     ``until_row`` on are not used, so that an order given again, by whoever, is the same order.
+    With ``weights``, the SHA-256 of a file that was called ``origin``, nothing is trained: they are
+    judged as a candidate is.
     """
 
     base_version: int
@@ -164,6 +177,8 @@ class Train(Instruction):
     method: str = ""
     steps: int = 0
     budget: str = ""
+    weights: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

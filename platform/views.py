@@ -63,7 +63,7 @@ class RunView:
 
     Attributes:
         run_id: Its name.
-        trigger: ``better``, ``drift``, ``refine``, ``amount``, ``operator`` or ``rollback``.
+        trigger: ``better``, ``drift``, ``refine``, ``amount``, ``operator``, ``rollback``..
         started: When it began, Unix seconds.
         version: Version that it is to bring; None while it is not known.
         training: How far its training is; None before it has begun.

@@ -26,6 +26,7 @@ from undrift.cli.follow import follow, outcome_view
 from undrift.cli.health import doctor, repair, tried
 from undrift.cli.k8s import app as k8s_app
 from undrift.cli.labels import app as labels_app
+from undrift.cli.promote import promote
 from undrift.cli.token import token
 from undrift.cli.tune import tune
 from undrift.cli.views import (
@@ -277,18 +278,6 @@ def retrain(
 
 
 @app.command()
-def promote(
-    version: Annotated[int, typer.Argument(help="A stored version.")],
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Serve a stored version."""
-    with Client.of(load_config(config)) as client:
-        answer = client.promote(version)
-    _answer(answer, status_line(answer), as_json)
-
-
-@app.command()
 def rollback(
     version: Annotated[int | None, typer.Argument(help="Else the one before.")] = None,
     config: ConfigOption = None,
@@ -362,7 +351,7 @@ def replay(
     _answer(found.to_dict(), replay_view(found), as_json)
 
 
-for _verb in (tune, token, submit, demo, why, doctor, repair):
+for _verb in (promote, tune, token, submit, demo, why, doctor, repair):
     app.command()(_verb)
 
 

@@ -187,7 +187,7 @@ def versions_view(versions: Sequence[VersionView]) -> RenderableType:
             str(version.version),
             "" if version.parent is None else str(version.parent),
             _when(version.created_at),
-            version.run_id or "config",
+            (version.plan or {}).get("origin") or version.run_id or "config",
             version.hash[:12],
             _pairs({k: v for k, v in version.metrics.items() if isinstance(v, int | float)}),
         )
@@ -200,7 +200,7 @@ def audit_view(audit: AuditView) -> RenderableType:
     plan, compute = audit.plan, audit.compute
     facts = _facts(
         ("version", f"{audit.version}, from {_value(audit.training.get('start_version'))}"),
-        ("run", f"{audit.run_id or 'config'}: {_value(plan['method'])}"),
+        ("run", f"{audit.run_id or 'config'}: {plan.get('origin') or _value(plan['method'])}"),
         ("verdict", {True: "accepted", False: "rejected", None: "-"}[audit.accepted]),
         ("why", audit.reason),
         ("budget", plan["budget"] or f"{_value(plan['steps'])} steps"),

@@ -10,6 +10,7 @@ from undrift.control.lifecycle import edges
 from undrift.control.state import Phase
 from undrift.events import (
     EVENTS,
+    AdoptRequested,
     Event,
     PauseRequested,
     PromoteRequested,
@@ -30,7 +31,14 @@ MEANING = {
     Phase.COOLDOWN: "an older version is live again; a cooldown has to end first.",
     Phase.PAUSED: "nothing is decided; serving and monitoring go on.",
 }
-OPERATORS = (RetrainRequested, PromoteRequested, RollbackRequested, PauseRequested, ResumeRequested)
+OPERATORS = (
+    RetrainRequested,
+    AdoptRequested,
+    PromoteRequested,
+    RollbackRequested,
+    PauseRequested,
+    ResumeRequested,
+)
 
 
 def diagram(events: Collection[type[Event]] = EVENTS) -> str:

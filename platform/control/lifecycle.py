@@ -14,6 +14,7 @@ from undrift.control.settings import LifecycleSettings
 from undrift.control.state import Ignored, Illegal, Phase, Rule, State, Step
 from undrift.errors import IllegalTransitionError
 from undrift.events import (
+    AdoptRequested,
     Configured,
     Event,
     PauseRequested,
@@ -58,6 +59,7 @@ def step(state: State, event: Event) -> Step:
 _OPERATOR: dict[type[Event], Rule] = {
     Configured: rules.configured,
     RetrainRequested: rules.retrain,
+    AdoptRequested: rules.adopt,
     PromoteRequested: rules.promote,
     RollbackRequested: rules.roll_back,
     PauseRequested: rules.pause,
@@ -72,7 +74,7 @@ _NO_RUN: dict[type[Event], Rule] = {
     ProbationFailed: Ignored("no probation is in progress"),
 }
 _QUIET: dict[type[Event], Rule] = {**_OPERATOR, **_NO_RUN, Tick: Ignored("nothing is due")}
-_BUSY = Illegal("single flight: a run is in progress; pause or roll back first")
+_BUSY = Illegal(rules.SINGLE_FLIGHT)
 
 TABLE: dict[Phase, dict[type[Event], Rule]] = {
     Phase.HEALTHY: {**_QUIET, Scored: rules.watch},
@@ -82,6 +84,7 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
         **_QUIET,
         Scored: Ignored("a retraining is in progress"),
         RetrainRequested: _BUSY,
+        AdoptRequested: rules.adopt_once,
         Trained: rules.trained,
         TrainFailed: rules.train_failed,
         Tick: rules.train_over,
@@ -91,6 +94,7 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
         **_QUIET,
         Scored: Ignored("a swap is in progress"),
         RetrainRequested: _BUSY,
+        AdoptRequested: _BUSY,
         PauseRequested: _BUSY,
         Swapped: rules.swapped,
         SwapFailed: rules.swap_failed,
@@ -107,6 +111,7 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
         **_QUIET,
         Scored: Ignored("paused"),
         RetrainRequested: Illegal("paused: resume first"),
+        AdoptRequested: Illegal("paused: resume first"),
         PauseRequested: Ignored("already paused"),
         ResumeRequested: rules.resume,
     },
@@ -119,6 +124,8 @@ TARGETS: dict[Rule, tuple[Phase, ...]] = {
     rules.watch: (Phase.HEALTHY, Phase.WARNING, Phase.DRIFT, Phase.RETRAINING),
     rules.retry: (Phase.HEALTHY, Phase.RETRAINING),
     rules.retrain: (Phase.RETRAINING,),
+    rules.adopt: (Phase.RETRAINING,),
+    rules.adopt_once: (),
     rules.trained: (Phase.CANDIDATE, Phase.SWAPPING, Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),
     rules.train_failed: (Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),
     rules.train_over: (Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),

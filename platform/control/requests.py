@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from undrift.errors import ConfigError, RequestError
 from undrift.events import (
+    AdoptRequested,
     Event,
     PauseRequested,
     PromoteRequested,
@@ -14,7 +15,7 @@ from undrift.events import (
     RetrainRequested,
     RollbackRequested,
 )
-from undrift.serve.body import check_keys, show
+from undrift.serve.body import WEIGHTS, check_keys, show
 from undrift.train.budget import Budget
 from undrift.train.settings import MethodName
 from undrift.views import VERBS
@@ -29,7 +30,7 @@ def event_of(
     """Return the event that a request asks for.
 
     Args:
-        verb: A key of `views.VERBS`.
+        verb: A key of `views.VERBS`, or `WEIGHTS`, whose file is in the state already.
         body: Its arguments.
         versions: Stored versions.
         at: Now, Unix seconds.
@@ -42,6 +43,8 @@ def event_of(
         >>> event_of("rollback", {"version": 2}, versions=[1, 2], at=0.0).version
         2
     """
+    if verb == WEIGHTS:
+        return AdoptRequested(at=at, cause="operator", rows=_reported(rows), **body)
     if verb not in VERBS:
         raise RequestError(f"unknown verb {verb!r}", 404)
     check_keys(body, set(VERBS[verb]), "the request")
@@ -70,11 +73,16 @@ def _retrain(body: dict[str, Any], at: float, rows: int | None) -> RetrainReques
         Budget.parse(budget)
     except ConfigError as error:
         raise RequestError(str(error)) from error
-    if rows is None:
-        raise RequestError(NO_REPORT, 503)
+    rows = _reported(rows)
     return RetrainRequested(
         at=at, cause="operator", method=method, steps=steps, budget=budget, rows=rows
     )
+
+
+def _reported(rows: int | None) -> int:
+    if rows is None:
+        raise RequestError(NO_REPORT, 503)
+    return rows
 
 
 def _known(body: dict[str, Any], versions: Sequence[int]) -> int:

@@ -8,6 +8,7 @@ from undrift.control.settings import LifecycleSettings
 from undrift.control.state import Phase, Run, State, Step
 from undrift.errors import IllegalTransitionError
 from undrift.events import (
+    AdoptRequested,
     Cancel,
     Configured,
     Event,
@@ -30,6 +31,8 @@ from undrift.events import (
 from undrift.evidence import DriftKind, Evidence, Level
 from undrift.records import Assignment
 
+BROUGHT = "weights"  # trigger of a run for weights that were trained elsewhere
+SINGLE_FLIGHT = "single flight: a run is in progress; pause or roll back first"
 _FEWEST = 300  # labelled rows that a retraining is given however short the memory that leads
 
 
@@ -60,6 +63,7 @@ def _train(
     run = Run(_name(state, event), trigger, _rest(state), event.at)
     kind, start = _regime(state, trigger)
     newest = {"amount": state.settings.newest_rows, "better": _memory(state)}
+    brought = asked if isinstance(asked, AdoptRequested) else None
     train = Train(
         run_id=run.run_id,
         base_version=state.live,
@@ -71,6 +75,8 @@ def _train(
         method=asked.method,
         steps=asked.steps,
         budget=asked.budget,
+        weights=brought.weights if brought else "",
+        origin=brought.origin if brought else "",
     )
     return _to(
         state,
@@ -88,8 +94,8 @@ def _regime(state: State, trigger: str) -> tuple[DriftKind, int]:
     """Return what a run deals with: the drift just found, or else the regime served already."""
     if trigger in ("amount", "better"):  # the newest rows are a regime of their own
         return DriftKind.BOTH, 0
-    found = state.evidence if trigger == "drift" else None
-    if found is None or found.change_row is None:
+    found = state.evidence if trigger in ("drift", BROUGHT) else None
+    if found is None or found.level < Level.DRIFT or found.change_row is None:
         return state.regime_kind, state.regime_start
     return found.kind, found.change_row
 
@@ -133,11 +139,14 @@ def _failed(state: State, at: float, reason: str, *before: Instruction) -> Step:
     settings = state.settings
     wait = min(settings.backoff_s * 2**state.attempts, settings.backoff_max_s)
     text = f"{state.run.run_id} ({state.run.trigger}): {reason}"
+    tell = Notify(run_id=state.run.run_id, kind="failed", text=text)
+    if state.run.trigger == BROUGHT:  # tells nothing of the retrainings here
+        return _back(state, state.run.resume, *before, tell, outstanding=())
     return _back(
         state,
         state.run.resume,
         *before,
-        Notify(run_id=state.run.run_id, kind="failed", text=text),
+        tell,
         attempts=state.attempts + 1,
         not_before=at + wait,
         outstanding=(),
@@ -212,6 +221,21 @@ def retrain(state: State, event: Event) -> Step:
     return _train(state, event, "operator", *_cancel(state))
 
 
+def adopt(state: State, event: Event) -> Step:
+    """An operator brings weights that were trained elsewhere."""
+    assert isinstance(event, AdoptRequested)
+    return _train(state, event, BROUGHT, *_cancel(state))
+
+
+def adopt_once(state: State, event: Event) -> Step:
+    """Weights that come again while they are judged are judged once."""
+    assert isinstance(event, AdoptRequested)
+    order = next((i for i in state.outstanding if isinstance(i, Train)), None)
+    if order is None or order.weights != event.weights:
+        raise IllegalTransitionError(f"{SINGLE_FLIGHT} (phase {state.phase})")
+    return Step(state, ignored="these weights are being judged")
+
+
 def trained(state: State, event: Event) -> Step:
     """Take the gate's verdict on a candidate."""
     assert isinstance(event, Trained)
@@ -238,7 +262,7 @@ def trained(state: State, event: Event) -> Step:
     tell = Notify(
         run_id=event.run_id, kind="candidate", text=f"version {event.version}: {event.reason}"
     )
-    if state.settings.mode != "auto":
+    if state.settings.mode != "auto" and run.trigger != BROUGHT:
         return _to(state, Phase.CANDIDATE, tell)
     swap = Swap(run_id=event.run_id, assignment=Assignment(event.version))
     return _to(state, Phase.SWAPPING, tell, swap, outstanding=(swap,))

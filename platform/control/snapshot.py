@@ -68,13 +68,14 @@ def unpack(packed: Mapping[str, Any]) -> tuple[State, Story]:
         "outstanding": tuple(Codec.decode(order) for order in values["outstanding"]),
         "baseline": None if baseline is None else Codec.decode(baseline),
     }
+    story = Story()
     told |= {
         "entries": [_exactly(EventView, entry) for entry in told["entries"]],
         "swap_seconds": _exactly(Times, told["swap_seconds"]),
-        "retrainings": {(trigger, end): count for trigger, end, count in told["retrainings"]},
+        "retrainings": story.retrainings
+        | {(trigger, end): count for trigger, end, count in told["retrainings"]},
         "retraining_seconds": _exactly(Times, told["retraining_seconds"]),
     }
-    story = Story()
     _check(told, vars(story).keys(), Story)
     vars(story).update(told)
     return _exactly(State, values), story

@@ -32,7 +32,7 @@ class Run:
 
     Attributes:
         run_id: Its id, unique within a state directory: its number, and the salt of its event.
-        trigger: drift, refine, amount, operator, or rollback.
+        trigger: better, drift, refine, amount, operator, weights, or rollback.
         resume: Phase to return to if it fails.
         started: Unix seconds.
         version: The version it wants live, once known.

@@ -28,7 +28,7 @@ from undrift.events import (
 from undrift.views import EventView
 
 FIRST_VERSION = 1
-TRIGGERS = ("better", "drift", "refine", "amount", "operator")
+TRIGGERS = ("better", "drift", "refine", "amount", "operator", "weights")
 VERDICTS = ("accepted", "rejected", "failed")
 
 
@@ -120,6 +120,12 @@ class Story:
                 self.ordered = event.at
             elif isinstance(instruction, Notify):
                 self._tell(event.at, instruction.kind, instruction, instruction.text, row)
+            elif isinstance(instruction, Train) and instruction.weights:
+                text = (
+                    f"{instruction.run_id}: {instruction.origin} is judged against version "
+                    f"{instruction.base_version}"
+                )
+                self._tell(event.at, "weights", instruction, text, row)
             elif isinstance(instruction, Train):
                 text = (
                     f"{instruction.run_id} from version {instruction.base_version}, "

@@ -14,6 +14,7 @@ from undrift.control.settings import LifecycleSettings
 from undrift.control.story import FIRST_VERSION, Story
 from undrift.errors import StoreError
 from undrift.events import (
+    AdoptRequested,
     Codec,
     Event,
     Instruction,
@@ -157,6 +158,8 @@ class _Fold:
         if isinstance(instruction, Train):
             if isinstance(event, Scored):
                 self.links.append(_signal(seq, event.at, event.evidence))
+            elif isinstance(event, AdoptRequested):
+                self._add(seq, event, "order", f"an operator brought {event.origin}")
             elif isinstance(event, RetrainRequested):
                 self._add(seq, event, "order", "an operator asked for a retraining")
             self._add(seq, event, "data", _data(instruction), Codec.encode(instruction))
@@ -199,6 +202,11 @@ def _signal(seq: int, at: float, evidence: Evidence) -> Link:
 
 
 def _data(order: Train) -> str:
+    if order.weights:
+        return (
+            f"{order.run_id}: {order.origin}, SHA-256 {order.weights}, is judged against version "
+            f"{order.base_version} on the labelled rows before row {order.until_row:,}"
+        )
     rows = (
         f"the newest {order.newest_rows:,} labelled rows"
         if order.newest_rows

@@ -137,8 +137,27 @@ def with_shared(model: nn.Module, state: StateDict) -> dict[str, torch.Tensor]:
     return found
 
 
-def check_state_dict(model: nn.Module, state: StateDict) -> None:
+def check_brought(model: nn.Module, state: StateDict) -> dict[str, torch.Tensor]:
+    """Return weights from elsewhere, complete, if they may replace the model's own.
+
+    Raises:
+        ModelError: Names, shapes or types differ, or numbers are not finite; up to five are listed.
+    """
+    state = with_shared(model, state)
+    check_state_dict(model, state, types=True)
+    bad = [n for n, t in state.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    if bad:
+        raise ModelError(f"weights have numbers that are not finite: {_listing(bad)}")
+    return state
+
+
+def check_state_dict(model: nn.Module, state: StateDict, *, types: bool = False) -> None:
     """Check that weights fit the architecture exactly.
+
+    Args:
+        model: The model.
+        state: The weights.
+        types: Whether they must be of the same types, too; else they are converted when loaded.
 
     Raises:
         ModelError: Names are missing or unexpected, or shapes differ; up to five are listed.
@@ -157,8 +176,17 @@ def check_state_dict(model: nn.Module, state: StateDict) -> None:
         for n, tensor in wanted.items()
         if n in state and state[n].shape != tensor.shape
     ]
+    problems += [
+        f"{n} is of type {_type(state[n])}, not {_type(tensor)}"
+        for n, tensor in wanted.items()
+        if types and n in state and state[n].dtype != tensor.dtype
+    ]
     if problems:
         raise ModelError(f"weights do not fit {type(model).__name__}: {_listing(problems)}")
+
+
+def _type(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _prefix(wanted: StateDict, state: StateDict) -> str:

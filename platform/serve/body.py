@@ -8,11 +8,17 @@ from typing import Any
 from pydantic_core import from_json
 
 from undrift.errors import RequestError
-from undrift.ids import MAX_ID_LENGTH
+from undrift.ids import KEY_HEADER, MAX_ID_LENGTH, MAX_KEY_LENGTH
 from undrift.serve.settings import ServeSettings
 
 ALL_REJECTED = 422
 """Status of an answer to feedback of which nothing is accepted; it lists what is rejected."""
+
+WEIGHTS = "weights"
+"""What takes weights that were trained elsewhere; its body is their file."""
+
+MAX_ORIGIN = 200
+"""Characters that the name of such a file may have."""
 
 _JSON = "application/json"
 
@@ -76,6 +82,13 @@ def check_id(value: Any, rows: bool = False) -> str:
         f"'id' must be a string of 1 to {MAX_ID_LENGTH} printable characters without ':'"
         f"{' (but for a row number at its end)' if rows else ''}; got {show(value)}"
     )
+
+
+def check_key(key: str) -> str:
+    """Return the key of an order, empty if it has none, unless it is too long."""
+    if len(key) > MAX_KEY_LENGTH:
+        raise RequestError(f"{KEY_HEADER} may have {MAX_KEY_LENGTH} characters, not {len(key)}")
+    return key
 
 
 def kind(value: Any) -> str:

@@ -20,9 +20,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from undrift.errors import RequestError
-from undrift.ids import KEY_HEADER, MAX_KEY_LENGTH
+from undrift.ids import KEY_HEADER
 from undrift.records import Labels
-from undrift.serve.body import check_keys, parse_json, show
+from undrift.serve.body import WEIGHTS, check_key, check_keys, parse_json, show
 from undrift.serve.callers import allowed_page, foreign_page, shared
 from undrift.serve.feedback import acknowledgement, parse_feedback
 from undrift.serve.intake import Headers, Intake
@@ -43,12 +43,14 @@ from undrift.serve.refusals import fail, no_route, refuse
 from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer
 from undrift.serve.tokens import Tokens, TokenScope
+from undrift.serve.upload import Backend as Takes
+from undrift.serve.upload import Upload
 from undrift.views import MAX_EVENTS, VERBS, VIEWS
 
 _LENGTH = LENGTH_HEADER.lower().encode()
 
 
-class Backend(Protocol):
+class Backend(Takes, Protocol):
     """What stands behind the HTTP side."""
 
     @property
@@ -72,9 +74,6 @@ class Backend(Protocol):
 
     async def audit(self, version: str) -> Any:
         """Return how a stored version was made."""
-
-    async def request(self, verb: str, body: dict[str, Any], key: str) -> Any:
-        """Carry out one of ``VERBS``, once for each key, and return the status."""
 
     async def metrics(self) -> bytes:
         """Return the Prometheus page."""
@@ -104,6 +103,7 @@ class HttpApi:
         self._spec, self._settings, self._backend = spec, settings, backend
         self._metrics, self._tokens, self._version = metrics, tokens, version
         self._intake = Intake(settings)
+        upload = Upload(settings, backend, tokens, self._check_model)
         self._shared = shared(self._answer, settings)
         self._infer_path = f"/v2/models/{spec.name}/infer"
         self._openapi = to_json(document(spec, settings, version))
@@ -131,6 +131,7 @@ class HttpApi:
                 Route(f"{numbered}/ready", self._model_ready),
                 Route(f"{numbered}/audit", self._audit),
                 Route(f"{model}/events", self._events),
+                Route(f"{model}/{WEIGHTS}", upload.answer, methods=["POST"]),
                 *(Route(f"{model}/{view}", self._view) for view in VIEWS),
                 *(Route(f"{model}/{verb}", self._operate, methods=["POST"]) for verb in VERBS),
             ],
@@ -274,9 +275,7 @@ class HttpApi:
         body = parse_json(raw, content_type, self._settings) if raw else {}
         if not isinstance(body, dict):
             raise RequestError("the body must be a JSON object")
-        key = request.headers.get(KEY_HEADER, "")
-        if len(key) > MAX_KEY_LENGTH:
-            raise RequestError(f"{KEY_HEADER} may have {MAX_KEY_LENGTH} characters, not {len(key)}")
+        key = check_key(request.headers.get(KEY_HEADER, ""))
         return _json(await self._backend.request(_last_part(request), body, key))
 
     # ------------------------------------------------------------------ health and metadata

@@ -33,7 +33,7 @@ def _unbounded(_: int) -> None:
     """Hold any number of bytes."""
 
 
-async def _let_go_by(receive: Receive) -> None:
+async def let_go_by(receive: Receive) -> None:
     """Read what still comes of a refused body, within bounds.
 
     A connection that is closed upon unread bytes is reset, and takes the answer along.
@@ -110,7 +110,7 @@ class Intake:
         if announced.isdigit() and int(announced[:20]) > limit:
             text = announced.decode()
             if b"expect" not in headers:  # else the body is not on its way yet
-                await _let_go_by(receive)
+                await let_go_by(receive)
             raise RequestError(f"the body has {text} bytes; at most {limit} are accepted", 413)
         unpacker = Unpacker(headers.get(b"content-encoding", b"").decode("latin-1"))
         parts, came, size, more = [], 0, 0, True
@@ -127,7 +127,7 @@ class Intake:
                         hold(len(part))
                         if max(came, size) > limit:
                             if more:
-                                await _let_go_by(receive)
+                                await let_go_by(receive)
                             raise RequestError(f"the body has more than {limit} bytes", 413)
                         parts.append(part)
                         if len(parts) % PARTS_AT_ONCE == 0:

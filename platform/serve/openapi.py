@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from undrift.ids import KEY_HEADER, MAX_ID_LENGTH, MAX_KEY_LENGTH
-from undrift.serve.body import ALL_REJECTED
+from undrift.serve.body import ALL_REJECTED, MAX_ORIGIN, WEIGHTS
 from undrift.serve.protocol import BINARY, JSON, LENGTH_HEADER, ModelSpec
 from undrift.serve.settings import ServeSettings
 from undrift.serve.tensors import DATATYPES
@@ -84,6 +84,7 @@ def document(spec: ModelSpec, settings: ServeSettings, version: str) -> dict[str
     paths[f"{model}/events"] = {"get": _events()}
     for verb, arguments in VERBS.items():
         paths[f"{model}/{verb}"] = {"post": _operator(verb, arguments)}
+    paths[f"{model}/{WEIGHTS}"] = {"post": _weights()}
     closed = [] if settings.is_loopback else [f"{model}/feedback"]
     if settings.token_to_read:
         views = (*VIEWS, "events", "infer")
@@ -165,6 +166,21 @@ def _operator(verb: str, arguments: Schema) -> dict[str, Any]:
         "parameters": [_KEY],
         "security": [{"token": []}],
         "requestBody": {"content": {JSON: {"schema": body | required}}},
+    }
+
+
+def _weights() -> dict[str, Any]:
+    operation = _read("Operator: weights trained elsewhere", "StatusView", 401, 409, *_BODY)
+    name = {**_TEXT, "maxLength": MAX_ORIGIN}
+    return {
+        **operation,
+        "parameters": [_KEY, {"name": "origin", "in": "query", "schema": name}],
+        "security": [{"token": []}],
+        "requestBody": {
+            "required": True,
+            "description": "A safetensors file that fits the model; the gate decides.",
+            "content": {BINARY: {}},
+        },
     }
 
 

@@ -24,7 +24,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from undrift.errors import ModelError, RequestError, StoreError, UndriftError
-from undrift.model.network import load_factory
+from undrift.model.network import check_brought, load_factory, load_safetensors
 from undrift.model.settings import ModelSettings
 from undrift.records import FloatArray, Labels, Predictions
 from undrift.serve.batcher import Batcher
@@ -37,6 +37,7 @@ from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer, DoubleBuffer
 from undrift.serve.tap import Tap
 from undrift.serve.tokens import Tokens
+from undrift.store.incoming import Incoming
 from undrift.store.store import Store
 
 MONITOR_TIMEOUT_S = 15.0
@@ -86,9 +87,10 @@ class ModelReplica:
             n_classes=model.class_count,
             classes=() if isinstance(names, int) else names,
         )
-        factory = load_factory(model.factory, given.search_path)
+        self._factory = load_factory(model.factory, given.search_path)
+        self.incoming = Incoming(given.state)
         self._models = DoubleBuffer(
-            factory, model.embedding, max_slowdown=settings.swap.max_slowdown
+            self._factory, model.embedding, max_slowdown=settings.swap.max_slowdown
         )
         self._compute = ThreadPoolExecutor(1, "forward")
         self._metrics = ReplicaMetrics(model.name)
@@ -237,6 +239,10 @@ class ModelReplica:
     async def audit(self, version: str) -> Any:
         """Return how a stored version was made."""
         return await self._ask(self._controller.audit.remote(version))
+
+    def check_weights(self, path: Path) -> None:
+        """Check that a file of weights is whole and fits the model."""
+        check_brought(self._factory(), load_safetensors(path))
 
     async def request(self, verb: str, body: dict[str, Any], key: str) -> Any:
         """Have the controller carry out an operator's verb."""

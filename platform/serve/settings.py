@@ -111,6 +111,10 @@ class ReplicaSettings(Section):
     max_body_bytes: int = Field(default=16 * 2**20, gt=0)
     """Largest request body, in bytes, as it comes and as it is unpacked."""
 
+    max_weights_bytes: int = Field(default=4 * 2**30, gt=0)
+    """Largest file of weights that an operator may bring, in bytes; one replica takes one at a
+    time."""
+
     max_rows_per_request: int = Field(default=4_096, ge=1)
     """Most rows in one request."""
 

@@ -55,6 +55,7 @@ class Store(Record):
         plan: dict[str, Any] | None,
         run_id: str = "",
         choices: Mapping[str, NDArray[Any]] | None = None,
+        once: bool = False,
     ) -> Manifest:
         """Store a model version: all of it, or after a crash nothing.
 
@@ -67,6 +68,7 @@ class Store(Record):
                 ones, become the manifest's ``tables``.
             run_id: Run that made it; a second call for the same run returns the first manifest.
             choices: What the bandits of that run chose, by column.
+            once: Whether a version with the same weights, if there is one, stands for it.
 
         Raises:
             StoreError: The disk refuses, or a stored manifest is damaged.
@@ -81,7 +83,7 @@ class Store(Record):
             plan=plan,
             tables=(plan or {}).get("as_of") or self.as_of(),
         )
-        return self._versions.add(state_dict, reference, draft, choices)
+        return self._versions.add(state_dict, reference, draft, choices, once=once)
 
     def versions(self) -> list[Manifest]:
         """Return the manifests of all model versions, oldest first."""

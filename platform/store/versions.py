@@ -96,6 +96,8 @@ class Versions:
         reference: Reference,
         draft: Manifest,
         choices: Mapping[str, NDArray[Any]] | None = None,
+        *,
+        once: bool = False,
     ) -> Manifest:
         """Store a version: all of it, or after a crash nothing.
 
@@ -105,6 +107,7 @@ class Versions:
             draft: Its manifest, but for number and hashes. If it names a run that has a version
                 already, that version's manifest is returned and nothing is stored.
             choices: What the bandits of its run chose, by column.
+            once: Whether a version with the same weights, if there is one, stands for it.
 
         Raises:
             StoreError: The disk refuses.
@@ -117,6 +120,10 @@ class Versions:
             temporary = self._path / f"{_TEMPORARY}{os.getpid()}"
             temporary.mkdir()
             digest = _write_weights(temporary / WEIGHTS, state_dict)
+            for same in self.all() if once else []:
+                if same.hash == digest:
+                    shutil.rmtree(temporary)
+                    return same
             _write_reference(temporary / REFERENCE, reference)
             logged = _write_choices(temporary / CHOICES, choices) if choices is not None else ""
             number = self._newest() + 1

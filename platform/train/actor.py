@@ -24,6 +24,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from undrift.errors import StoreError, TrainingError
 from undrift.events import Codec, Train
 from undrift.model.settings import ModelSettings
+from undrift.store.incoming import Incoming
 from undrift.store.place import place, read_json
 from undrift.store.runs import TrainingFolder
 from undrift.store.store import Store
@@ -62,7 +63,7 @@ class TrainerActor:
         self._state_dir, self._settings = Path(state), settings
         self._model, self._search_path = model, search_path
         self._reference_rows, self._mixed = reference_rows, mixed
-        self._store = Store(state)
+        self._store, self._incoming = Store(state), Incoming(self._state_dir)
         self._session = ""
         self._fit: asyncio.Task[None] | None = None
         self._plans: list[RetrainPlan] = []
@@ -108,6 +109,7 @@ class TrainerActor:
                 return {"version": manifest.version, **{k: manifest.metrics[k] for k in _TOLD}}
         if order.run_id not in self._outcomes:
             TrainingFolder.remove_others(self._state_dir, {order.run_id, *self._outcomes})
+            self._incoming.remove_others({order.weights, *(plan.weights for plan in self._plans)})
             self._plans.append(self._plan(order))
             self._outcomes[order.run_id] = asyncio.get_running_loop().create_future()
             self.stage()
@@ -196,6 +198,8 @@ class TrainerActor:
     def _close(self, plan: RetrainPlan) -> asyncio.Future[dict[str, Any]] | None:
         """Forget a run that has ended; returns where its outcome is awaited."""
         TrainingFolder(self._state_dir, plan.run_id).remove()
+        if plan.weights:
+            self._incoming.remove(plan.weights)
         self._progress.pop(plan.run_id, None)
         return self._outcomes.pop(plan.run_id, None)
 

@@ -108,7 +108,9 @@ def report(manifest: Mapping[str, Any], log: Columns) -> AuditView:
         version=manifest["version"],
         parent=manifest["parent"],
         run_id=manifest["run_id"],
-        plan={key: plan.get(key) for key in ("method", "steps", "budget", "kind")},
+        plan={
+            key: plan.get(key) for key in ("method", "steps", "budget", "kind", "origin", "weights")
+        },
         accepted=metrics.get("accepted"),
         reason=metrics.get("reason", ""),
         training=training,

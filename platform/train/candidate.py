@@ -37,8 +37,6 @@ def judge_candidate(
 ) -> tuple[GateReport, Reference]:
     """Judge what a retraining made against its base version, and make the reference to watch it by.
 
-    Where heads answer beside the model, they are part of what is compared.
-
     Args:
         trainee: The model; it ends with the candidate's weights.
         base_state: Weights of the base version.
@@ -50,11 +48,28 @@ def judge_candidate(
     Returns:
         The verdict, and the reference of the new version.
     """
+    verdict = compare(trainee, base_state, result, pool, plan, settings=settings)
+    return verdict, build_reference(trainee, pool, result.chosen, seed=plan.seed)
+
+
+def compare(
+    trainee: Trainee,
+    base_state: Mapping[str, torch.Tensor],
+    result: TrainResult,
+    pool: Pool,
+    plan: RetrainPlan,
+    *,
+    settings: TrainSettings,
+) -> GateReport:
+    """Judge weights against a base version; see `judge_candidate`.
+
+    Where heads answer beside the model, they are part of what is compared.
+    """
     objective = objective_for(pool.y)
     rows = (result.chosen.validation, result.chosen.retention)
     trainee.load(base_state)
     old = [trainee.score(pool.x[i], objective)[0] for i in rows]
-    mixed = plan.mixed and np.issubdtype(pool.y.dtype, np.integer)
+    mixed = plan.mixed and len(rows[0]) and np.issubdtype(pool.y.dtype, np.integer)
 
     def by_heads() -> NDArray[np.bool_]:
         return heads_right(trainee, pool, result.chosen, rows[0][-_NOW:], plan.regime_start)
@@ -66,10 +81,7 @@ def judge_candidate(
     validation, retention = (
         Comparison(o, n, pool.y[i]) for o, n, i in zip(old, new, rows, strict=True)
     )
-    verdict = judge(
-        validation, retention, plan.kind, settings, expected=plan.lead > 0.0, heads=heads
-    )
-    return verdict, build_reference(trainee, pool, result.chosen, seed=plan.seed)
+    return judge(validation, retention, plan.kind, settings, expected=plan.lead > 0.0, heads=heads)
 
 
 def with_later(
@@ -115,6 +127,29 @@ def build_reference(trainee: Trainee, pool: Pool, chosen: Split, *, seed: int) -
         return Reference(pool.x[rows], pool.y[rows], embedding, output, recent, pool.row[rows])
 
     return replace(seen(index), newest=seen(_newest(pool)))
+
+
+def renew_reference(trainee: Trainee, reference: Reference, pool: Pool) -> Reference:
+    """Return the rows of a reference, and the pool's newest, as another version sees them."""
+    objective = objective_for(reference.y)
+
+    def seen(rows: Reference) -> Reference:
+        output, embedding = trainee.score(rows.x, objective)
+        return replace(rows, embedding=embedding, output=output)
+
+    newest = _newest(pool)
+    if not len(newest):
+        return replace(seen(reference), newest=None)
+    nothing = np.zeros((len(newest), 0), dtype=np.float32)
+    live = Reference(
+        pool.x[newest],
+        pool.y[newest],
+        nothing,
+        nothing,
+        np.zeros(len(newest), dtype=np.bool_),
+        pool.row[newest],
+    )
+    return replace(seen(reference), newest=seen(live))
 
 
 def _newest(pool: Pool) -> Index:

@@ -91,7 +91,8 @@ def judge(
     old labels are wrong, and what it says about them is reported, not judged.
 
     Args:
-        validation: Recent rows, at least one.
+        validation: Recent rows. A model that was trained elsewhere may come before there are any;
+            then it may be no worse than the tolerance on the older ones.
         retention: Rows of older regimes; may be empty.
         kind: What has drifted.
         settings: The tolerances.
@@ -107,26 +108,33 @@ def judge(
     old_kept, new_kept = retention.qualities()
     errors = objective.errors
     chance = _chance(errors(validation.old, validation.y) - errors(validation.new, validation.y))
-    metrics = {
-        "validation_rows": float(len(validation.y)),
-        f"validation_{measure}_old": old_quality,
-        f"validation_{measure}_new": new_quality,
-        f"validation_{objective.error}_p": chance,
-    }
+    metrics = {"validation_rows": float(len(validation.y))}
+    if len(validation.y):
+        metrics |= {
+            f"validation_{measure}_old": old_quality,
+            f"validation_{measure}_new": new_quality,
+            f"validation_{objective.error}_p": chance,
+        }
     if len(retention.y):
         metrics |= {
             "retention_rows": float(len(retention.y)),
             f"retention_{measure}_old": old_kept,
             f"retention_{measure}_new": new_kept,
         }
-    gain, loss = new_quality - old_quality, old_kept - new_kept
+    gain = new_quality - old_quality if len(validation.y) else 0.0
+    loss = old_kept - new_kept
     moved = f"{measure} on {len(validation.y)} recent rows {old_quality:.3f} -> {new_quality:.3f}"
     kept = f"on {len(retention.y)} older rows {old_kept:.3f} -> {new_kept:.3f}"
     allowed = _allowed_loss(kind, gain, settings)
     if not (np.isfinite(validation.new).all() and np.isfinite(retention.new).all()):
         return GateReport(False, "the candidate's outputs are not all finite", metrics)
-    if objective.collapsed(validation.new, validation.y):
+    judged = validation if len(validation.y) else retention
+    if objective.collapsed(judged.new, judged.y):
         return GateReport(False, "the candidate gives every row the same answer", metrics)
+    if not len(validation.y):
+        told = f"no recent row is labelled; {measure} {kept}"
+        fine = not len(retention.y) or loss <= allowed
+        return GateReport(fine, told if fine else f"{told}: more than {allowed:.3f} lost", metrics)
     if gain < (0.0 if expected else settings.min_improvement):
         wanted = f"less than train.min_improvement {settings.min_improvement:g} gained"
         return GateReport(False, f"{moved}: {wanted}", metrics)

@@ -32,6 +32,8 @@ class RetrainPlan:
             those from ``regime_start`` on.
         mixed: Whether heads that learn from the labels answer beside the model; then they
             are part of what a candidate is compared with, and by.
+        weights: If not empty, nothing is trained: the SHA-256 of the file of weights to judge.
+        origin: What that file was called.
         lead: Accuracy that a challenger has shown above the base version's, as a fraction.
 
     Example:
@@ -55,6 +57,8 @@ class RetrainPlan:
     lead: float = 0.0
     mixed: bool = False
     budget: str = ""
+    weights: str = ""
+    origin: str = ""
 
     @staticmethod
     def of(
@@ -75,9 +79,9 @@ class RetrainPlan:
         return RetrainPlan(
             run_id=order.run_id,
             base_version=order.base_version,
-            method=order.method or settings.method,
-            steps=order.steps or settings.steps,
-            budget=order.budget or ("" if order.steps else settings.budget),
+            method="" if order.weights else order.method or settings.method,
+            steps=0 if order.weights else order.steps or settings.steps,
+            budget=order.budget or ("" if order.steps or order.weights else settings.budget),
             seed=zlib.crc32(order.run_id.partition(".")[0].encode()),  # by its number alone
             kind=order.kind,
             regime_start=order.regime_start,
@@ -87,6 +91,8 @@ class RetrainPlan:
             until_row=order.until_row,
             as_of=as_of,
             workers=settings.workers,
+            weights=order.weights,
+            origin=order.origin,
         )
 
     def to_dict(self) -> dict[str, Any]:

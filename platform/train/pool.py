@@ -76,6 +76,13 @@ class Pool:
         return whole, np.arange(len(self), len(whole))
 
     @staticmethod
+    def of(reference: Reference) -> Pool:
+        """Return the pool of a reference alone."""
+        n, x = len(reference), reference.x
+        row = np.full(n, REFERENCE_ROW, dtype=np.int64)
+        return Pool(x, reference.y, row, np.zeros(n), x[:0], row[:0])
+
+    @staticmethod
     def build(
         predictions: Predictions, labels: Labels, reference: Reference, max_rows: int
     ) -> Pool:
@@ -221,10 +228,9 @@ def split_pool(
     index = np.flatnonzero(~kept_out)
     by_regime = kind in (DriftKind.CONCEPT, DriftKind.BOTH)
     _check_count(int(recent[index].sum()) if by_regime else len(index), by_regime, settings)
-    validation = _validation(live & kept_out, recent)
-    retention = np.setdiff1d(np.flatnonzero(~recent & kept_out), validation)
-    if len(retention) > JUDGED:
-        retention = np.sort(rng.choice(retention, JUDGED, replace=False))
+    validation, retention = _judged(pool, kept_out, recent, rng)
+    if not len(validation):
+        raise TrainingError("no labelled row is left to judge a candidate on; wait for more labels")
     weight = _trust(pool, kind, recent, pool.newest[pool.newest_row >= regime_start], seed)
     if kind is DriftKind.BOTH:
         # A resemblance of inputs says nothing about labels, which moved as well: a fixed share.
@@ -240,6 +246,32 @@ def split_pool(
         weight=weight[index],
         stratum=stratum,
         strata=names,
+        new=recent[index],
+        validation=validation,
+        retention=retention,
+    )
+
+
+def split_to_judge(pool: Pool, *, regime_start: int, seed: int) -> Split:
+    """Return the held-out rows that judge a version that was trained elsewhere.
+
+    They are those that would judge a candidate. All other rows are named as well, for heads.
+
+    Args:
+        pool: The labelled rows; there may be none beside the reference.
+        regime_start: First row of the regime that it is for.
+        seed: Seed of every subsampling.
+    """
+    kept_out = held_out(pool)
+    recent = (pool.row != REFERENCE_ROW) & (pool.row >= regime_start)
+    validation, retention = _judged(pool, kept_out, recent, np.random.default_rng(seed))
+    index = np.flatnonzero(~kept_out)
+    return Split(
+        index=index,
+        row=pool.row[index],
+        weight=np.ones(len(index)),
+        stratum=np.zeros(len(index), dtype=np.intp),
+        strata=("all",),
         new=recent[index],
         validation=validation,
         retention=retention,
@@ -286,11 +318,19 @@ def _check_targets(y: TargetArray, by_regime: bool) -> None:
         )
 
 
-def _validation(kept_out: NDArray[np.bool_], recent: NDArray[np.bool_]) -> Index:
-    """Return the newest held-out live rows, of the regime if that has enough of them."""
-    rows = np.flatnonzero(kept_out & recent)
-    if len(rows) < _MIN_JUDGED:
-        rows = np.flatnonzero(kept_out)[-_MIN_JUDGED:]
-    if not len(rows):
-        raise TrainingError("no labelled row is left to judge a candidate on; wait for more labels")
-    return rows[-JUDGED:]
+def _judged(
+    pool: Pool,
+    kept_out: NDArray[np.bool_],
+    recent: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> tuple[Index, Index]:
+    """Return the newest held-out live rows, of the regime if that has enough, and older ones."""
+    live = kept_out & (pool.row != REFERENCE_ROW)
+    newest = np.flatnonzero(live & recent)
+    if len(newest) < _MIN_JUDGED:
+        newest = np.flatnonzero(live)[-_MIN_JUDGED:]
+    newest = newest[-JUDGED:]
+    older = np.setdiff1d(np.flatnonzero(~recent & kept_out), newest)
+    if len(older) > JUDGED:
+        older = np.sort(rng.choice(older, JUDGED, replace=False))
+    return newest, older

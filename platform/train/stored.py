@@ -22,7 +22,7 @@ def read_pool(store: Store, plan: RetrainPlan, reference: Reference, max_rows: i
         max_rows: Labelled rows to keep, the newest.
 
     Raises:
-        TrainingError: No prediction has been made yet.
+        TrainingError: No prediction has been made yet, and there is something to train.
     """
     tables = plan.as_of or {}
     as_of, until = tables.get("predictions"), plan.until_row
@@ -31,6 +31,8 @@ def read_pool(store: Store, plan: RetrainPlan, reference: Reference, max_rows: i
     pieces = rows_to_read(newest, until, max_rows)
     read = [store.predictions(rows.start, rows.stop, as_of=as_of) for rows in pieces if rows]
     found = [rows for rows in read if len(rows)]
+    if not found and plan.weights:
+        return Pool.of(reference)
     if not found:
         raise TrainingError("there is nothing to train on: no prediction has been made yet")
     rows = Predictions.concat(found)

@@ -18,13 +18,17 @@ import torch
 from ray.actor import ActorHandle
 
 from undrift.errors import TrainingError, UndriftError
-from undrift.model.network import load_factory
+from undrift.model.network import load_factory, load_safetensors
 from undrift.model.settings import ModelSettings
+from undrift.records import Reference
+from undrift.store.incoming import Incoming
 from undrift.store.runs import Checkpoint, TrainingFolder
 from undrift.store.store import Store
-from undrift.train.attempt import attempt, settled
+from undrift.train.adopt import adopt
+from undrift.train.attempt import Attempt, attempt, settled
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.plan import RetrainPlan
+from undrift.train.pool import Pool
 from undrift.train.result import Progress
 from undrift.train.settings import TrainSettings
 from undrift.train.stored import read_later, read_pool
@@ -98,19 +102,7 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     model = load_factory(worker.model.factory, worker.search_path)()
     trainee = Trainee(model, worker.model.embedding, device, comm)
     loaded = time.perf_counter()
-    made = attempt(
-        trainee,
-        [m.version for m in store.versions() if m.metrics.get("accepted", True)],
-        store.state_dict,
-        pool,
-        reference,
-        plan,
-        settings=worker.settings,
-        reference_rows=worker.reference_rows,
-        progress=Teller(worker.trainer, plan.run_id, comm, device),
-        checkpoints=_checkpoints(worker, plan, comm),
-        later=lambda: read_later(store, plan, reference, worker.settings.max_pool_rows),
-    )
+    made = _made(worker, plan, trainee, pool, reference)
     outcome = {
         "accepted": made.verdict.accepted,
         "reason": made.verdict.reason,
@@ -133,9 +125,42 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
         metrics={**outcome, **made.figures(), "seconds": seconds},
         plan=plan.to_dict(),
         run_id=plan.run_id,
-        choices=made.result.log(),
+        choices=None if plan.weights else made.result.log(),
+        once=bool(plan.weights),
     )
     return {"version": manifest.version, **outcome}
+
+
+def _made(
+    worker: WorkerConfig, plan: RetrainPlan, trainee: Trainee, pool: Pool, reference: Reference
+) -> Attempt:
+    """Retrain, or read what was trained elsewhere, and judge it."""
+    store = Store(worker.state)
+    if plan.weights:
+        return adopt(
+            trainee,
+            load_safetensors(Incoming(worker.state).path(plan.weights)),
+            store.state_dict(plan.base_version),
+            pool,
+            reference,
+            plan,
+            settings=worker.settings,
+            reference_rows=worker.reference_rows,
+        )
+    comm = trainee.comm
+    return attempt(
+        trainee,
+        [m.version for m in store.versions() if m.metrics.get("accepted", True)],
+        store.state_dict,
+        pool,
+        reference,
+        plan,
+        settings=worker.settings,
+        reference_rows=worker.reference_rows,
+        progress=Teller(worker.trainer, plan.run_id, comm, torch.device(trainee.device)),
+        checkpoints=_checkpoints(worker, plan, comm),
+        later=lambda: read_later(store, plan, reference, worker.settings.max_pool_rows),
+    )
 
 
 def _checkpoints(

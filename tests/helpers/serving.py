@@ -13,6 +13,7 @@ from torch import nn
 
 from tests.helpers import views as told
 from undrift.errors import RequestError
+from undrift.model.network import check_brought, load_safetensors
 from undrift.records import Labels
 from undrift.serve.batcher import Batcher
 from undrift.serve.http import HttpApi
@@ -21,6 +22,7 @@ from undrift.serve.protocol import InferRequest, ModelSpec
 from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer, DoubleBuffer
 from undrift.serve.tokens import Tokens, digest
+from undrift.store.incoming import Incoming
 from undrift.train.audit import columns, report
 
 SPEC = ModelSpec("m", (2,), n_classes=3, classes=("a", "b", "c"))
@@ -33,7 +35,8 @@ TOKEN = {"Authorization": "Bearer secret"}
 class Backend:
     """One replica's model and batches; the control plane is a list of what was asked of it."""
 
-    def __init__(self, settings: ServeSettings) -> None:
+    def __init__(self, settings: ServeSettings, state: Path = Path("/nowhere")) -> None:
+        self.incoming = Incoming(state)
         self.models = DoubleBuffer(lambda: nn.Linear(2, 3))
         self.load(3)
         self.batches = Batcher(self.compute, 64, 0.0)
@@ -86,6 +89,9 @@ class Backend:
         self.asked.append((verb, body, key))
         return told.status()
 
+    def check_weights(self, path: Path) -> None:
+        check_brought(nn.Linear(2, 3), load_safetensors(path))
+
     async def metrics(self) -> bytes:
         return exposition([self.counts.snapshot()])
 
@@ -93,9 +99,9 @@ class Backend:
 Story = Callable[[Backend, httpx.AsyncClient], Awaitable[None]]
 
 
-def run(story: Story, settings: ServeSettings = SETTINGS) -> None:
+def run(story: Story, settings: ServeSettings = SETTINGS, state: Path = Path("/nowhere")) -> None:
     async def main() -> None:
-        backend = Backend(settings)
+        backend = Backend(settings, state)
         transport = httpx.ASGITransport(backend.api)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as http:
             await asyncio.wait_for(story(backend, http), 10)

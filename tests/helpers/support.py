@@ -69,9 +69,11 @@ class ModelServer:
 
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                content = json.loads(body) if body else None
                 token = self.headers.get("Authorization", "")
                 kind = self.headers.get("Content-Type", "")
+                content: Any = body or None
+                if body and kind == "application/json":
+                    content = json.loads(body)
                 owner.headers.append(dict(self.headers))
                 owner.seen.append((self.command, self.path, content, token))
                 status, answer = owner.answer(self.path.rpartition("/")[2], body, kind)

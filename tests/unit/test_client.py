@@ -4,6 +4,7 @@ import inspect
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,6 +110,20 @@ def test_verbs_send_only_what_was_given_and_the_token(client: Client, server: Mo
     ]
     keys = [headers["Idempotency-Key"] for headers in server.headers]
     assert len(set(keys)) == len(paths)
+
+
+def test_weights_are_sent_as_they_are_with_what_they_are_called(
+    client: Client, server: ModelServer, tmp_path: Path
+) -> None:
+    content = bytes(range(256)) * 1_000
+    (tmp_path / "new").write_bytes(content)
+    told = json.dumps(views.status()).encode()
+    server.sequences["weights?origin=a+%26%C3%BC.st"] = [(200, told)]
+    client.bring(tmp_path / "new", "a &ü.st")
+    assert server.seen[0][2:] == (content, "Bearer secret")
+    assert server.headers[0]["Content-Length"] == str(len(content))
+    assert server.headers[0]["Content-Type"] == "application/octet-stream"
+    assert server.headers[0]["Idempotency-Key"]
 
 
 def test_what_needs_no_token_does_not_carry_it(client: Client, server: ModelServer) -> None:

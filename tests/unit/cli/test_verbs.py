@@ -341,6 +341,7 @@ def test_verbs_carry_their_arguments_and_the_token_of_the_state_folder(folder: P
 
 def test_wrong_usage_exits_with_2() -> None:
     assert run("promote").exit_code == 2
+    assert run("promote", "2", "--weights", "new.safetensors").exit_code == 2
     assert run("fly").exit_code == 2
 
 

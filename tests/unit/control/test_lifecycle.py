@@ -11,6 +11,7 @@ from undrift.control.state import Ignored, Illegal, Phase
 from undrift.errors import IllegalTransitionError
 from undrift.events import (
     EVENTS,
+    AdoptRequested,
     Cancel,
     Codec,
     Configured,
@@ -47,6 +48,7 @@ def sample_events() -> dict[type[Event], Event]:
         Configured: Configured(at=1, policy=SETTINGS.model_dump(), live_version=1),
         Scored: scored(Level.DRIFT, at=1e6),
         RetrainRequested: RetrainRequested(at=1, rows=900),
+        AdoptRequested: AdoptRequested(at=1, rows=900, weights="a" * 64, origin="new.safetensors"),
         Trained: Trained(at=1, version=2, accepted=True, reason=""),
         TrainFailed: TrainFailed(at=1, reason="x"),
         PromoteRequested: PromoteRequested(at=1, version=9),
@@ -73,7 +75,8 @@ def test_every_cell_transitions_ignores_with_reason_or_raises(
     phase: Phase, kind: type[Event]
 ) -> None:
     order = Swap(run_id="run-1", assignment=Assignment(2))
-    state = replace(promoted(), phase=phase, outstanding=(order,))
+    judged = Train(run_id="run-1", base_version=1, until_row=900, weights="a" * 64)
+    state = replace(promoted(), phase=phase, outstanding=(order, judged))
     rule = TABLE[phase][kind]
     event = sample_events()[kind]
     if isinstance(rule, Illegal):

@@ -213,6 +213,14 @@ def test_long_journal_is_not_folded_again_at_the_next_start(
     assert (tmp_path / "blobs" / "lifecycle.npz").stat().st_size < 2 * size
 
 
+def test_snapshot_from_before_a_trigger_was_known_counts_it_from_zero(tmp_path: Path) -> None:
+    packed = snapshot.pack(initial(SETTINGS, FIRST_VERSION), Story())
+    known = [entry for entry in packed["story"]["retrainings"] if entry[0] != "weights"]
+    assert len(known) < len(packed["story"]["retrainings"])
+    packed["story"]["retrainings"] = known
+    assert snapshot.unpack(packed)[1].retrainings == Story().retrainings
+
+
 def test_setting_that_is_gone_stops_no_replay(tmp_path: Path) -> None:
     policy = {**SETTINGS.model_dump(), "of_old": 3}
     event = Configured(at=1.0, policy=policy, live_version=1)

@@ -8,7 +8,7 @@ import pytest
 
 from undrift.control.requests import event_of
 from undrift.errors import RequestError
-from undrift.events import PromoteRequested, RetrainRequested, RollbackRequested
+from undrift.events import AdoptRequested, PromoteRequested, RetrainRequested, RollbackRequested
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,11 @@ from undrift.events import PromoteRequested, RetrainRequested, RollbackRequested
         ),
         ("retrain", {"steps": 7}, RetrainRequested(at=5.0, cause="operator", steps=7, rows=9)),
         ("promote", {"version": 2}, PromoteRequested(at=5.0, cause="operator", version=2)),
+        (
+            "weights",
+            {"weights": "a", "origin": "b"},
+            AdoptRequested(at=5.0, cause="operator", weights="a", origin="b", rows=9),
+        ),
         ("rollback", {}, RollbackRequested(at=5.0, cause="operator")),
     ],
 )

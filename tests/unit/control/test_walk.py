@@ -15,6 +15,7 @@ from undrift.control.story import FIRST_VERSION, recover
 from undrift.errors import IllegalTransitionError
 from undrift.events import (
     EVENTS,
+    AdoptRequested,
     Codec,
     Configured,
     Event,
@@ -45,7 +46,14 @@ SETTINGS = LifecycleSettings(
 )
 ORDER = {Phase.RETRAINING: Train, Phase.SWAPPING: Swap}
 WITH_RUN = {*ORDER, Phase.CANDIDATE, Phase.PROBATION}
-OPERATORS = {PauseRequested, PromoteRequested, RollbackRequested, RetrainRequested, Configured}
+OPERATORS = {
+    AdoptRequested,
+    Configured,
+    PauseRequested,
+    PromoteRequested,
+    RetrainRequested,
+    RollbackRequested,
+}
 STEPS, SEEDS = 2_000, 20
 
 
@@ -84,6 +92,9 @@ class World:
             return Configured(at=self.at, policy=policy, live_version=state.live)
         if kind is RetrainRequested:
             return RetrainRequested(at=self.at, rows=self.rows)
+        if kind is AdoptRequested:
+            brought = rng.choice("ab") * 64
+            return AdoptRequested(at=self.at, rows=self.rows, weights=brought, origin="new")
         if kind is PromoteRequested:
             return PromoteRequested(at=self.at, version=rng.choice(self.versions))
         if kind is RollbackRequested:

@@ -11,6 +11,7 @@ from tests.helpers.lifecycle import SETTINGS, scored
 from undrift.control.why import Link, why_event, why_version
 from undrift.errors import StoreError
 from undrift.events import (
+    AdoptRequested,
     Codec,
     Configured,
     Event,
@@ -96,6 +97,15 @@ def test_operators_are_named_where_they_began_it() -> None:
     )
     assert [link.what for link in links] == ["promoted"]
     assert "operator" in links[0].text
+
+
+def test_weights_from_elsewhere_are_explained_by_their_origin() -> None:
+    asked = AdoptRequested(at=100.0, rows=500, weights="a" * 64, origin="new.safetensors")
+    made = Trained(at=103.0, run_id="run-1", version=2, accepted=True, reason="better")
+    links = chain(2, asked, made)
+    assert [link.what for link in links] == ["order", "data", "gate", "swap"]
+    assert links[0].text == "an operator brought new.safetensors"
+    assert "a" * 64 in links[1].text
 
 
 def test_warning_is_explained_by_its_evidence_alone() -> None:

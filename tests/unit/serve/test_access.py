@@ -150,7 +150,7 @@ def test_origin_that_no_browser_names_so_is_refused(origin: str) -> None:
 
 def test_document_says_what_needs_a_token() -> None:
     settings = SETTINGS.model_copy(update={"host": "0.0.0.0", "token_to_read": True})
-    for given, expected in ((SETTINGS, 5), (settings, 5 + 1 + len(VIEWS) + 4)):
+    for given, expected in ((SETTINGS, 6), (settings, 6 + 1 + len(VIEWS) + 4)):
         paths = document(ModelSpec("m", (2,), n_classes=3), given, "1.0")["paths"]
         closed = [o for item in paths.values() for o in item.values() if "security" in o]
         assert len(closed) == expected

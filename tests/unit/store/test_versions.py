@@ -42,6 +42,21 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
+def test_same_weights_are_one_version_where_that_is_wanted(store: Store, tmp_path: Path) -> None:
+    def bring(weights: dict[str, torch.Tensor]) -> int:
+        given = {"parent": 1, "reference": REFERENCE, "metrics": {}, "plan": None}
+        return store.add_version(weights, **given, once=True).version
+
+    assert (add(store).version, add(store).version) == (1, 2)
+    other = {**WEIGHTS, "step": torch.tensor(4)}
+    assert [bring(WEIGHTS), bring(other), bring(dict(reversed(other.items())))] == [1, 3, 3]
+    assert sorted(path.name for path in (tmp_path / "versions").iterdir() if path.is_dir()) == [
+        "1",
+        "2",
+        "3",
+    ]
+
+
 def test_version_comes_back_as_it_went_in(store: Store, tmp_path: Path) -> None:
     first = add(store)
     second = add(store, run_id="r1", parent=1)
