@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 
 from undrift.cli.cluster import ChangesOption, deploy_on, remove_from, run_job, say_stage, submit
 from undrift.cli.demo import demo
+from undrift.cli.existing import init_existing
 from undrift.cli.follow import follow, outcome_view
 from undrift.cli.health import doctor, repair, tried
 from undrift.cli.k8s import app as k8s_app
@@ -105,9 +106,19 @@ def _root(
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to write; made if missing.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    model: Annotated[
+        str | None, typer.Option("--from-model", help="Your own: module:function, in the folder.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Its weights; as for promote.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="A labelled table, or .npz.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label column of the table.")] = None,
+    input_shape: Annotated[str, typer.Option(help="Of one row, as 3,32,32.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a configuration and a small trained model that run as they are."""
+    """Write a configuration and a small trained model that run as they are, or of your own."""
+    if model is not None:
+        init_existing(folder, model, weights, reference, label, input_shape, force, as_json)
+        return
     there = [name for name in STARTER if (folder / name).exists()]
     if there and not force:
         raise PlatformError(f"{folder.resolve()} has {', '.join(there)}; --force overwrites")

@@ -137,6 +137,13 @@ def with_shared(model: nn.Module, state: StateDict) -> dict[str, torch.Tensor]:
     return found
 
 
+def first_shape(model: nn.Module) -> tuple[int, ...] | None:
+    """Return the shape of an input row, if the model's first layer tells it: numbers in a row."""
+    layers = (m for m in model.modules() if any(True for _ in m.parameters(recurse=False)))
+    first = next(layers, None)
+    return (first.in_features,) if isinstance(first, nn.Linear) else None
+
+
 def check_brought(model: nn.Module, state: StateDict) -> dict[str, torch.Tensor]:
     """Return weights from elsewhere, complete, if they may replace the model's own.
 

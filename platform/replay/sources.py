@@ -24,13 +24,11 @@ from undrift.store.blobs import Blobs
 from undrift.store.journal import REARMINGS, Journal
 from undrift.store.root import check_layout
 from undrift.store.store import Manifest, Store
-from undrift.streams.columns import Features, features, label_texts
+from undrift.streams.columns import as_numbers, features, label_texts
 from undrift.streams.csvfile import csv_stream
 from undrift.streams.project import quick_sections, write_project
 from undrift.streams.stream import UNKNOWN, Rows, Stream, fixed_lag
 from undrift.streams.tablefile import TableFile, label_column, read_table
-
-_TRUTHS = pa.array(["false", "true"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +176,7 @@ def _inputs(file: TableFile, config: Config) -> tuple[FloatArray, list[str]]:
             f"takes {size} numbers a row; to train a first model on this file instead, replay it "
             "where there is no undrift.yaml"
         )
-    return np.stack([_numbers(name, found, path) for name in names], axis=1), found.notes
+    return np.stack([as_numbers(name, found, path) for name in names], axis=1), found.notes
 
 
 def _check_names(wanted: Sequence[str], file: TableFile) -> None:
@@ -193,23 +191,6 @@ def _check_names(wanted: Sequence[str], file: TableFile) -> None:
             f"{file.path}: monitor.features names {', '.join(map(repr, absent[:10]))}, which the "
             f"file does not have{hint}; its columns are {', '.join(file.table.column_names[:30])}"
         )
-
-
-def _numbers(name: str, found: Features, path: Path) -> FloatArray:
-    column = found.columns.get(name)
-    if column is not None and pa.types.is_string(column.type):
-        truth = pc.index_in(pc.utf8_lower(column), value_set=_TRUTHS)
-        column = truth if truth.null_count == column.null_count else column
-    if column is None or pa.types.is_string(column.type):
-        raise ConfigError(f"{path}: column {name!r} is not numbers, which the model takes")
-    values = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        raise ConfigError(
-            f"{path}: column {name!r} has {len(bad):,} missing or infinite values, the first "
-            f"in row {bad[0]:,}; the platform would refuse those rows"
-        )
-    return np.asarray(values, np.float32)
 
 
 def _labels(values: pa.ChunkedArray, column: str, classes: tuple[str, ...], path: Path) -> IntArray:

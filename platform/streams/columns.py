@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from undrift.errors import ConfigError
+from undrift.records import FloatArray
 
 MOSTLY = 0.9
 """Share of the cells that are no missing words which must be numbers for a column of numbers."""
@@ -21,6 +25,7 @@ _WORDS = (
 MISSING = pa.array(["", *_WORDS.split()])
 """Words for what is missing in a feature, in lower case."""
 
+_TRUTHS = pa.array(["false", "true"])
 _CHANCE = 30  # fewer numbers may grow by chance
 _DOT = r"^[+-]?(\d+\.?\d*|\.\d+|\d{1,3}(,\d{3})+(\.\d*)?)([eE][+-]?\d+)?$"
 _COMMA = r"^[+-]?(\d+,?\d*|,\d+|\d{1,3}(\.\d{3})+(,\d*)?)([eE][+-]?\d+)?$"
@@ -111,6 +116,28 @@ def features(table: pa.Table, keep: frozenset[str] = frozenset()) -> Features:
         else:
             found.columns[name] = _finite(values.cast(pa.float64(), safe=False))
     return found
+
+
+def as_numbers(name: str, found: Features, path: Path) -> FloatArray:
+    """Return a column as (n,) numbers, as a model takes them; true and false are 1 and 0.
+
+    Raises:
+        ConfigError: It is no column of numbers, or some are missing or infinite.
+    """
+    column = found.columns.get(name)
+    if column is not None and pa.types.is_string(column.type):
+        truth = pc.index_in(pc.utf8_lower(column), value_set=_TRUTHS)
+        column = truth if truth.null_count == column.null_count else column
+    if column is None or pa.types.is_string(column.type):
+        raise ConfigError(f"{path}: column {name!r} is not numbers, which the model takes")
+    values = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise ConfigError(
+            f"{path}: column {name!r} has {len(bad):,} missing or infinite values, the first "
+            f"in row {bad[0]:,}; the platform would refuse those rows"
+        )
+    return np.asarray(values, np.float32)
 
 
 def _finite(values: pa.Array) -> pa.Array:
