@@ -10,7 +10,7 @@ SIDE_BY_SIDE = -n $(WORKERS) --dist loadscope --ignore tests/ray
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 # Clients of the protocol that do not fit beside our own versions, each in an environment of its own.
 CLIENTS := kserve==0.21.0 mlserver==1.7.1
-CHECKED := platform bandits tests $(wildcard benchmarks)
+CHECKED := platform bandits tests $(wildcard benchmarks examples)
 
 # The first interpreter that is new enough; override with `make PYTHON=/path/to/python`.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \

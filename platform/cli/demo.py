@@ -15,6 +15,9 @@ def demo(
     stream: Annotated[str, typer.Argument(help="digits or flights; or see --data.")] = "digits",
     data: Annotated[Path | None, typer.Option(help="A labelled table to play instead.")] = None,
     label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Through your own model, of this file.")
+    ] = None,
     lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
     pace: Annotated[float | None, typer.Option(min=0.1, help="Rows a second.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -30,6 +33,7 @@ def demo(
     options = DemoOptions(
         stream=stream,
         data=data,
+        config=config,
         label=label,
         lag=lag,
         pace=pace,

@@ -9,14 +9,19 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
+from torch import nn
 
 from undrift import app
-from undrift.config import load_config
+from undrift.config import Config, load_config
 from undrift.demo.driver import Driver, DriverSettings
 from undrift.demo.report import write_report
 from undrift.demo.result import DemoResult, Goal, summarise
 from undrift.demo.view import watch
 from undrift.errors import ConfigError
+from undrift.model.artifacts import load_inputs
+from undrift.model.network import load_weights
+from undrift.replay.run import DEFAULT_LAG
+from undrift.replay.sources import stream_for
 from undrift.streams.csvfile import csv_stream
 from undrift.streams.digits import digits
 from undrift.streams.flights import flights
@@ -41,6 +46,8 @@ class DemoOptions:
     Attributes:
         stream: ``digits`` or ``flights``; not used with ``data``.
         data: A labelled CSV file to play instead.
+        config: Play it through the model of this configuration, in a state of the demo's own;
+            without one, through a first model that is trained on it.
         label: Its label column; the last one if None.
         lag: Rows between a prediction and its label; None: the stream's own.
         pace: Rows a second; None: the stream's own.
@@ -53,6 +60,7 @@ class DemoOptions:
 
     stream: str = "digits"
     data: Path | None = None
+    config: Path | None = None
     label: str | None = None
     lag: int | None = None
     pace: float | None = None
@@ -70,18 +78,11 @@ def main(options: DemoOptions) -> int:
         UndriftError: The options, the data or the machine do not allow it.
     """
     console = Console(stderr=options.as_json)
-    stream = choose_stream(options)
     kind = "csv" if options.data else options.stream
     pace = options.pace or PACE[kind]
+    with console.status("making the first model ready"):
+        stream, model, config = _own(options) if options.config else _first(options)
     folder = options.out / stream.name
-    _clear(folder)
-    with console.status("training the first model"):
-        values, model = write_project(
-            stream, folder, seed=options.seed, **quick_sections(options.workers)
-        )
-    path = folder / "undrift.yaml"
-    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    config = load_config(path, options.changes)
     with app.up(config, lambda text: console.print(f"[dim]{text}[/dim]")) as handle:
         for note in handle.notes:
             console.print(note)
@@ -91,7 +92,7 @@ def main(options: DemoOptions) -> int:
         "command": " ".join(["undrift", *sys.argv[1:]]),
         "pace": f"{pace:g} rows a second",
         "seed": str(options.seed),
-        "training": f"{config.train.method}, {options.workers} worker(s)",
+        "training": f"{config.train.method}, {config.train.workers} worker(s)",
     }
     result = summarise(stream, recording, pace, how)
     (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
@@ -103,6 +104,35 @@ def main(options: DemoOptions) -> int:
     else:
         _tell(console, result, report, missing)
     return 0 if closed else 1
+
+
+def _first(options: DemoOptions) -> tuple[Stream, nn.Module, Config]:
+    """Train the first model of a stream, and return what is to be served."""
+    stream = choose_stream(options)
+    folder = options.out / stream.name
+    _clear(folder)
+    values, model = write_project(
+        stream, folder, seed=options.seed, **quick_sections(options.workers)
+    )
+    path = folder / "undrift.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return stream, model, load_config(path, options.changes)
+
+
+def _own(options: DemoOptions) -> tuple[Stream, nn.Module, Config]:
+    """Return a configured model, and a table as the stream that it meets."""
+    if options.data is None:
+        raise ConfigError("--config goes with --data FILE, the rows to play")
+    config = load_config(options.config, options.changes)
+    lag = DEFAULT_LAG if options.lag is None else options.lag
+    stream = stream_for(config, options.data, options.label, lag)
+    inputs = load_inputs(*config.artifacts)
+    model = inputs.factory()
+    load_weights(model, inputs.weights)
+    folder = options.out / stream.name
+    _clear(folder)
+    state = (folder / "state").absolute()
+    return stream, model.eval(), config.model_copy(update={"state": state})
 
 
 def choose_stream(options: DemoOptions) -> Stream:
