@@ -11,8 +11,8 @@ import torch
 from undrift.errors import ConfigError, ModelError
 from undrift.model.network import (
     Factory,
+    factory_of,
     find_head,
-    load_factory,
     load_safetensors,
     load_weights,
     probe,
@@ -56,7 +56,7 @@ def load_inputs(section: ModelSettings, reference: Path, folder: Path, min_rows:
         ModelError: The factory fails, the weights do not fit, or the model's shapes are others.
         ConfigError: The reference cannot be used.
     """
-    factory = load_factory(section.factory, folder)
+    factory = factory_of(section, folder)
     weights = load_safetensors(section.weights)
     model = factory()
     weights = with_shared(model, weights)

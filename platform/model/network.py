@@ -19,6 +19,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from undrift.errors import ModelError
+from undrift.model.door import Door, door_of
+from undrift.model.settings import ModelSettings
 
 Factory = Callable[[], nn.Module]
 StateDict = Mapping[str, torch.Tensor]
@@ -31,6 +33,19 @@ _NOT_THE_USERS = (
 )
 _ONE = 1e-3
 _LISTED = 5  # problems named in one message; the rest are counted
+
+
+def factory_of(section: ModelSettings, search_path: Path | None = None) -> Factory:
+    """Return what builds the configured model, which knows how it is to be asked.
+
+    Raises:
+        ModelError: As `load_factory`.
+    """
+    return partial(_marked, load_factory(section.factory, search_path), section)
+
+
+def _marked(factory: Factory, section: ModelSettings) -> nn.Module:
+    return Door(section.class_count, section.output).mark(factory())
 
 
 def load_factory(name: str, search_path: Path | None = None) -> Factory:
@@ -241,20 +256,23 @@ def ask(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         model: The model, in whatever mode it is.
         x: (n, *input_shape) rows.
 
+    Returns:
+        (n, c) logits, of all that it answers.
+
     Raises:
-        ModelError: It fails; the text says where in whose file.
+        ModelError: It fails, the text says where in whose file; or has no logits in its answer.
     """
     weight = next((p for p in model.parameters() if p.is_floating_point()), x)
     rows = x.to(weight.dtype, copy=True)
     try:
-        output: torch.Tensor = model(rows)
+        output = model(rows)
     except (torch.OutOfMemoryError, ModelError):
         raise
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} fails on input of shape {list(x.shape)}: {explain(error)}"
         ) from error
-    return output
+    return output if type(output) is torch.Tensor else door_of(model).logits(model, output, len(x))
 
 
 @contextmanager
@@ -361,8 +379,8 @@ def probe(model: nn.Module, head: nn.Linear, x: torch.Tensor) -> int:
     name, shape = type(model).__name__, list(x.shape)
     with differentiable(model), torch.no_grad():
         output = ask(model, x)
-        got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        if not isinstance(got, list) or len(got) != 2 or got[0] != len(x) or got[1] < 2:
+        got = list(output.shape)
+        if len(got) != 2 or got[0] != len(x) or got[1] < 2:
             raise ModelError(
                 f"{name} must return one logit per row and class, shape [{len(x)}, classes] for "
                 f"input {shape}; it returned {got}"
@@ -377,7 +395,7 @@ def probe(model: nn.Module, head: nn.Linear, x: torch.Tensor) -> int:
             f"{name} answers with probabilities, rows that are never negative and sum to one; it "
             "must return logits: leave out the softmax at its end"
         )
-    return int(got[1])
+    return got[1]
 
 
 def _listing(items: list[str]) -> str:

@@ -40,6 +40,10 @@ class ModelSettings(Section):
     embedding: str = "auto"
     """Module whose input is the embedding; `auto` is the last linear layer."""
 
+    output: str | int | None = None
+    """Name or index of the logits where the model answers a tuple, a dict or a dataclass, as
+    `logits` or `0`; by default the one floating tensor of shape (rows, classes)."""
+
     @property
     def class_count(self) -> int:
         """Number of classes."""

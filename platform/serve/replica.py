@@ -24,7 +24,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from undrift.errors import ModelError, RequestError, StoreError, UndriftError
-from undrift.model.network import check_brought, load_factory, load_safetensors
+from undrift.model.network import check_brought, factory_of, load_safetensors
 from undrift.model.settings import ModelSettings
 from undrift.records import FloatArray, Labels, Predictions
 from undrift.serve.batcher import Batcher
@@ -87,7 +87,7 @@ class ModelReplica:
             n_classes=model.class_count,
             classes=() if isinstance(names, int) else names,
         )
-        self._factory = load_factory(model.factory, given.search_path)
+        self._factory = factory_of(model, given.search_path)
         self.incoming = Incoming(given.state)
         self._models = DoubleBuffer(
             self._factory, model.embedding, max_slowdown=settings.swap.max_slowdown

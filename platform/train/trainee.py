@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from undrift.model.network import find_head, load_weights
+from undrift.model.network import ask, find_head, load_weights
 from undrift.records import FloatArray
 from undrift.train.blocks import Blocks
 from undrift.train.comm import Comm, SingleProcess
@@ -60,11 +60,16 @@ class Trainee:
     def check(self, x: FloatArray) -> None:
         """Try on a few rows what a retraining needs: its head, an order of layers, gradients.
 
+        The model is left in training mode, in which some answer otherwise.
+
         Raises:
             ModelError: The model fails.
             TrainingError: It cannot be trained.
         """
-        Blocks(self.model, torch.as_tensor(x, device=self.device), self.head)
+        rows = torch.as_tensor(x, device=self.device)
+        Blocks(self.model, rows, self.head)
+        with torch.no_grad():
+            ask(self.model.train(), rows)
 
     def like(self, model: nn.Module) -> Trainee:
         """Return the same with another model of the same architecture."""

@@ -18,7 +18,7 @@ import torch
 from ray.actor import ActorHandle
 
 from undrift.errors import TrainingError, UndriftError
-from undrift.model.network import load_factory, load_safetensors
+from undrift.model.network import factory_of, load_safetensors
 from undrift.model.settings import ModelSettings
 from undrift.records import Reference
 from undrift.store.incoming import Incoming
@@ -62,7 +62,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     comm: Comm = TorchDistributed() if context.get_world_size() > 1 else SingleProcess()
     os.nice(worker.settings.nice)
     torch.set_num_threads(worker.settings.threads)
-    model = load_factory(worker.model.factory, worker.search_path)()
+    model = factory_of(worker.model, worker.search_path)()
     torch.optim.AdamW(model.parameters())  # the first optimizer of a process imports for a second
     group = ray.util.get_current_placement_group()
     ray.get(worker.trainer.join.remote(worker.session, group.id.hex() if group else ""))
@@ -99,7 +99,7 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     reference = store.reference(plan.base_version)
     pool = read_pool(store, plan, reference, worker.settings.max_pool_rows)
     plan = settled(plan, pool)
-    model = load_factory(worker.model.factory, worker.search_path)()
+    model = factory_of(worker.model, worker.search_path)()
     trainee = Trainee(model, worker.model.embedding, device, comm)
     loaded = time.perf_counter()
     made = _made(worker, plan, trainee, pool, reference)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from undrift.config import Config, load_config
 from undrift.errors import ConfigError
-from undrift.model.network import load_factory
+from undrift.model.network import factory_of
 from undrift.monitor.history import Moment
 from undrift.monitor.join import Joined, LabelJoin
 from undrift.records import IntArray
@@ -57,7 +57,7 @@ class History:
         store = Store(self.state, read_only=True)
         first, model = store.reference(self.version), config.model
         return Shelf(
-            load_factory(model.factory, config.folder)(),
+            factory_of(model, config.folder)(),
             store.state_dict(self.version),
             first.x,
             first.y,

@@ -74,7 +74,12 @@ def test_model_that_can_be_served_and_retrained_is_fine(folder: Path) -> None:
         ("return self.head(self.body(x) / 0.0)", "with no finite number"),
         ("return self.head(self.body(x.reshape(-1, 3)))", "(brought.py, line 12)"),
         ("return self.head(self.body(x).detach()).detach()", "no gradient in evaluation mode"),
-        ("return self.head(self.body(x)), x", "it returned tuple"),
+        ("return self.head(self.body(x)), x.new_zeros(len(x), 3)", "2 of it can be the logits"),
+        ("return {'a': x}", "answers with a [256, 2]; none of it can be the logits, [256, 3]"),
+        (
+            "return 2 * (self.head(self.body(x)),) if self.training else self.head(self.body(x))",
+            "2 of it can be the logits",
+        ),
         ("return self.head(self.body(x).sigmoid().add_(1.0))", "has no backward pass"),
     ],
 )
@@ -85,6 +90,22 @@ def test_model_that_would_fail_later_is_refused_in_one_line(
     assert found.exit_code == 1
     (line,) = found.stderr.splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("said", "output"),
+    [
+        ("self.head(self.body(x)), x", None),
+        ("[self.head(self.body(x))]", 0),
+        ("{'logits': self.head(self.body(x)), 'other': x.new_zeros(len(x), 3)}", "logits"),
+    ],
+)
+def test_logits_may_be_a_part_of_the_answer(
+    folder: Path, said: str, output: str | int | None
+) -> None:
+    forward = f"    def forward(self, x):\n        return {said}"
+    found = check(folder, forward, output=output)
+    assert found.exit_code == 0, found.output
 
 
 def test_model_without_gradients_may_be_watched(folder: Path) -> None:

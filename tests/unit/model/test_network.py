@@ -208,7 +208,6 @@ def test_probe_with_the_wrong_input_shape() -> None:
     [
         (nn.Linear(4, 1), (4,), r"it returned \[2, 1\]"),
         (nn.Linear(4, 3), (2, 4), r"it returned \[2, 2, 3\]"),
-        (nn.LSTM(4, 3), (4,), "it returned tuple"),
         (nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1)), (4,), "leave out the softmax"),
         (Says(lambda head, x: head(x) * torch.inf), (4,), "row 0 .* with no finite number"),
         (Says(lambda head, x: x @ head.weight.T), (4,), "uses only its weight"),

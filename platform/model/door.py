@@ -1,0 +1,121 @@
+"""What the user's model answers, and which of it are the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from undrift.errors import ModelError
+
+_KEPT = "undrift_door"
+
+
+class Door:
+    """How one model is asked: kept by the model itself, so that its copies have it too.
+
+    Args:
+        classes: Number of classes; None if any number will do.
+        output: Name or index of the logits in what the model answers, nested ones joined by dots;
+            None to find them: the one floating tensor of shape (rows, classes).
+    """
+
+    def __init__(self, classes: int | None = None, output: str | int | None = None) -> None:
+        self._classes, self._output = classes, output
+        self._found: str | None = None
+
+    def mark(self, model: nn.Module) -> nn.Module:
+        """Have `door_of` return this for a model; returns the model."""
+        setattr(model, _KEPT, self)
+        return model
+
+    def logits(self, model: nn.Module, answer: Any, rows: int) -> torch.Tensor:
+        """Return the logits in what a model answered; a tensor is them, whatever was asked for.
+
+        Args:
+            model: The model, for the text of an error.
+            answer: A tensor, or a tuple, list, mapping or dataclass that holds some.
+            rows: Rows that it was asked.
+
+        Raises:
+            ModelError: There is no such tensor, or more than one that may be meant.
+
+        Example:
+            >>> answer = {"logits": torch.zeros(2, 3), "hidden": torch.zeros(2, 8)}
+            >>> Door(classes=3).logits(nn.Identity(), answer, 2).shape
+            torch.Size([2, 3])
+        """
+        if isinstance(answer, torch.Tensor):
+            return answer
+        told = dict(_tensors(answer))
+        if self._output is not None:
+            found = _within(answer, str(self._output))
+            if isinstance(found, torch.Tensor):
+                return found
+            raise ModelError(
+                f"{type(model).__name__} answers with {_listed(told)}; model.output is "
+                f"{self._output!r}, which is no tensor of it"
+            )
+        if self._found in told:
+            return told[self._found]
+        alike = [name for name, tensor in told.items() if self._fits(tensor, rows)]
+        if len(alike) == 1:
+            self._found = alike[0]
+            return told[alike[0]]
+        wanted = f"[{rows}, {self._classes or 'classes'}]"
+        raise ModelError(
+            f"{type(model).__name__} answers with {_listed(told)}; {len(alike) or 'none'} of it "
+            f"can be the logits, {wanted}; name them as model.output"
+        )
+
+    def _fits(self, tensor: torch.Tensor, rows: int) -> bool:
+        if tensor.ndim != 2 or not tensor.is_floating_point() or len(tensor) != rows:
+            return False
+        return self._classes is None or tensor.shape[1] == self._classes
+
+
+def door_of(model: nn.Module) -> Door:
+    """Return how a model is asked; a model that no `Door` has marked takes rows as they are."""
+    found = getattr(model, _KEPT, None)
+    return found if isinstance(found, Door) else Door()
+
+
+def _children(answer: Any) -> dict[str, Any]:
+    """Return what an answer consists of, by name, or by index where it has no names."""
+    if isinstance(answer, Mapping):
+        return {str(key): value for key, value in answer.items()}
+    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
+        return dict(zip(answer._fields, answer, strict=True))
+    if isinstance(answer, tuple | list):
+        return {str(i): value for i, value in enumerate(answer)}
+    if is_dataclass(answer):
+        return {field.name: getattr(answer, field.name) for field in fields(answer)}
+    return {}
+
+
+def _tensors(answer: Any, before: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    for name, value in _children(answer).items():
+        if isinstance(value, torch.Tensor):
+            yield before + name, value
+        else:
+            yield from _tensors(value, f"{before}{name}.")
+
+
+def _within(answer: Any, name: str) -> Any:
+    """Return a part of an answer by its name or index, None if there is none."""
+    parts = _children(answer)
+    if name in parts:
+        return parts[name]
+    if name.removeprefix("-").isdecimal() and -len(parts) <= int(name) < len(parts):
+        return list(parts.values())[int(name)]
+    first, dot, rest = name.partition(".")
+    return _within(_within(answer, first), rest) if dot else None
+
+
+def _listed(told: Mapping[str, torch.Tensor]) -> str:
+    shapes = [f"{name} {list(tensor.shape)}" for name, tensor in told.items()]
+    more = f" and {len(shapes) - 8} more" if shapes[8:] else ""
+    return ", ".join(shapes[:8]) + more if shapes else "no tensor"
