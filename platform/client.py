@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import httpx
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from undrift.config import Config
 from undrift.errors import BusyError, PlatformError
@@ -138,28 +138,27 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def infer(self, x: ArrayLike, request_id: str | None = None) -> Answer:
+    def infer(
+        self, x: ArrayLike | Mapping[str, ArrayLike], request_id: str | None = None
+    ) -> Answer:
         """Ask the model.
 
         Args:
-            x: (n, *input_shape) input.
+            x: (n, *input_shape) input; of a model with several, those by name.
             request_id: Becomes the inference id; of several rows, with ``:0``, ``:1``, ... added.
         """
-        rows = np.asarray(x, np.float32)
-        tensor = {
-            "name": "input",
-            "shape": rows.shape,
-            "datatype": "FP32",
-            "data": rows.ravel().tolist(),
-        }
-        body: dict[str, Any] = {"inputs": [tensor], "outputs": [{"name": "probabilities"}]}
+        if isinstance(x, Mapping):
+            tensors = [_tensor(name, np.asarray(values)) for name, values in x.items()]
+        else:
+            tensors = [_tensor("input", np.asarray(x, np.float32))]
+        body: dict[str, Any] = {"inputs": tensors, "outputs": [{"name": "probabilities"}]}
         if request_id is not None:
             body["id"] = request_id
         answer = self._call("POST", "/infer", body)
         output = answer["outputs"][0]
-        base = answer["id"]
+        base, n = answer["id"], output["shape"][0]
         return Answer(
-            ids=(base,) if len(rows) == 1 else tuple(f"{base}:{i}" for i in range(len(rows))),
+            ids=(base,) if n == 1 else tuple(f"{base}:{i}" for i in range(n)),
             output=np.array(output["data"], np.float32).reshape(output["shape"]),
             version=int(answer["model_version"]),
             weights_hash=answer["parameters"]["weights_hash"],
@@ -327,6 +326,20 @@ def _explained(url: str, response: httpx.Response, answer: Any) -> str:
         text += "; set UNDRIFT_TOKEN to the text of the file `token` in the state folder"
     detail = text.lstrip("; ") or "is something else listening there?"
     return f"{url} answered {response.status_code}: {detail}"
+
+
+def _tensor(name: str, values: NDArray[Any]) -> dict[str, Any]:
+    """Return a tensor as a request has it, floats as FP32."""
+    kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
+    datatype = {"b": "BOOL", "i": f"INT{bits}", "u": f"UINT{bits}"}.get(kind, "FP32")
+    if datatype == "FP32":
+        values = values.astype(np.float32)
+    return {
+        "name": name,
+        "shape": values.shape,
+        "datatype": datatype,
+        "data": values.ravel().tolist(),
+    }
 
 
 def own_certificate(config: Config) -> ssl.SSLContext | None:

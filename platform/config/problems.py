@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -38,7 +38,7 @@ def problems(error: ValidationError, root: type[Section]) -> Iterable[str]:
         expected = _expected(problem, field)
         if problem["type"] == "missing":
             yield f"{where}: missing; expected {expected}"
-        elif _inner(field) and isinstance(problem["input"], dict):
+        elif _inner(field) and problem["type"] == "value_error":
             yield f"{where}: {expected}"  # a rule between keys of one section, or between models
         else:
             yield f"{where}: got {_shown(problem['input'])}, expected {expected}"
@@ -52,6 +52,7 @@ def _expected(problem: Mapping[str, Any], field: FieldInfo | None) -> str:
     if problem["type"] == "model_type":
         return "a mapping of keys to values"
     text = str(problem["msg"]).removeprefix("Value error, ").partition(", unable to ")[0]
+    text = text.replace("a valid tuple", "a list")
     text = re.sub(r"^(?:Input|\w+) should (?:be |(?=have ))", "", text)
     return f"a number {text}" if text.startswith(("greater ", "less ")) else text
 
@@ -73,25 +74,25 @@ def _locate(
         if named:
             keys.append(str(part))
             named = False
+        elif isinstance(part, int) and keys:
+            keys[-1] += f"[{part}]"
         elif field is None or inner:
             section = inner or section
             keys.append(str(part))
             field = section.model_fields.get(str(part))
             named = field is not None and _by_name(field)
-        elif isinstance(part, int):
-            keys[-1] += f"[{part}]"
     return keys, section, field
 
 
 def _by_name(field: FieldInfo) -> bool:
     """Tell whether a field holds sections by name."""
-    return bool(get_args(field.annotation)) and _inner(field) is not None
+    return get_origin(field.annotation) is dict and _inner(field) is not None
 
 
 def _inner(field: FieldInfo | None) -> type[Section] | None:
-    """Return the section that a field is, or holds by name."""
+    """Return the section that a field is, or holds by name or in a list."""
     kind: Any = field.annotation if field else None
-    for each in (kind, *get_args(kind)[1:]):
+    for each in (kind, *get_args(kind)):
         if isinstance(each, type) and issubclass(each, Section):
             return each
     return None

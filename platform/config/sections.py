@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from undrift.control.settings import LifecycleSettings
 from undrift.errors import ConfigError
@@ -27,9 +27,9 @@ class ModelConfig(Section):
     """The model to serve."""
 
     reference: InputFile
-    """Held-out labelled rows: an `.npz` file with `x`, (n, *input_shape), and `y`, (n,) class
-    index, in order of time; `row`, (n,), where each stood in its stream, if they are not
-    consecutive."""
+    """Held-out labelled rows: an `.npz` or `.safetensors` file with `x`, (n, *input_shape), or one
+    array for each of `model.inputs`, and `y`, (n,) class index, in order of time; `row`, (n,),
+    where each stood in its stream, if they are not consecutive."""
 
     serve: ReplicaSettings = ReplicaSettings()
     """Its replicas."""
@@ -45,6 +45,12 @@ class ModelConfig(Section):
 
     retention: RetentionSettings = RetentionSettings()
     """How much of what was recorded is kept."""
+
+    @model_validator(mode="after")
+    def _ids_have_no_distance(self) -> Self:
+        if any(one.is_integer for one in self.model.inputs):
+            self.__dict__["monitor"] = self.monitor.with_ids()  # a section is frozen
+        return self
 
 
 class Config(ModelConfig):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import torch
+from numpy.typing import NDArray
 
 from undrift.errors import ConfigError, ModelError
+from undrift.model.layout import Layout, held, layout_of
 from undrift.model.network import (
     Factory,
     factory_of,
@@ -31,7 +35,7 @@ class Inputs:
     Attributes:
         factory: Builds the untrained model.
         weights: Initial weights.
-        x: (n, *input_shape) reference inputs.
+        x: (n, *row_shape) reference inputs.
         y: (n,) their class index.
         row: (n,) where they stood in their stream, ascending; None: consecutive.
     """
@@ -48,7 +52,7 @@ def load_inputs(section: ModelSettings, reference: Path, folder: Path, min_rows:
 
     Args:
         section: The model.
-        reference: Its labelled rows, an ``.npz`` file.
+        reference: Its labelled rows, an ``.npz`` or ``.safetensors`` file.
         folder: Where its module lies.
         min_rows: Rows that the reference must have, ``monitor.min_reference_rows``.
 
@@ -62,7 +66,9 @@ def load_inputs(section: ModelSettings, reference: Path, folder: Path, min_rows:
     weights = with_shared(model, weights)
     load_weights(model, weights)
     head = find_head(model, section.embedding)[1]
-    x, y, row = load_reference(reference, section.input_shape, section.class_count)
+    x, y, row = load_reference(
+        reference, section.input_shape, section.class_count, layout_of(section)
+    )
     if len(y) < min_rows:
         raise ConfigError(
             f"{reference} has {len(y)} rows; monitor.min_reference_rows asks for {min_rows}"
@@ -77,42 +83,34 @@ def load_inputs(section: ModelSettings, reference: Path, folder: Path, min_rows:
 
 
 def load_reference(
-    path: Path, input_shape: tuple[int, ...], classes: int
+    path: Path, input_shape: tuple[int, ...], classes: int, layout: Layout | None = None
 ) -> tuple[FloatArray, IntArray, IntArray | None]:
-    """Read labelled rows from an ``.npz`` file with the arrays ``x``, ``y`` and perhaps ``row``.
+    """Read labelled rows from a file with the arrays ``x``, ``y`` and perhaps ``row``.
 
     Args:
-        path: The file.
+        path: The file, ``.npz`` or ``.safetensors``.
         input_shape: Shape of one row.
         classes: Number of classes.
+        layout: Several named inputs, each an array of its own in place of ``x``.
 
     Returns:
-        (n, *input_shape) inputs, (n,) class index, and where each row stood in its stream, if the
+        (n, *row_shape) inputs, (n,) class index, and where each row stood in its stream, if the
         file says so.
 
     Raises:
         ConfigError: The file is not such a file, or its rows are not such rows.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            x, y = np.asarray(arrays["x"]), np.asarray(arrays["y"])
-            row = np.asarray(arrays["row"]) if "row" in arrays else None
-    except KeyError as error:
-        raise ConfigError(f"{path}: {error.args[0]}; expected the arrays x and y") from None
-    except Exception as error:  # there is no end to what a damaged archive raises
+    wanted = ["x"] if layout is None else [one.name for one in layout.inputs]
+    arrays = _arrays(path, {*wanted, "y", "row"})
+    absent = [name for name in (*wanted, "y") if name not in arrays]
+    if absent:
         raise ConfigError(
-            f"{path} is not an .npz file of numbers: {error}; "
-            "write it with numpy.savez(path, x=x, y=y)"
-        ) from None
-    expected = f"(n, {', '.join(map(str, input_shape))})"
-    if x.ndim == 0 or x.shape[1:] != input_shape or x.dtype.kind not in "fiub":
-        raise ConfigError(f"{path}: x is {x.dtype} {x.shape}, expected numbers {expected}")
+            f"{path}: there is no array {absent[0]}; expected the arrays {', '.join(wanted)} and y"
+        )
+    y, row = arrays["y"], arrays.get("row")
+    x = _rows(path, arrays["x"], input_shape) if layout is None else _packed(path, arrays, layout)
     if y.shape != (len(x),) or y.dtype.kind not in "iu":
         raise ConfigError(f"{path}: y is {y.dtype} {y.shape}, expected integers ({len(x)},)")
-    x = x.astype(np.float32)
-    if not np.isfinite(x).all():
-        bad = int(np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))[0])
-        raise ConfigError(f"{path}: row {bad} of x is not finite")
     if len(y) and not (y.min() >= 0 and y.max() < classes):
         raise ConfigError(
             f"{path}: y runs from {y.min()} to {y.max()}, expected 0 to {classes - 1}"
@@ -125,3 +123,51 @@ def load_reference(
             "each row stood in its stream"
         )
     return x, y.astype(np.int64), row.astype(np.int64)
+
+
+def _arrays(path: Path, names: set[str]) -> dict[str, NDArray[Any]]:
+    """Return those of the named arrays that a file has."""
+    tensors = path.suffix == ".safetensors"
+    way = "safetensors.numpy.save_file" if tensors else "numpy.savez"
+    try:
+        if tensors:
+            return {k: v for k, v in safetensors.numpy.load_file(path).items() if k in names}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: np.asarray(arrays[name]) for name in names & set(arrays)}
+    except Exception as error:  # there is no end to what a damaged archive raises
+        raise ConfigError(
+            f"{path} is not a {path.suffix} file of numbers: {error}; write it with {way}"
+        ) from None
+
+
+def _rows(path: Path, x: NDArray[Any], shape: tuple[int, ...]) -> FloatArray:
+    """Return one array as 32-bit floats, if it is numbers of that shape."""
+    _check_shape(path, x, shape, "x")
+    x = x.astype(np.float32)
+    if not np.isfinite(x).all():
+        bad = int(np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))[0])
+        raise ConfigError(f"{path}: row {bad} of x is not finite")
+    return x
+
+
+def _check_shape(path: Path, x: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
+    expected = f"(n, {', '.join(map(str, shape))})"
+    if x.ndim == 0 or x.shape[1:] != shape or x.dtype.kind not in "fiub":
+        raise ConfigError(f"{path}: {name} is {x.dtype} {x.shape}, expected numbers {expected}")
+
+
+def _packed(path: Path, arrays: dict[str, NDArray[Any]], layout: Layout) -> FloatArray:
+    """Return the rows of several named inputs."""
+    found, first = {}, layout.inputs[0].name
+    for one in layout.inputs:
+        values = arrays[one.name]
+        _check_shape(path, values, one.shape, one.name)
+        if len(values) != len(arrays[first]):
+            raise ConfigError(
+                f"{path}: {one.name} has {len(values)} rows, {first} has {len(arrays[first])}"
+            )
+        try:
+            found[one.name] = held(values, one)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from None
+    return layout.pack(found)

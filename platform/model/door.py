@@ -1,7 +1,8 @@
-"""What the user's model answers, and which of it are the logits."""
+"""What the user's model is given of a row, and which of what it answers are the logits."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -10,8 +11,14 @@ import torch
 from torch import nn
 
 from undrift.errors import ModelError
+from undrift.model.layout import DIGIT, Layout
 
 _KEPT = "undrift_door"
+_DTYPES = {
+    "BOOL": torch.bool,
+    "UINT8": torch.uint8,
+    **{f"INT{bits}": getattr(torch, f"int{bits}") for bits in (8, 16, 32, 64)},
+}
 
 
 class Door:
@@ -21,16 +28,62 @@ class Door:
         classes: Number of classes; None if any number will do.
         output: Name or index of the logits in what the model answers, nested ones joined by dots;
             None to find them: the one floating tensor of shape (rows, classes).
+        layout: Its named inputs; None if it takes rows as they are.
+
+    Attributes:
+        layout: Its named inputs.
     """
 
-    def __init__(self, classes: int | None = None, output: str | int | None = None) -> None:
-        self._classes, self._output = classes, output
+    def __init__(
+        self,
+        classes: int | None = None,
+        output: str | int | None = None,
+        layout: Layout | None = None,
+    ) -> None:
+        self._classes, self._output, self.layout = classes, output, layout
         self._found: str | None = None
+        self._by_name = True
 
     def mark(self, model: nn.Module) -> nn.Module:
-        """Have `door_of` return this for a model; returns the model."""
+        """Have `door_of` return this for a model; returns the model.
+
+        Raises:
+            ModelError: Some of the inputs are parameters of its forward, and others are not.
+        """
         setattr(model, _KEPT, self)
+        if self.layout is not None:
+            self._by_name = _takes_by_name(model, [one.name for one in self.layout.inputs])
         return model
+
+    def given(self, x: torch.Tensor, dtype: torch.dtype) -> tuple[list[Any], dict[str, Any]]:
+        """Return what the model is called with, positional and by keyword: copies.
+
+        Args:
+            x: (n, *input_shape) rows.
+            dtype: What floating-point numbers come in.
+        """
+        if self.layout is None:
+            return [x.to(dtype, copy=True)], {}
+        parts = {}
+        for one, digits in self.layout.parts():
+            kind = _DTYPES.get(one.datatype, dtype)
+            part = x[:, digits[0]].to(kind, copy=True)
+            for i, place in enumerate(digits[1:], 1):
+                part += x[:, place].to(kind) * DIGIT**i
+            parts[one.name] = part.reshape(len(x), *one.shape)
+        return ([], parts) if self._by_name else (list(parts.values()), {})
+
+    def shape(self, x: torch.Tensor) -> str:
+        """Return the shapes of what the model is called with, for the text of an error."""
+        if self.layout is None:
+            return str(list(x.shape))
+        shapes = {one.name: [len(x), *one.shape] for one in self.layout.inputs}
+        return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+
+    @property
+    def has_integers(self) -> bool:
+        """Whether an input is whole numbers, which may be ids, so that rows have no distance."""
+        return self.layout is not None and any(one.is_integer for one in self.layout.inputs)
 
     def logits(self, model: nn.Module, answer: Any, rows: int) -> torch.Tensor:
         """Return the logits in what a model answered; a tensor is them, whatever was asked for.
@@ -81,6 +134,24 @@ def door_of(model: nn.Module) -> Door:
     """Return how a model is asked; a model that no `Door` has marked takes rows as they are."""
     found = getattr(model, _KEPT, None)
     return found if isinstance(found, Door) else Door()
+
+
+def _takes_by_name(model: nn.Module, names: list[str]) -> bool:
+    """Tell whether the forward pass takes inputs by keyword: it has all of these parameters."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):  # compiled code tells no names
+        return False
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return True
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    strange = [name for name in names if name not in known]
+    if strange and len(strange) < len(names):
+        raise ModelError(
+            f"the forward of {type(model).__name__} takes {', '.join(known)}, but model.inputs "
+            f"names {', '.join(names)}; name all as it does, or none, to have them by position"
+        )
+    return not strange
 
 
 def _children(answer: Any) -> dict[str, Any]:

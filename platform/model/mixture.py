@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -16,6 +17,8 @@ Matrix = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Scaling:
     """Standardised columns, or principal components of them; clipped at ten deviations.
+
+    Without columns it makes nothing of data, whatever that has.
 
     Attributes:
         centre: (d,) location of each column of the flattened data.
@@ -35,7 +38,7 @@ class Scaling:
     @classmethod
     def of(cls, data: FloatArray) -> Self:
         """Return location, spread and axes of (n, ...) rows, at least two."""
-        flat = data.reshape(len(data), -1).astype(np.float64)
+        flat = data.reshape(len(data), math.prod(data.shape[1:])).astype(np.float64)
         centre, scale = flat.mean(axis=0), flat.std(axis=0)
         scale = np.where(scale > 1e-9 * (1.0 + np.abs(centre)), scale, 1.0)
         found = cls(centre, scale, np.zeros((0, 0)))
@@ -56,6 +59,8 @@ class Scaling:
 
     def standardised(self, data: FloatArray) -> Matrix:
         """Return (n, d) standardised columns of (n, ...) data; what is no number counts as 0."""
+        if not len(self.centre):
+            return np.zeros((len(data), 0))
         flat = data.reshape(len(data), len(self.centre)).astype(np.float64)
         unknown = np.isnan(flat)
         if unknown.any():

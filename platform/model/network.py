@@ -20,6 +20,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from undrift.errors import ModelError
 from undrift.model.door import Door, door_of
+from undrift.model.layout import layout_of
 from undrift.model.settings import ModelSettings
 
 Factory = Callable[[], nn.Module]
@@ -45,7 +46,7 @@ def factory_of(section: ModelSettings, search_path: Path | None = None) -> Facto
 
 
 def _marked(factory: Factory, section: ModelSettings) -> nn.Module:
-    return Door(section.class_count, section.output).mark(factory())
+    return Door(section.class_count, section.output, layout_of(section)).mark(factory())
 
 
 def load_factory(name: str, search_path: Path | None = None) -> Factory:
@@ -251,6 +252,7 @@ def ask(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Run the user's model on rows; the one place where that is done.
 
     The model gets a copy, in the precision of its weights: what it writes into it harms nobody.
+    Of several named inputs it gets each as a tensor of its own.
 
     Args:
         model: The model, in whatever mode it is.
@@ -263,16 +265,17 @@ def ask(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         ModelError: It fails, the text says where in whose file; or has no logits in its answer.
     """
     weight = next((p for p in model.parameters() if p.is_floating_point()), x)
-    rows = x.to(weight.dtype, copy=True)
+    door = door_of(model)
+    rows, named = door.given(x, weight.dtype)
     try:
-        output = model(rows)
+        output = model(*rows, **named)
     except (torch.OutOfMemoryError, ModelError):
         raise
     except Exception as error:
         raise ModelError(
-            f"{type(model).__name__} fails on input of shape {list(x.shape)}: {explain(error)}"
+            f"{type(model).__name__} fails on input of shape {door.shape(x)}: {explain(error)}"
         ) from error
-    return output if type(output) is torch.Tensor else door_of(model).logits(model, output, len(x))
+    return door.logits(model, output, len(x))
 
 
 @contextmanager
@@ -376,7 +379,7 @@ def probe(model: nn.Module, head: nn.Linear, x: torch.Tensor) -> int:
     Raises:
         ModelError: The model or its head cannot be used; the text says what to do.
     """
-    name, shape = type(model).__name__, list(x.shape)
+    name, shape = type(model).__name__, door_of(model).shape(x)
     with differentiable(model), torch.no_grad():
         output = ask(model, x)
         got = list(output.shape)

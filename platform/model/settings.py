@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from undrift.settings import InputFile, Section
 
@@ -16,6 +16,24 @@ def _classes(value: int | tuple[str, ...]) -> int | tuple[str, ...]:
     elif len(value) < 2 or len(set(value)) < len(value):
         raise ValueError("2 or more class names, all different")
     return value
+
+
+class InputSettings(Section):
+    """One of several inputs of a model."""
+
+    name: str = Field(pattern=r"^[A-Za-z_]\w*$", max_length=64)
+    """Its name in requests and in the reference."""
+
+    shape: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    """Shape of one row of it, without the batch."""
+
+    datatype: Literal["FP32", "BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64"] = "FP32"
+    """What it consists of."""
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it is whole numbers, which the model gets as such."""
+        return self.datatype != "FP32"
 
 
 class ModelSettings(Section):
@@ -31,8 +49,14 @@ class ModelSettings(Section):
     weights: InputFile
     """Initial weights, a `.safetensors` file that fits the factory's model."""
 
-    input_shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
-    """Shape of one input row, without the batch."""
+    input_shape: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    """Shape of one input row, without the batch, of a model that takes one tensor of floats."""
+
+    inputs: tuple[InputSettings, ...] = ()
+    """Instead of `input_shape`: the inputs of a model that takes several, or whole numbers, each
+    with `name`, `shape` without the batch and `datatype`: FP32, BOOL, UINT8, INT8, INT16, INT32 or
+    INT64. `forward` gets them by keyword where it has parameters of these names or `**kwargs`, else
+    by position in this order."""
 
     classes: Annotated[int | tuple[str, ...], AfterValidator(_classes)]
     """Number of classes, or their names in the order of the model's outputs."""
@@ -43,6 +67,18 @@ class ModelSettings(Section):
     output: str | int | None = None
     """Name or index of the logits where the model answers a tuple, a dict or a dataclass, as
     `logits` or `0`; by default the one floating tensor of shape (rows, classes)."""
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        names = [one.name for one in self.inputs]
+        if bool(self.input_shape) == bool(self.inputs):
+            raise ValueError(
+                "input_shape, the shape of one input row without the batch, or inputs, a list of "
+                "several with name, shape and datatype; one of the two is needed"
+            )
+        if len(set(names)) < len(names) or {"y", "row"} & set(names):
+            raise ValueError("inputs need different names, none of them y or row")
+        return self
 
     @property
     def class_count(self) -> int:

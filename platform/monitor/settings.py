@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from undrift.settings import Section
 
@@ -101,6 +101,22 @@ class MonitorSettings(Section):
 
     seed: int = 0
     """Seed of the random features, of the split of the reference, and of the breaking of ties."""
+
+    _by_embedding: bool = PrivateAttr(False)
+
+    @property
+    def by_embedding(self) -> bool:
+        """Whether inputs are compared by what enters the model's head alone.
+
+        So where an input is whole numbers: they may be ids, which have no distance.
+        """
+        return self._by_embedding
+
+    def with_ids(self) -> Self:
+        """Return the same for a model of which an input is whole numbers."""
+        found = self.model_copy()
+        found._by_embedding = True
+        return found
 
     @model_validator(mode="before")
     @classmethod

@@ -16,6 +16,7 @@ import yaml
 from undrift.config import Config, load_config
 from undrift.errors import ConfigError, StoreError
 from undrift.model.artifacts import load_inputs
+from undrift.model.layout import held, layout_of, row_shape
 from undrift.monitor.history import Moment, moments
 from undrift.monitor.retention import first
 from undrift.records import FloatArray, IntArray
@@ -145,7 +146,7 @@ def stream_for(config: Config, path: Path, label: str | None, lag: int) -> Strea
     table, column = file.table, label_column(file, label)
     x, notes = _inputs(replace(file, table=table.drop_columns([column])), config)
     y = _labels(table[column], column, config.model.class_names, path)
-    shape = config.model.input_shape
+    shape = row_shape(config.model)
     nothing = Rows(np.empty((0, *shape), dtype=np.float32), np.empty(0, dtype=np.int64))
     return Stream(
         name=config.model.name,
@@ -169,14 +170,22 @@ def _inputs(file: TableFile, config: Config) -> tuple[FloatArray, list[str]]:
     if wanted and file.named:
         _check_names(wanted, file)
         names = list(wanted)
-    size = int(np.prod(config.model.input_shape))
+    layout = layout_of(config.model)
+    size = int(np.prod(config.model.input_shape)) if layout is None else layout.columns
     if len(names) != size:
         raise ConfigError(
             f"{path}: {len(names)} columns besides the label, but model {config.model.name!r} "
             f"takes {size} numbers a row; to train a first model on this file instead, replay it "
             "where there is no undrift.yaml"
         )
-    return np.stack([as_numbers(name, found, path) for name in names], axis=1), found.notes
+    if layout is None:
+        return np.stack([as_numbers(name, found, path) for name in names], axis=1), found.notes
+    values = np.stack([as_numbers(name, found, path, np.float64) for name in names], axis=1)
+    try:
+        arrays = {one.name: held(values[:, digits[0]], one) for one, digits in layout.parts()}
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return layout.pack(arrays), found.notes
 
 
 def _check_names(wanted: Sequence[str], file: TableFile) -> None:

@@ -189,6 +189,7 @@ class Recalibrator(Trainer):
             regime_start=plan.regime_start,
             settings=settings,
             seed=plan.seed,
+            numbers=shelf.trainee.numbers,
         )
         if self._sample is None:
             self._sample = self._measure(pool, plan)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from undrift.ids import KEY_HEADER, MAX_ID_LENGTH, MAX_KEY_LENGTH
+from undrift.model.settings import InputSettings
 from undrift.serve.body import ALL_REJECTED, MAX_ORIGIN, WEIGHTS
 from undrift.serve.protocol import BINARY, JSON, LENGTH_HEADER, ModelSpec
 from undrift.serve.settings import ServeSettings
-from undrift.serve.tensors import DATATYPES
+from undrift.serve.tensors import DATATYPES, WHOLE
 from undrift.views import (
     MAX_EVENTS,
     VERBS,
@@ -216,14 +217,25 @@ def _tensor() -> Schema:
     return _object(closed=False, name=_TEXT, shape=sizes, datatype=_TEXT)
 
 
-def _schemas(spec: ModelSpec, settings: ServeSettings) -> dict[str, Schema]:
-    rows = {"type": "integer", "minimum": 1, "maximum": settings.max_rows_per_request}
+def _sent(one: InputSettings, max_rows: int) -> Schema:
+    """Return the schema of a tensor of a request."""
+    rows = {"type": "integer", "minimum": 1, "maximum": max_rows}
     shape = {
         "type": "array",
-        "prefixItems": [rows, *({"const": size} for size in spec.input_shape)],
-        "minItems": 1 + len(spec.input_shape),
-        "maxItems": 1 + len(spec.input_shape),
+        "prefixItems": [rows, *({"const": size} for size in one.shape)],
+        "minItems": 1 + len(one.shape),
+        "maxItems": 1 + len(one.shape),
     }
+    return _object(
+        {"data": _nullable({"type": "array"}), "parameters": _open(binary_data_size=_COUNT)},
+        closed=False,
+        name={"const": one.name},
+        shape=shape,
+        datatype={"enum": list(WHOLE if one.is_integer else DATATYPES)},
+    )
+
+
+def _schemas(spec: ModelSpec, settings: ServeSettings) -> dict[str, Schema]:
     row_id = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH, "pattern": "^[^:]+$"}
     parameters = _open(
         binary_data_output={"type": "boolean"},
@@ -239,16 +251,8 @@ def _schemas(spec: ModelSpec, settings: ServeSettings) -> dict[str, Schema]:
         closed=False,
         name={"enum": list(spec.outputs)},
     )
-    sent = _object(
-        {
-            "data": _nullable({"type": "array"}),
-            "parameters": _open(binary_data_size=_COUNT),
-        },
-        closed=False,
-        name={"const": spec.input_name},
-        shape=shape,
-        datatype={"enum": list(DATATYPES)},
-    )
+    sent = [_sent(one, settings.max_rows_per_request) for one in spec.inputs]
+    items = sent[0] if len(sent) == 1 else {"anyOf": sent}
     return {
         **schemas({"AuditView": AuditView, "EventsPage": EventsPage, **_VIEW_TYPES}),
         "Error": _object(error=_TEXT),
@@ -264,7 +268,7 @@ def _schemas(spec: ModelSpec, settings: ServeSettings) -> dict[str, Schema]:
                 "outputs": _nullable(_list(wanted)),
             },
             closed=False,
-            inputs=_list(sent, minItems=1, maxItems=1),
+            inputs=_list(items, minItems=len(sent), maxItems=len(sent)),
         ),
         "InferResponse": _object(
             model_name=_TEXT,

@@ -6,7 +6,7 @@ Reference: https://github.com/kserve/open-inference-protocol, specification/prot
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,25 +15,18 @@ from pydantic_core import to_json
 
 from undrift.errors import ConfigError, RequestError
 from undrift.ids import new_id, row_ids
+from undrift.model.layout import Layout
+from undrift.model.settings import InputSettings
 from undrift.records import FloatArray
 from undrift.serve.body import check_id, kind, parse_json, present, show
+from undrift.serve.inputs import parameter_of, parameters_of, parse_inputs
 from undrift.serve.settings import ServeSettings
-from undrift.serve.tensors import DATATYPES, from_bytes, from_json, to_bytes
+from undrift.serve.tensors import to_bytes
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
 LENGTH_HEADER = "Inference-Header-Content-Length"
 """Says how many bytes of a body are JSON, where tensors follow it as bytes."""
-
-_SHARED_MEMORY = tuple(f"shared_memory_{what}" for what in ("region", "offset", "byte_size"))
-_NOT_DONE = {
-    "the request": {"sequence_id": "requests are answered each for itself, without sequences"},
-    "a tensor": {
-        "classification": "outputs are sent as they are; sort 'probabilities' yourself",
-        **dict.fromkeys(_SHARED_MEMORY, "tensors come and go in the body alone"),
-    },
-}
-"""Parameters that would change the answer's meaning; all others that are not known are let pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +38,10 @@ class ModelSpec:
         input_shape: Shape of one row.
         n_classes: Number of classes.
         classes: Their names, in order; empty if they have none.
-        input_name: Name of the input tensor.
+        layout: Its named inputs; None if it takes one tensor of floats, ``input``.
+
+    Attributes:
+        inputs: The input tensors.
 
     Raises:
         ConfigError: The number of names is not the number of classes, or a name repeats.
@@ -55,9 +51,12 @@ class ModelSpec:
     input_shape: tuple[int, ...]
     n_classes: int
     classes: tuple[str, ...] = ()
-    input_name: str = "input"
+    layout: Layout | None = None
+    inputs: tuple[InputSettings, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        one = InputSettings(name="input", shape=self.input_shape)
+        object.__setattr__(self, "inputs", self.layout.inputs if self.layout else (one,))
         if self.classes and len(self.classes) != self.n_classes:
             raise ConfigError(
                 f"model {self.name!r} has {self.n_classes} classes, but {len(self.classes)} "
@@ -78,7 +77,7 @@ class InferRequest:
 
     Attributes:
         id: The caller's id, or a new UUIDv7.
-        x: (n, *input_shape) input, finite.
+        x: (n, *row_shape) input, finite.
         outputs: Names of the output tensors to answer with.
         binary: Those of them to send as bytes.
         timeout_s: The caller wants no answer later than this after the request; None: any time.
@@ -128,15 +127,17 @@ def parse_infer(
     if not isinstance(request, dict):
         raise RequestError(f"the body must be a JSON object with 'inputs', not {kind(request)}")
     request = present(request)
-    inputs = request.get("inputs")
-    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        got = f"{len(inputs)} entries" if isinstance(inputs, list) else kind(inputs)
-        raise RequestError(f"'inputs' must be a list of one tensor, {spec.input_name!r}; got {got}")
     as_bytes, timeout_s = _parse_parameters(request)
     outputs = _parse_outputs(request.get("outputs", []), spec, as_bytes)
     return InferRequest(
         id=check_id(request["id"]) if "id" in request else new_id(),
-        x=_parse_tensor(inputs[0], memoryview(body)[size:], spec, settings.max_rows_per_request),
+        x=parse_inputs(
+            request.get("inputs"),
+            memoryview(body)[size:],
+            spec.inputs,
+            spec.layout,
+            settings.max_rows_per_request,
+        ),
         outputs=tuple(outputs),
         binary=frozenset(name for name, wanted in outputs.items() if wanted),
         timeout_s=timeout_s,
@@ -218,7 +219,10 @@ def model_metadata(spec: ModelSpec, versions: Iterable[int]) -> dict[str, Any]:
         "name": spec.name,
         "versions": [str(v) for v in versions],
         "platform": "pytorch",
-        "inputs": [{"name": spec.input_name, "datatype": "FP32", "shape": [-1, *spec.input_shape]}],
+        "inputs": [
+            {"name": one.name, "datatype": one.datatype, "shape": [-1, *one.shape]}
+            for one in spec.inputs
+        ],
         "outputs": [
             {"name": n, "datatype": kinds[n][0], "shape": kinds[n][1]} for n in spec.outputs
         ],
@@ -246,7 +250,7 @@ def _json_length(header: str, body_length: int) -> int:
 
 def _parse_parameters(request: dict[str, Any]) -> tuple[bool, float | None]:
     """Return whether outputs are wanted as bytes, and the timeout."""
-    parameters = _parameters(request, "the request")
+    parameters = parameters_of(request, "the request")
     as_bytes, timeout = parameters.get("binary_data_output", False), parameters.get("timeout", 0)
     if type(as_bytes) is not bool:
         raise RequestError(f"'binary_data_output' must be true or false; got {show(as_bytes)}")
@@ -255,22 +259,6 @@ def _parse_parameters(request: dict[str, Any]) -> tuple[bool, float | None]:
             f"'timeout' must be a whole number of microseconds, 0 for none; got {show(timeout)}"
         )
     return as_bytes, min(timeout, 2**53) / 1e6 or None
-
-
-def _parameters(of: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return the parameters of a request or tensor; RequestError if one asks for what is not done.
-
-    They are free-form, and most are for other servers.
-    """
-    parameters = of.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise RequestError(f"'parameters' must be an object, not {kind(parameters)}")
-    parameters = present(parameters)
-    for name, instead in _NOT_DONE[what].items():
-        if parameters.get(name):  # 0, false and "" ask for nothing
-            place = f" of {show(of['name'])}" if "name" in of else ""
-            raise RequestError(f"the parameter {name!r}{place} is not served here: {instead}")
-    return parameters
 
 
 def _parse_outputs(wanted: Any, spec: ModelSpec, as_bytes: bool) -> dict[str, bool]:
@@ -284,50 +272,5 @@ def _parse_outputs(wanted: Any, spec: ModelSpec, as_bytes: bool) -> dict[str, bo
                 f"'outputs' must be a list of different {{\"name\": ...}} out of "
                 f"{', '.join(spec.outputs)}; got {show(item)}"
             )
-        outputs[name] = _parameter(item, "binary_data", bool, as_bytes)
+        outputs[name] = parameter_of(item, "binary_data", bool, as_bytes)
     return outputs or dict.fromkeys(spec.outputs, as_bytes)
-
-
-def _parameter(tensor: dict[str, Any], key: str, type_: type, default: Any) -> Any:
-    """Return the only parameter of this kind of tensor that counts."""
-    value = _parameters(tensor, "a tensor").get(key)
-    if value is not None and type(value) is not type_:
-        words = {bool: "true or false", int: "a whole number"}
-        raise RequestError(f"{key!r} must be {words[type_]}; got {show(value)}")
-    return default if value is None else value
-
-
-def _parse_tensor(
-    tensor: dict[str, Any], raw: memoryview, spec: ModelSpec, max_rows: int
-) -> FloatArray:
-    tensor = present(tensor)
-    for key in ("name", "shape", "datatype"):
-        if key not in tensor:
-            raise RequestError(f"the input has no {key!r}")
-    if tensor["name"] != spec.input_name:
-        raise RequestError(f"the input is named {spec.input_name!r}; got {show(tensor['name'])}")
-    shape, datatype = tensor["shape"], tensor["datatype"]
-    if (
-        not isinstance(shape, list)
-        or any(type(size) is not int for size in shape)
-        or tuple(shape[1:]) != spec.input_shape
-        or shape[0] < 1
-    ):
-        expected = ", ".join(map(str, ("rows", *spec.input_shape)))
-        raise RequestError(f"'shape' must be [{expected}]; got {show(shape)}")
-    if shape[0] > max_rows:
-        raise RequestError(f"{show(shape[0])} rows; at most {max_rows} are accepted", status=413)
-    if not isinstance(datatype, str) or datatype not in DATATYPES:
-        raise RequestError(
-            f"'datatype' must be one of {', '.join(DATATYPES)}; got {show(datatype)}"
-        )
-    size = _parameter(tensor, "binary_data_size", int, None)
-    if ("data" in tensor) == (size is not None):
-        raise RequestError("the input must have either 'data' or 'binary_data_size'")
-    if len(raw) != (size or 0):
-        raise RequestError(
-            f"{len(raw)} bytes follow the JSON; 'binary_data_size' says {show(size or 0)}"
-        )
-    if size is None:
-        return from_json(tensor["data"], tuple(shape), datatype)
-    return from_bytes(raw, tuple(shape), datatype)

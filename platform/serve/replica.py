@@ -24,6 +24,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from undrift.errors import ModelError, RequestError, StoreError, UndriftError
+from undrift.model.layout import blank, layout_of, row_shape
 from undrift.model.network import check_brought, factory_of, load_safetensors
 from undrift.model.settings import ModelSettings
 from undrift.records import FloatArray, Labels, Predictions
@@ -83,9 +84,10 @@ class ModelReplica:
         names = model.classes
         self._spec = ModelSpec(
             name=model.name,
-            input_shape=model.input_shape,
+            input_shape=row_shape(model),
             n_classes=model.class_count,
             classes=() if isinstance(names, int) else names,
+            layout=layout_of(model),
         )
         self._factory = factory_of(model, given.search_path)
         self.incoming = Incoming(given.state)
@@ -107,7 +109,7 @@ class ModelReplica:
             controller=controller,
             models=self._models,
             store=self._store,
-            probe=np.zeros((2, *self._spec.input_shape), np.float32),
+            probe=blank(model, 2),
         )
         loop = asyncio.get_running_loop()
         delivery = deliver(self._tap, settings.tap, monitor, self._models, mixes=settings.mixes)

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.errors import RequestError
-from undrift.records import FloatArray
+from undrift.model.layout import limits
+from undrift.records import FloatArray, IntArray
 from undrift.serve.body import kind, show
 
-_INTEGERS: dict[str, tuple[int, int]] = {
-    "BOOL": (0, 1),
-    **{f"UINT{b}": (0, 2**b - 1) for b in (8, 16, 32, 64)},
-    **{f"INT{b}": (-(2 ** (b - 1)), 2 ** (b - 1) - 1) for b in (8, 16, 32, 64)},
-}
+WHOLE = ("BOOL", *(f"{sign}INT{bits}" for sign in ("U", "") for bits in (8, 16, 32, 64)))
+"""Datatypes of whole numbers."""
+
+_INTEGERS = {datatype: limits(datatype) for datatype in WHOLE}
 _BYTES = {  # as they lie in a body: little-endian; NumPy has no bfloat16
     **{f"UINT{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
     **{f"INT{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
@@ -37,7 +37,7 @@ _HELD = 2**24
 """Up to here 32-bit floats hold every whole number."""
 
 DATATYPES = ("FP16", "FP32", "FP64", "BF16", *_INTEGERS)
-"""What an input may consist of; the model gets 32-bit floats whatever it is."""
+"""What an input of floats may consist of; the model gets 32-bit floats whatever it is."""
 
 
 def from_json(data: Any, shape: tuple[int, ...], datatype: str) -> FloatArray:
@@ -56,14 +56,7 @@ def from_json(data: Any, shape: tuple[int, ...], datatype: str) -> FloatArray:
         >>> from_json([[1, 2]], (1, 2), "INT8")
         array([[1., 2.]], dtype=float32)
     """
-    if not isinstance(data, list):
-        raise RequestError(f"'data' must be a list of numbers, not {kind(data)}")
-    if data and isinstance(data[0], list):
-        data = _flatten(data, shape)
-    if len(data) != math.prod(shape):
-        raise RequestError(
-            f"'data' has {len(data)} numbers; shape {list(shape)} needs {math.prod(shape)}"
-        )
+    data = _flat(data, shape)
     try:
         wide = np.frombuffer(array("d", data))  # strict: takes neither text nor null nor lists
     except (TypeError, OverflowError):
@@ -96,13 +89,7 @@ def from_bytes(raw: memoryview, shape: tuple[int, ...], datatype: str) -> FloatA
         >>> from_bytes(memoryview(b"\x01\x02"), (1, 2), "UINT8")
         array([[1., 2.]], dtype=float32)
     """
-    dtype = _BYTES[datatype]
-    size = math.prod(shape) * dtype.itemsize
-    if len(raw) != size:
-        raise RequestError(
-            f"{len(raw)} bytes of binary data; shape {list(shape)} of {datatype} needs {size}"
-        )
-    values = np.frombuffer(raw, dtype)
+    values = _binary(raw, shape, datatype)
     if datatype == "BF16":
         values = (values.astype(np.uint32) << 16).view(np.float32)
     if datatype == "BOOL" and values.max() > 1:
@@ -111,6 +98,39 @@ def from_bytes(raw: memoryview, shape: tuple[int, ...], datatype: str) -> FloatA
     x = _finite(values)
     _check_whole(x, values, datatype, "the binary data")
     return x.reshape(shape)
+
+
+def whole_from_json(data: Any, shape: tuple[int, ...], datatype: str, wanted: str) -> IntArray:
+    """Return a tensor of whole numbers that came as JSON, each exactly.
+
+    Args:
+        data: The value of ``data``, flat or nested.
+        shape: Shape that it must have.
+        datatype: What it says that it is, one of ``WHOLE``.
+        wanted: What the model takes, another one of them.
+
+    Raises:
+        RequestError: 400, it has another shape, or holds what is no number of both types.
+
+    Example:
+        >>> whole_from_json([[2**60 + 1]], (1, 1), "INT64", "INT64").tolist()
+        [[1152921504606846977]]
+    """
+    data = _flat(data, shape)
+    try:
+        values = np.frombuffer(array("q", data), np.int64)  # strict: takes no floats
+    except (TypeError, OverflowError):
+        i, value = next((i, v) for i, v in enumerate(data) if not _is_whole(v))
+        raise RequestError(f"number {i} of 'data', {show(value)}, is not {wanted}") from None
+    return _within(values, datatype, wanted, "'data'").reshape(shape)
+
+
+def whole_from_bytes(
+    raw: memoryview, shape: tuple[int, ...], datatype: str, wanted: str
+) -> IntArray:
+    """Return a tensor of whole numbers that came as bytes; otherwise as `whole_from_json`."""
+    values = _binary(raw, shape, datatype)
+    return _within(values, datatype, wanted, "the binary data").reshape(shape)
 
 
 def to_bytes(values: NDArray[Any], datatype: str) -> bytes:
@@ -128,6 +148,28 @@ def to_bytes(values: NDArray[Any], datatype: str) -> bytes:
         return values.astype(_BYTES[datatype], copy=False).tobytes()
     encoded = [item.encode() for item in values.ravel()]
     return b"".join(len(item).to_bytes(4, "little") + item for item in encoded)
+
+
+def _binary(raw: memoryview, shape: tuple[int, ...], datatype: str) -> NDArray[Any]:
+    dtype = _BYTES[datatype]
+    size = math.prod(shape) * dtype.itemsize
+    if len(raw) != size:
+        raise RequestError(
+            f"{len(raw)} bytes of binary data; shape {list(shape)} of {datatype} needs {size}"
+        )
+    return np.frombuffer(raw, dtype)
+
+
+def _within(values: NDArray[Any], datatype: str, wanted: str, where: str) -> IntArray:
+    """Return whole numbers as 64-bit ones; RequestError if one is not of both datatypes."""
+    (low, high), (least, most) = _INTEGERS[datatype], _INTEGERS[wanted]
+    bad = np.flatnonzero((values < max(low, least)) | (values > min(high, most)))
+    if len(bad):
+        i = int(bad[0])
+        value = values[i].item()
+        kind_ = wanted if not least <= value <= most else datatype
+        raise RequestError(f"number {i} of {where}, {value}, is not {kind_}")
+    return values.astype(np.int64)
 
 
 def _finite(values: NDArray[Any]) -> FloatArray:
@@ -163,6 +205,25 @@ def _check_whole(x: FloatArray, given: list[Any] | NDArray[Any], datatype: str, 
 
 def _is_number(value: Any) -> bool:
     return type(value) in (float, bool) or (type(value) is int and value.bit_length() <= 1023)
+
+
+def _is_whole(value: Any) -> bool:
+    low, high = _INTEGERS["INT64"]
+    return type(value) in (int, bool) and low <= value <= high
+
+
+def _flat(data: Any, shape: tuple[int, ...]) -> list[Any]:
+    """Return the numbers of a tensor one after the other, as many as its shape has."""
+    numbers: list[Any] = data
+    if not isinstance(data, list):
+        raise RequestError(f"'data' must be a list of numbers, not {kind(data)}")
+    if data and isinstance(data[0], list):
+        numbers = _flatten(data, shape)
+    if len(numbers) != math.prod(shape):
+        raise RequestError(
+            f"'data' has {len(numbers)} numbers; shape {list(shape)} needs {math.prod(shape)}"
+        )
+    return numbers
 
 
 def _flatten(data: list[Any], shape: tuple[int, ...]) -> list[Any]:

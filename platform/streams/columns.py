@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from undrift.errors import ConfigError
-from undrift.records import FloatArray
 
 MOSTLY = 0.9
 """Share of the cells that are no missing words which must be numbers for a column of numbers."""
@@ -118,7 +119,9 @@ def features(table: pa.Table, keep: frozenset[str] = frozenset()) -> Features:
     return found
 
 
-def as_numbers(name: str, found: Features, path: Path) -> FloatArray:
+def as_numbers(
+    name: str, found: Features, path: Path, dtype: type[np.floating] = np.float32
+) -> NDArray[Any]:
     """Return a column as (n,) numbers, as a model takes them; true and false are 1 and 0.
 
     Raises:
@@ -130,14 +133,15 @@ def as_numbers(name: str, found: Features, path: Path) -> FloatArray:
         column = truth if truth.null_count == column.null_count else column
     if column is None or pa.types.is_string(column.type):
         raise ConfigError(f"{path}: column {name!r} is not numbers, which the model takes")
-    values = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+    kind = pa.from_numpy_dtype(dtype)
+    values = column.cast(kind, safe=False).to_numpy(zero_copy_only=False)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise ConfigError(
             f"{path}: column {name!r} has {len(bad):,} missing or infinite values, the first "
             f"in row {bad[0]:,}; the platform would refuse those rows"
         )
-    return np.asarray(values, np.float32)
+    return np.asarray(values, dtype)
 
 
 def _finite(values: pa.Array) -> pa.Array:

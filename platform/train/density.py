@@ -22,7 +22,7 @@ def density_ratio(x: FloatArray, target: FloatArray, *, seed: int) -> NDArray[np
     sample are used to fit, so the cost is a few milliseconds for any pool.
 
     Args:
-        x: (n, *shape) rows to weigh.
+        x: (n, *shape) rows to weigh; of no numbers, all weigh the same.
         target: (m, *shape) rows to look like.
         seed: Seed of the subsampling.
 
@@ -34,6 +34,8 @@ def density_ratio(x: FloatArray, target: FloatArray, *, seed: int) -> NDArray[np
         distributions. ICML 2007.
     """
     rng = np.random.default_rng(seed)
+    if not x[:1].size:  # nothing to tell them apart by
+        return np.ones(len(x))
     flat, flat_target = x.reshape(len(x), -1), target.reshape(len(target), -1)
     if flat.shape[1] > _WIDE:
         projection = rng.standard_normal((flat.shape[1], _WIDE), dtype=np.float32)

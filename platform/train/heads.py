@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from undrift.model.door import door_of
 from undrift.model.heads import MEMORIES, RidgeHeads
 from undrift.model.mixture import Scaling
 from undrift.train.pool import REFERENCE_ROW, Index, Pool, Split
@@ -35,7 +36,8 @@ def heads_right(
     """
     output, embedding = trainee.score(pool.x)
     reference = pool.row == REFERENCE_ROW
-    scalings = [(Scaling.of(data[reference]), data) for data in (embedding, pool.x)]
+    x = pool.x[:, :0] if door_of(trainee.model).has_integers else pool.x
+    scalings = [(Scaling.of(data[reference]), data) for data in (embedding, x)]
     classes = output.shape[1]
 
     def described(rows: Index) -> NDArray[np.float64]:

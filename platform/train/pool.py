@@ -199,7 +199,13 @@ def held_out(pool: Pool) -> NDArray[np.bool_]:
 
 
 def split_pool(
-    pool: Pool, *, kind: DriftKind, regime_start: int, settings: TrainSettings, seed: int
+    pool: Pool,
+    *,
+    kind: DriftKind,
+    regime_start: int,
+    settings: TrainSettings,
+    seed: int,
+    numbers: IntArray | None = None,
 ) -> Split:
     """Decide which rows to train on, from what has drifted.
 
@@ -217,6 +223,7 @@ def split_pool(
         regime_start: First row of the regime to train for.
         settings: Batch size and retention share.
         seed: Seed of every subsampling.
+        numbers: Columns of the inputs by which rows resemble each other; None for all.
 
     Raises:
         TrainingError: Too few rows, or only one target, to train on; or none to judge with.
@@ -231,7 +238,7 @@ def split_pool(
     validation, retention = _judged(pool, kept_out, recent, rng)
     if not len(validation):
         raise TrainingError("no labelled row is left to judge a candidate on; wait for more labels")
-    weight = _trust(pool, kind, recent, pool.newest[pool.newest_row >= regime_start], seed)
+    weight = _trust(pool, kind, recent, pool.newest_row >= regime_start, seed, numbers)
     if kind is DriftKind.BOTH:
         # A resemblance of inputs says nothing about labels, which moved as well: a fixed share.
         share = settings.retention_share
@@ -279,22 +286,28 @@ def split_to_judge(pool: Pool, *, regime_start: int, seed: int) -> Split:
 
 
 def _trust(
-    pool: Pool, kind: DriftKind, recent: NDArray[np.bool_], newest: FloatArray, seed: int
+    pool: Pool,
+    kind: DriftKind,
+    recent: NDArray[np.bool_],
+    now: NDArray[np.bool_],
+    seed: int,
+    numbers: IntArray | None,
 ) -> NDArray[np.float64]:
     """Return the trust (n,) in each row of the pool as an example of what holds now."""
     if kind is DriftKind.NONE:
         return np.ones(len(pool))
     if kind is DriftKind.CONCEPT:
         return recent.astype(np.float64)
-    if not len(newest):
-        newest = pool.newest
+    x, newest = pool.x, pool.newest[now] if now.any() else pool.newest
+    if numbers is not None:
+        x, newest = x[:, numbers], newest[:, numbers]
     if kind is DriftKind.COVARIATE:
-        bounded = np.clip(density_ratio(pool.x, newest, seed=seed), 0.1, 10.0)
+        bounded = np.clip(density_ratio(x, newest, seed=seed), 0.1, 10.0)
         weights: NDArray[np.float64] = bounded / bounded.mean()
         return weights
     trust = recent.astype(np.float64)
     if not recent.all():
-        ratio = density_ratio(pool.x[~recent], newest, seed=seed)
+        ratio = density_ratio(x[~recent], newest, seed=seed)
         trust[~recent] = np.clip(ratio, _FAINT, 1.0)
     return trust
 

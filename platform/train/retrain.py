@@ -116,6 +116,7 @@ class _Retraining:
             regime_start=plan.regime_start,
             settings=settings,
             seed=plan.seed,
+            numbers=trainee.numbers,
         )
         x, y = torch.as_tensor(pool.x, device=device), torch.as_tensor(pool.y, device=device)
         share = old_share(plan.kind, settings.retention_share)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from undrift.model.door import door_of
 from undrift.model.network import ask, find_head, load_weights
-from undrift.records import FloatArray
+from undrift.records import FloatArray, IntArray
 from undrift.train.blocks import Blocks
 from undrift.train.comm import Comm, SingleProcess
 from undrift.train.objective import Objective
@@ -56,6 +57,12 @@ class Trainee:
             ModelError: The model has no such linear layer.
         """
         return find_head(self.model, self.head)[1]
+
+    @property
+    def numbers(self) -> IntArray | None:
+        """Columns of a row that are numbers, which have distances; None for all."""
+        layout = door_of(self.model).layout
+        return None if layout is None else layout.numbers
 
     def check(self, x: FloatArray) -> None:
         """Try on a few rows what a retraining needs: its head, an order of layers, gradients.

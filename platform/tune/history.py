@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from undrift.config import Config, load_config
 from undrift.errors import ConfigError
+from undrift.model.layout import row_shape
 from undrift.model.network import factory_of
 from undrift.monitor.history import Moment
 from undrift.monitor.join import Joined, LabelJoin
@@ -150,7 +151,7 @@ def recorded_stream(config: Config, state: Path) -> tuple[Stream, Pace, int]:
     rows = [m.predictions for m in moments if m.predictions is not None]
     x = np.concatenate([part.x for part in rows])
     at = np.concatenate([part.at for part in rows])
-    if x.shape[1:] != config.model.input_shape:
+    if x.shape[1:] != row_shape(config.model):
         raise ConfigError(f"{state} recorded rows of shape {x.shape[1:]}, not of this model")
     y, label_at = joined_labels(moments, len(x), config.model.class_count)
     if (label_at == NEVER).all():
@@ -160,7 +161,7 @@ def recorded_stream(config: Config, state: Path) -> tuple[Stream, Pace, int]:
         name=config.model.name,
         title=str(state),
         task="",
-        input_shape=config.model.input_shape,
+        input_shape=x.shape[1:],
         class_names=config.model.class_names,
         train=nothing,
         reference=nothing,

@@ -14,6 +14,9 @@ from tests.helpers.support import ModelServer
 from undrift.cli.verbs import app
 from undrift.client import Client
 from undrift.errors import PlatformError
+from undrift.model.layout import Layout
+from undrift.model.settings import InputSettings
+from undrift.serve.protocol import ModelSpec
 from undrift.train.audit import columns, report
 from undrift.views import VERBS, plain
 
@@ -38,6 +41,27 @@ def test_answer_carries_ids_probabilities_version_and_hash(client: Client) -> No
     assert answer.output.shape == (2, 3)
     assert answer.label.tolist() == [1, 1]
     assert (answer.version, answer.weights_hash) == (4, "abc")
+
+
+def test_several_inputs_are_sent_by_name_each_in_its_type(
+    client: Client, server: ModelServer
+) -> None:
+    wanted = [("ids", (1,), "INT64"), ("speed", (1,), "FP32"), ("flag", (), "BOOL")]
+    fields = ("name", "shape", "datatype")
+    inputs = [InputSettings.model_validate(dict(zip(fields, one, strict=True))) for one in wanted]
+    server.SPEC = ModelSpec("m", (5,), n_classes=3, layout=Layout(tuple(inputs)))
+    given = {
+        "ids": np.array([[2**60], [7]]),
+        "speed": [[0.5], [1]],
+        "flag": np.array([True, False]),
+    }
+    assert client.infer(given).ids[1].endswith(":1")
+    sent = [(t["name"], t["datatype"], t["shape"], t["data"]) for t in server.seen[0][2]["inputs"]]
+    assert sent == [
+        ("ids", "INT64", [2, 1], [2**60, 7]),
+        ("speed", "FP32", [2, 1], [0.5, 1.0]),
+        ("flag", "BOOL", [2], [True, False]),
+    ]
 
 
 def test_one_row_keeps_the_request_id(client: Client) -> None:

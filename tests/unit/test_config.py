@@ -127,6 +127,29 @@ def test_missing_file_says_who_named_it(tmp_path: Path, monkeypatch: pytest.Monk
         ({"model__factory": "model.build"}, "model.factory: got 'model.build', expected function"),
         ({"model__name": "a/b"}, "model.name: got 'a/b', expected name in URLs"),
         ({"model__input_shape": [2, -1]}, "model.input_shape[1]: got -1, expected a number"),
+        ({"model__input_shape": []}, "model: input_shape, the shape of one input row without the"),
+        (
+            {"model__inputs": [{"name": "a"}]},
+            "model: input_shape, the shape of one input row without",
+        ),
+        (
+            {"model__input_shape": [], "model__inputs": [{"name": "a"}, {"name": "a"}]},
+            "model: inputs need different names, none of them y or row",
+        ),
+        (
+            {"model__input_shape": [], "model__inputs": [{"name": "row"}]},
+            "model: inputs need different names, none of them y or row",
+        ),
+        (
+            {"model__inputs": [{"name": "a"}, {"name": "b", "datatype": "FP16"}]},
+            "model.inputs[1].datatype: got 'FP16', expected 'FP32', 'BOOL', 'UINT8', 'INT8'",
+        ),
+        (
+            {"model__inputs": [{"name": "a", "shap": [1]}]},
+            "model.inputs[0].shap: unknown key; did you mean shape?",
+        ),
+        ({"model__inputs": [{"shape": [1]}]}, "model.inputs[0].name: missing; expected its name"),
+        ({"model__inputs": {"a": 1}}, "model.inputs: got {'a': 1}, expected a list"),
         ({"model__classes": 1}, "model.classes: got 1, expected 2 or more classes"),
         ({"model__classes": ["a", "a"]}, "model.classes: got ['a', 'a'], expected 2 or more"),
         ({"model__weights": "gone"}, "model.weights: got 'gone', expected an existing file;"),

@@ -73,7 +73,7 @@ class Challengers(LabelSignal):
         """
         recent = recent_rows(reference, self._settings)
         self._embedding.fit(recent.embedding)
-        self._input.fit(recent.x)
+        self._input.fit(recent.x[:, :0] if self._settings.by_embedding else recent.x)
         self._start(reference.output.shape[1])
         newest = reference.newest
         if newest is not None:

@@ -24,9 +24,9 @@ class InputSignal(Signal[Predictions]):
     """Bets against "the inputs are like the reference"; needs no labels.
 
     What is bet on is the setting ``input_statistic``: :class:`KernelBets` or
-    :class:`MarginalBets`. Raw input is watched where it has at most 256 numbers, else the
-    embedding. Once the level is drift, rows no longer count among those that later ones are
-    compared with; else a change that lasts would become the new normal.
+    :class:`MarginalBets`. Raw input is watched where it has at most 256 numbers, none of them
+    ids, else the embedding. Once the level is drift, rows no longer count among those that later
+    ones are compared with; else a change that lasts would become the new normal.
 
     Args:
         settings: Budget of false alarms; statistic; names of the columns; seed.
@@ -57,7 +57,8 @@ class InputSignal(Signal[Predictions]):
                 that ``monitor.features`` names.
         """
         recent = recent_rows(reference, self._settings)
-        self._raw = int(np.prod(recent.x.shape[1:])) <= self.RAW_LIMIT
+        narrow = int(np.prod(recent.x.shape[1:])) <= self.RAW_LIMIT
+        self._raw = narrow and not self._settings.by_embedding
         source = recent.x if self._raw else recent.embedding
         self._shape = np.array(source.shape[1:], dtype=np.int64)
         names = self._names()

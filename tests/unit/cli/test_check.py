@@ -39,12 +39,19 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     importlib.invalidate_caches()
 
 
-def check(folder: Path, forward: str, mode: str = "auto", **model: object) -> Result:
+def check(
+    folder: Path,
+    forward: str,
+    mode: str = "auto",
+    arrays: dict[str, np.ndarray] | None = None,
+    **model: object,
+) -> Result:
     """Write a model with this code, its weights and its rows, and check it."""
     (folder / "brought.py").write_text(f"{HEAD}{forward}\n\n\ndef build():\n    return Net()\n")
     save_model(load_factory("brought:build", folder)(), str(folder / "weights.safetensors"))
     rng = np.random.default_rng(0)
-    np.savez(folder / "reference.npz", x=rng.normal(size=(300, 2)), y=rng.integers(0, 3, 300))
+    arrays = {"x": rng.normal(size=(300, 2))} if arrays is None else arrays
+    np.savez(folder / "reference.npz", allow_pickle=False, y=rng.integers(0, 3, 300), **arrays)
     section = {
         "name": "m",
         "factory": "brought:build",
@@ -106,6 +113,22 @@ def test_logits_may_be_a_part_of_the_answer(
     forward = f"    def forward(self, x):\n        return {said}"
     found = check(folder, forward, output=output)
     assert found.exit_code == 0, found.output
+
+
+def test_model_of_several_inputs_is_tried(folder: Path) -> None:
+    forward = (
+        "    def forward(self, flag, speed):\n"
+        "        return self.head(self.body(torch.stack([flag.float(), speed], dim=1)))"
+    )
+    rng = np.random.default_rng(0)
+    arrays = {"flag": rng.integers(0, 2, 300), "speed": rng.normal(size=300)}
+    inputs = [{"name": "speed"}, {"name": "flag", "datatype": "BOOL"}]
+    found = check(folder, forward, arrays=arrays, input_shape=[], inputs=inputs)
+    assert found.exit_code == 0, found.output
+    arrays["flag"][7] = 2
+    found = check(folder, forward, arrays=arrays, input_shape=[], inputs=inputs)
+    assert found.exit_code == 1
+    assert "value 2 of 'flag' is not BOOL" in found.stderr
 
 
 def test_model_without_gradients_may_be_watched(folder: Path) -> None:

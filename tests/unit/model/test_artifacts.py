@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from undrift.errors import ConfigError
 from undrift.model.artifacts import load_reference
+from undrift.model.layout import Layout
+from undrift.model.settings import InputSettings
 
 
 def write(folder: Path, row: NDArray[np.int64]) -> Path:
@@ -40,3 +43,61 @@ def test_reference_that_is_no_archive_is_refused_in_words(tmp_path: Path, conten
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="file of numbers"):
         load_reference(path, (2,), 2)
+
+
+TOKENS = InputSettings(name="tokens", shape=(2,), datatype="INT64")
+TWO = Layout((TOKENS, InputSettings(name="numeric", shape=(1,))))
+ARRAYS = {
+    "tokens": np.array([[1, 2**40], [3, 4], [-5, 6]]),
+    "numeric": np.array([[0.5], [1.5], [2.5]], np.float32),
+    "y": np.array([0, 1, 0]),
+}
+
+
+def written(folder: Path, suffix: str, **changed: NDArray[np.generic] | None) -> Path:
+    path = folder / f"reference.{suffix}"
+    arrays = {k: v for k, v in {**ARRAYS, **changed}.items() if v is not None}
+    if suffix == "npz":
+        np.savez(path, allow_pickle=False, **arrays)
+    else:
+        save_file(arrays, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_reference_of_several_inputs_has_an_array_for_each(tmp_path: Path, suffix: str) -> None:
+    path = written(tmp_path, suffix, row=np.array([1, 2, 5]), other=np.zeros(7))
+    x, y, row = load_reference(path, (TWO.width,), 2, TWO)
+    np.testing.assert_array_equal(x, TWO.pack(ARRAYS))
+    assert y.tolist() == [0, 1, 0]
+    assert row is not None
+    assert row.tolist() == [1, 2, 5]
+
+
+def test_reference_of_one_input_may_be_safetensors(tmp_path: Path) -> None:
+    save_file(
+        {"x": np.ones((3, 2), np.float32), "y": np.array([0, 1, 0])}, tmp_path / "r.safetensors"
+    )
+    assert load_reference(tmp_path / "r.safetensors", (2,), 2)[0].tolist() == [[1, 1]] * 3
+    (tmp_path / "b.safetensors").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"not a \.safetensors file of numbers"):
+        load_reference(tmp_path / "b.safetensors", (2,), 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"numeric": None}, "there is no array numeric; expected the arrays tokens, numeric and y"),
+        ({"y": None}, "there is no array y"),
+        ({"numeric": np.zeros((3, 2))}, r"numeric is float64 \(3, 2\), expected numbers \(n, 1\)"),
+        ({"numeric": np.zeros((2, 1))}, "numeric has 2 rows, tokens has 3"),
+        ({"numeric": np.full((3, 1), np.nan)}, "value nan of 'numeric' is not a finite"),
+        ({"tokens": np.full((3, 2), 0.5)}, "value 0.5 of 'tokens' is not INT64"),
+        ({"y": np.array([0, 1])}, r"y is int64 \(2,\), expected integers \(3,\)"),
+    ],
+)
+def test_reference_of_several_inputs_that_do_not_fit(
+    tmp_path: Path, changed: dict[str, NDArray[np.generic] | None], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_reference(written(tmp_path, "npz", **changed), (TWO.width,), 2, TWO)
