@@ -47,22 +47,41 @@ def repair(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def tried(config: Config) -> int:
-    """Try what `up` and a retraining will do with the user's model; returns its reference rows.
+def tried(config: Config) -> tuple[dict[str, int | float], str]:
+    """Try what `up` and a retraining will do with the user's model.
+
+    Returns:
+        What was measured, as JSON has it, and in words.
 
     Raises:
         UndriftError: One of them would fail; the text says what to do.
     """
+    import torch
+
     from undrift.model.artifacts import load_inputs
+    from undrift.model.cost import batch_cost
     from undrift.model.network import load_weights
     from undrift.train.trainee import Trainee
 
     inputs = load_inputs(*config.artifacts)
+    model = inputs.factory()
+    load_weights(model, inputs.weights)
+    trainee = Trainee(model, config.model.embedding)
     if config.lifecycle.mode != "off":
-        model = inputs.factory()
-        load_weights(model, inputs.weights)
-        Trainee(model, config.model.embedding).check(inputs.x[:2])
-    return len(inputs.y)
+        trainee.check(inputs.x[:2])
+        load_weights(model, inputs.weights)  # a pass in training mode moves running means
+    x = torch.from_numpy(inputs.x)
+    cost = batch_cost(model, trainee.layer, x, config.serve.max_batch_size)
+    told = (
+        f"a batch of {cost.rows} rows takes {1000 * cost.seconds:.2g} ms on one core, as in a "
+        f"replica, and {_bytes(cost.bytes)} beside the weights"
+    )
+    return {
+        "reference_rows": len(inputs.y),
+        "batch_rows": cost.rows,
+        "batch_ms": 1000 * cost.seconds,
+        "batch_bytes": cost.bytes,
+    }, told
 
 
 def health_view(health: Health, owner: str) -> RenderableType:

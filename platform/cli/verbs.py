@@ -372,12 +372,13 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     path = find_config(config)
     platform = load_platform(path)
     check_certificate(platform.serve)
-    rows = {name: tried(platform.view(name)) for name in platform.models}
-    told = "; ".join(f"model {name!r}, {n:,} reference rows" for name, n in rows.items())
-    lines = [f"{path.name} is fine: {told}"]
-    if len(rows) > 1:
+    found = {name: tried(platform.view(name)) for name in platform.models}
+    models = {name: figures for name, (figures, _) in found.items()}
+    told = [f"model {name!r}, {models[name]['reference_rows']:,} reference rows" for name in models]
+    lines = [f"{path.name} is fine: {'; '.join(told)}"]
+    lines += [f"model {name!r}: {cost}" for name, (_, cost) in found.items()]
+    if len(models) > 1:
         lines.append("this release serves one model to a platform: `undrift up` will refuse it")
-    models = {name: {"reference_rows": n} for name, n in rows.items()}
     _answer({"config": str(path), "models": models}, say(*lines), as_json)
 
 

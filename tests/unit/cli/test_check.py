@@ -71,6 +71,7 @@ def test_model_that_can_be_served_and_retrained_is_fine(folder: Path) -> None:
     )
     assert found.exit_code == 0, found.output
     assert "300 reference rows" in found.stdout
+    assert "a batch of 64 rows takes " in found.stdout
 
 
 @pytest.mark.parametrize(

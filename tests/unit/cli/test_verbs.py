@@ -172,7 +172,10 @@ def test_init_where_no_folder_can_be_is_one_line(folder: Path) -> None:
 def test_config_check_reads_what_the_configuration_points_at(folder: Path) -> None:
     result = run("config", "check", "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["models"] == {"spirals": {"reference_rows": 1000}}
+    found = json.loads(result.stdout)["models"]["spirals"]
+    assert (found["reference_rows"], found["batch_rows"]) == (1000, 64)
+    assert found["batch_ms"] > 0
+    assert found["batch_bytes"] > 0
 
 
 def test_config_check_reports_every_problem_on_its_own_line(folder: Path) -> None:
