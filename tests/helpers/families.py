@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -11,24 +11,9 @@ from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-CLASSES = 3
-
-
-@dataclass(frozen=True)
-class Family:
-    """A model and the shape of its rows.
-
-    Attributes:
-        build: Returns a new model; seeded, so that all are alike.
-        shape: Of one row.
-        head: Its head, as ``model.embedding`` names it.
-        tokens: Rows are whole numbers from 0 to 19.
-    """
-
-    build: Callable[[], nn.Module]
-    shape: tuple[int, ...] = (6,)
-    head: str = "auto"
-    tokens: bool = False
+from tests.helpers.family import CLASSES, Family
+from tests.helpers.structured import STRUCTURED
+from undrift.model.door import Door
 
 
 class Fn(nn.Module):
@@ -392,9 +377,9 @@ def _seeded(family: Family) -> Family:
             model = family.build()
             if any(isinstance(m, nn.modules.lazy.LazyModuleMixin) for m in model.modules()):
                 model(torch.zeros(2, *family.shape))
-        return model
+        return Door(CLASSES, family.output, family.layout).mark(model)
 
-    return Family(build, family.shape, family.head, family.tokens)
+    return replace(family, build=build)
 
 
-FAMILIES = {name: _seeded(family) for name, family in _FAMILIES.items()}
+FAMILIES = {name: _seeded(family) for name, family in (_FAMILIES | STRUCTURED).items()}

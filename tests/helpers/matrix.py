@@ -8,14 +8,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_model
 from torch import nn
 
 from tests.helpers import rows as by_hand
-from tests.helpers.families import CLASSES, FAMILIES
+from tests.helpers.families import FAMILIES
+from tests.helpers.family import CLASSES, Family
 from undrift.errors import UndriftError
 from undrift.evidence import DriftKind
 from undrift.model.artifacts import Inputs, load_inputs
@@ -39,6 +42,8 @@ def world(name: str, n: int = 240) -> tuple[nn.Module, dict[str, torch.Tensor], 
     x = rng.normal(size=(n, *family.shape)).astype(np.float32)
     if family.tokens:
         x = rng.integers(0, 20, (n, *family.shape)).astype(np.float32)
+    if family.layout is not None:
+        x = family.layout.pack(arrays(family, rng, n))
     y = np.digitize(x.reshape(n, -1)[:, 0], np.quantile(x.reshape(n, -1)[:, 0], [0.33, 0.67]))
     model = family.build()
     weights = {key: value.clone() for key, value in model.state_dict().items()}
@@ -49,17 +54,32 @@ def world(name: str, n: int = 240) -> tuple[nn.Module, dict[str, torch.Tensor], 
     return model, weights, Pool.build(rows, labels, reference, 20_000), reference
 
 
+def arrays(family: Family, rng: np.random.Generator, n: int) -> dict[str, NDArray[Any]]:
+    """Return rows of each of several inputs: numbers, or whole numbers from 0 to 19, or to 1."""
+    return {
+        one.name: rng.integers(0, 2 if one.datatype == "BOOL" else 20, (n, *one.shape))
+        if one.is_integer
+        else rng.normal(size=(n, *one.shape))
+        for one in family.inputs
+    }
+
+
 def checked(name: str, folder: Path) -> Inputs:
     """Write a family's weights and rows as a user would, and read them as `up` does."""
     family = FAMILIES[name]
     model, _, pool, _ = world(name)
     save_model(model, str(folder / "weights.safetensors"))
-    np.savez(folder / "reference.npz", x=pool.x[:80], y=pool.y[:80])
+    rows: dict[str, Any] = {"x": pool.x[:80]}
+    if family.inputs:
+        rows = arrays(family, np.random.default_rng(0), 80)
+    np.savez(folder / "reference.npz", allow_pickle=False, y=pool.y[:80], **rows)
     section = ModelSettings(
         name="m",
         factory=f"{__name__}:{_BUILT}",
         weights=folder / "weights.safetensors",
-        input_shape=family.shape,
+        input_shape=() if family.inputs else family.shape,
+        inputs=family.inputs,
+        output=family.output,
         classes=CLASSES,
         embedding=family.head,
     )
@@ -130,7 +150,8 @@ HEAD = """# Models that were tried
 
     python -m tests.helpers.matrix
 
-Small models of many families ([tests/helpers/families.py](../tests/helpers/families.py)): weights
+Small models of many families ([tests/helpers/families.py](../tests/helpers/families.py); those with
+several inputs or answers, [tests/helpers/structured.py](../tests/helpers/structured.py)): weights
 and rows are written as a user would, read as `undrift up` reads them, served, retrained by every
 method, and the result is served in their place. `tests/unit/test_families.py` holds all of them to
 the first two columns and one method each in the gate, and to every method in the slow suite.

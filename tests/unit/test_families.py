@@ -24,7 +24,7 @@ def test_family_is_read_and_served_as_it_answers_by_itself(name: str, tmp_path: 
     (answer,) = served(name, [inputs.weights])
     dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
     with torch.no_grad():
-        alone = model.eval()(torch.from_numpy(pool.x[:9].copy()).to(dtype))
+        alone = FAMILIES[name].alone(model.eval(), torch.from_numpy(pool.x[:9].copy()).to(dtype))
     np.testing.assert_allclose(answer, alone.float().softmax(dim=1).numpy(), atol=1e-5)
 
 
