@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,19 +140,18 @@ class Client:
         self._http.close()
 
     def infer(
-        self, x: ArrayLike | Mapping[str, ArrayLike], request_id: str | None = None
+        self,
+        x: ArrayLike | Mapping[str, ArrayLike] | list[bytes | str],
+        request_id: str | None = None,
     ) -> Answer:
         """Ask the model.
 
         Args:
-            x: (n, *input_shape) input; of a model with several, those by name.
+            x: (n, *input_shape) input; of a model with several, those by name; or what rows are
+                made of by `model.preprocess`, a list of n bytes or texts.
             request_id: Becomes the inference id; of several rows, with ``:0``, ``:1``, ... added.
         """
-        if isinstance(x, Mapping):
-            tensors = [_tensor(name, np.asarray(values)) for name, values in x.items()]
-        else:
-            tensors = [_tensor("input", np.asarray(x, np.float32))]
-        body: dict[str, Any] = {"inputs": tensors, "outputs": [{"name": "probabilities"}]}
+        body: dict[str, Any] = {"inputs": _tensors(x), "outputs": [{"name": "probabilities"}]}
         if request_id is not None:
             body["id"] = request_id
         answer = self._call("POST", "/infer", body)
@@ -328,6 +328,15 @@ def _explained(url: str, response: httpx.Response, answer: Any) -> str:
     return f"{url} answered {response.status_code}: {detail}"
 
 
+def _tensors(x: ArrayLike | Mapping[str, ArrayLike] | list[bytes | str]) -> list[dict[str, Any]]:
+    """Return the tensors of a request."""
+    if isinstance(x, Mapping):
+        return [_tensor(name, np.asarray(values)) for name, values in x.items()]
+    if isinstance(x, list) and x and isinstance(x[0], bytes | str):
+        return [_values(x)]
+    return [_tensor("input", np.asarray(x, np.float32))]
+
+
 def _tensor(name: str, values: NDArray[Any]) -> dict[str, Any]:
     """Return a tensor as a request has it, floats as FP32."""
     kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
@@ -339,6 +348,18 @@ def _tensor(name: str, values: NDArray[Any]) -> dict[str, Any]:
         "shape": values.shape,
         "datatype": datatype,
         "data": values.ravel().tolist(),
+    }
+
+
+def _values(values: list[bytes | str]) -> dict[str, Any]:
+    """Return bytes or texts as a request has them."""
+    coded = [b64encode(v.encode() if isinstance(v, str) else v).decode() for v in values]
+    return {
+        "name": "input",
+        "shape": [len(values)],
+        "datatype": "BYTES",
+        "parameters": {"content_type": "base64"},
+        "data": coded,
     }
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from undrift.errors import ConfigError, ModelError
-from undrift.model.layout import Layout, held, layout_of
+from undrift.model.layout import Layout, layout_of, rows_of
 from undrift.model.network import (
     Factory,
     factory_of,
@@ -22,6 +22,7 @@ from undrift.model.network import (
     probe,
     with_shared,
 )
+from undrift.model.preprocess import check_preprocess
 from undrift.model.settings import ModelSettings
 from undrift.records import FloatArray, IntArray
 
@@ -58,8 +59,9 @@ def load_inputs(section: ModelSettings, reference: Path, folder: Path, min_rows:
 
     Raises:
         ModelError: The factory fails, the weights do not fit, or the model's shapes are others.
-        ConfigError: The reference cannot be used.
+        ConfigError: The reference cannot be used, or `model.preprocess` fails on its example.
     """
+    check_preprocess(section, folder)
     factory = factory_of(section, folder)
     weights = load_safetensors(section.weights)
     model = factory()
@@ -102,13 +104,13 @@ def load_reference(
     """
     wanted = ["x"] if layout is None else [one.name for one in layout.inputs]
     arrays = _arrays(path, {*wanted, "y", "row"})
-    absent = [name for name in (*wanted, "y") if name not in arrays]
-    if absent:
-        raise ConfigError(
-            f"{path}: there is no array {absent[0]}; expected the arrays {', '.join(wanted)} and y"
-        )
+    if "y" not in arrays:
+        raise ConfigError(f"{path}: there is no array y; expected {', '.join(wanted)} and y")
     y, row = arrays["y"], arrays.get("row")
-    x = _rows(path, arrays["x"], input_shape) if layout is None else _packed(path, arrays, layout)
+    try:
+        x = rows_of(arrays, input_shape, layout)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if y.shape != (len(x),) or y.dtype.kind not in "iu":
         raise ConfigError(f"{path}: y is {y.dtype} {y.shape}, expected integers ({len(x)},)")
     if len(y) and not (y.min() >= 0 and y.max() < classes):
@@ -138,36 +140,3 @@ def _arrays(path: Path, names: set[str]) -> dict[str, NDArray[Any]]:
         raise ConfigError(
             f"{path} is not a {path.suffix} file of numbers: {error}; write it with {way}"
         ) from None
-
-
-def _rows(path: Path, x: NDArray[Any], shape: tuple[int, ...]) -> FloatArray:
-    """Return one array as 32-bit floats, if it is numbers of that shape."""
-    _check_shape(path, x, shape, "x")
-    x = x.astype(np.float32)
-    if not np.isfinite(x).all():
-        bad = int(np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))[0])
-        raise ConfigError(f"{path}: row {bad} of x is not finite")
-    return x
-
-
-def _check_shape(path: Path, x: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
-    expected = f"(n, {', '.join(map(str, shape))})"
-    if x.ndim == 0 or x.shape[1:] != shape or x.dtype.kind not in "fiub":
-        raise ConfigError(f"{path}: {name} is {x.dtype} {x.shape}, expected numbers {expected}")
-
-
-def _packed(path: Path, arrays: dict[str, NDArray[Any]], layout: Layout) -> FloatArray:
-    """Return the rows of several named inputs."""
-    found, first = {}, layout.inputs[0].name
-    for one in layout.inputs:
-        values = arrays[one.name]
-        _check_shape(path, values, one.shape, one.name)
-        if len(values) != len(arrays[first]):
-            raise ConfigError(
-                f"{path}: {one.name} has {len(values)} rows, {first} has {len(arrays[first])}"
-            )
-        try:
-            found[one.name] = held(values, one)
-        except ValueError as error:
-            raise ConfigError(f"{path}: {error}") from None
-    return layout.pack(found)

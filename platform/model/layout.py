@@ -96,7 +96,7 @@ def held(values: NDArray[Any], one: InputSettings) -> NDArray[Any]:
         array([3])
         >>> held(np.array([200]), InputSettings(name="i", datatype="INT8"))
         Traceback (most recent call last):
-        ValueError: value 200 of 'i' is not INT8
+        ValueError: 200 in row 0 of 'i' is not INT8
     """
     if one.is_integer:
         low, high = limits(one.datatype)
@@ -109,8 +109,41 @@ def held(values: NDArray[Any], one: InputSettings) -> NDArray[Any]:
             bad = ~np.isfinite(values.astype(np.float32))
         what = "a finite 32-bit float"
     if bad.any():
-        raise ValueError(f"value {values[bad][0].item()!r} of {one.name!r} is not {what}")
+        row = int(np.argwhere(bad)[0][0])
+        value = values[bad][0].item()
+        raise ValueError(f"{value!r} in row {row} of {one.name!r} is not {what}")
     return values.astype(np.int64) if one.is_integer else values
+
+
+def rows_of(
+    arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...], layout: Layout | None
+) -> FloatArray:
+    """Return the rows that arrays are: ``x``, or one for each of several inputs.
+
+    Args:
+        arrays: The arrays, (n, *shape) each, by name.
+        shape: Shape of one row of ``x``.
+        layout: The inputs, if there are several.
+
+    Raises:
+        ValueError: One is missing, has another shape, or holds what it cannot.
+    """
+    inputs = (InputSettings(name="x", shape=shape),) if layout is None else layout.inputs
+    found: dict[str, NDArray[Any]] = {}
+    for one in inputs:
+        if one.name not in arrays:
+            wanted = ", ".join(each.name for each in inputs)
+            raise ValueError(f"there is no array {one.name}; expected {wanted}")
+        x = arrays[one.name]
+        if x.ndim == 0 or x.shape[1:] != one.shape or x.dtype.kind not in "fiub":
+            expected = f"(n, {', '.join(map(str, one.shape))})"
+            raise ValueError(f"{one.name} is {x.dtype} {x.shape}, expected numbers {expected}")
+        if found and len(x) != len(arrays[inputs[0].name]):
+            raise ValueError(
+                f"{one.name} has {len(x)} rows, {inputs[0].name} {len(arrays[inputs[0].name])}"
+            )
+        found[one.name] = held(x, one)
+    return found["x"].astype(np.float32) if layout is None else layout.pack(found)
 
 
 def limits(datatype: str) -> tuple[int, int]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -22,16 +18,11 @@ from undrift.errors import ModelError
 from undrift.model.door import Door, door_of
 from undrift.model.layout import layout_of
 from undrift.model.settings import ModelSettings
+from undrift.model.usercode import explain, load_function, one_line
 
 Factory = Callable[[], nn.Module]
 StateDict = Mapping[str, torch.Tensor]
 
-_NOT_THE_USERS = (
-    "<",
-    str(Path(__file__).parents[1]),
-    str(Path(torch.__file__).parents[1]),
-    sysconfig.get_path("stdlib"),
-)
 _ONE = 1e-3
 _LISTED = 5  # problems named in one message; the rest are counted
 
@@ -68,26 +59,7 @@ def load_factory(name: str, search_path: Path | None = None) -> Factory:
         >>> load_factory("torch.nn:Identity")()
         Identity()
     """
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ModelError(f"model factory {name!r} must read module:attribute, as my_model:build")
-    if search_path is not None and str(search_path) not in sys.path:
-        sys.path.insert(0, str(search_path))
-        importlib.invalidate_caches()
-    try:
-        found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        where = f" (looked in {search_path} too)" if search_path is not None else ""
-        raise ModelError(
-            f"model factory {name!r}: cannot import {module_name!r}{where}: {explain(error)}"
-        ) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ModelError(f"model factory {name!r}: {module_name!r} has no {attribute!r}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise ModelError(f"model factory {name!r} is a {type(found).__name__}, not a function")
-    return partial(_build, name, found)
+    return partial(_build, name, load_function(name, search_path, "model factory"))
 
 
 def _build(name: str, factory: Callable[[], Any]) -> nn.Module:
@@ -242,7 +214,7 @@ def load_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"there is no weights file {path}") from error
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(
-            f"{path} is not a whole safetensors file: {_one_line(error)}; "
+            f"{path} is not a whole safetensors file: {one_line(error)}; "
             "write it with safetensors.torch.save_model(model, path)"
         ) from error
     return tensors
@@ -294,14 +266,6 @@ def blamed(model: nn.Module) -> Iterator[None]:
             f"{type(model).__name__} has no backward pass: {explain(error)}; is something changed "
             "in place that it needs?"
         ) from error
-
-
-def explain(error: BaseException) -> str:
-    """Return what the user's code raised in one line, with the last line of his that it was in."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith(_NOT_THE_USERS)]
-    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
-    return _one_line(error) + where
 
 
 @contextmanager
@@ -404,8 +368,3 @@ def probe(model: nn.Module, head: nn.Linear, x: torch.Tensor) -> int:
 def _listing(items: list[str]) -> str:
     rest = len(items) - _LISTED
     return "; ".join(items[:_LISTED]) + (f"; and {rest} more" if rest > 0 else "")
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from undrift.settings import InputFile, Section
 
+_FUNCTION = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+
 
 def _classes(value: int | tuple[str, ...]) -> int | tuple[str, ...]:
     if isinstance(value, int):
@@ -42,7 +44,7 @@ class ModelSettings(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     """Name in URLs: letters, digits, dots, dashes and underscores."""
 
-    factory: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+    factory: str = Field(pattern=_FUNCTION)
     """Function without arguments that returns the `nn.Module`, as `module:function`; the module
     may lie beside the YAML file. The model maps a batch to one logit per class."""
 
@@ -57,6 +59,14 @@ class ModelSettings(Section):
     with `name`, `shape` without the batch and `datatype`: FP32, BOOL, UINT8, INT8, INT16, INT32 or
     INT64. `forward` gets them by keyword where it has parameters of these names or `**kwargs`, else
     by position in this order."""
+
+    preprocess: str | None = Field(None, pattern=_FUNCTION)
+    """Function that makes rows of what requests bring, as `module:function`: requests then have one
+    tensor `input` of datatype BYTES, an image or a text for each row; it gets them as a list of
+    bytes and returns an array (rows, *input_shape), or a dict of arrays by name of `inputs`."""
+
+    preprocess_example: InputFile | None = None
+    """File with the bytes of one such value, on which `preprocess` is tried beforehand."""
 
     classes: Annotated[int | tuple[str, ...], AfterValidator(_classes)]
     """Number of classes, or their names in the order of the model's outputs."""

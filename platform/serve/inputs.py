@@ -16,6 +16,8 @@ from undrift.serve.tensors import (
     WHOLE,
     from_bytes,
     from_json,
+    texts_from_bytes,
+    texts_from_json,
     whole_from_bytes,
     whole_from_json,
 )
@@ -29,6 +31,10 @@ _NOT_DONE = {
     },
 }
 """Parameters that would change the answer's meaning; all others that are not known are let pass."""
+
+
+BYTES = InputSettings(name="input")
+"""What requests bring where rows are made of it: one value a row, of shape [rows] or [rows, 1]."""
 
 
 def parse_inputs(
@@ -52,7 +58,33 @@ def parse_inputs(
     """
     if layout is not None:
         return _parse_named(given, raw, layout, max_rows)
-    (one,) = wanted
+    tensor, size = _only(given, raw, wanted[0], max_rows)
+    shape, datatype = tuple(tensor["shape"]), tensor["datatype"]
+    if size is None:
+        return from_json(tensor["data"], shape, datatype)
+    return from_bytes(raw, shape, datatype)
+
+
+def parse_values(given: Any, raw: memoryview, max_rows: int) -> tuple[bytes, ...]:
+    """Return the values of a request of which rows are made: those of one tensor of BYTES.
+
+    In JSON they are strings, or base64 where the tensor's parameter `content_type` says so.
+
+    Raises:
+        RequestError: As `parse_inputs`.
+    """
+    tensor, size = _only(given, raw, BYTES, max_rows)
+    n = tensor["shape"][0]
+    if size is None:
+        coded = parameter_of(tensor, "content_type", str, "") == "base64"
+        return texts_from_json(tensor["data"], n, base64=coded)
+    return texts_from_bytes(raw, n)
+
+
+def _only(
+    given: Any, raw: memoryview, one: InputSettings, max_rows: int
+) -> tuple[dict[str, Any], int | None]:
+    """Return the one tensor of a request, and how many bytes it is."""
     if not isinstance(given, list) or len(given) != 1 or not isinstance(given[0], dict):
         got = f"{len(given)} entries" if isinstance(given, list) else kind(given)
         raise RequestError(f"'inputs' must be a list of one tensor, {one.name!r}; got {got}")
@@ -63,10 +95,7 @@ def parse_inputs(
         raise RequestError(
             f"{len(raw)} bytes follow the JSON; 'binary_data_size' says {show(size or 0)}"
         )
-    shape, datatype = tuple(tensor["shape"]), tensor["datatype"]
-    if size is None:
-        return from_json(tensor["data"], shape, datatype)
-    return from_bytes(raw, shape, datatype)
+    return tensor, size
 
 
 def _parse_named(given: Any, raw: memoryview, layout: Layout, max_rows: int) -> FloatArray:
@@ -123,21 +152,27 @@ def _described(
     shape, datatype = tensor["shape"], tensor["datatype"]
     if (
         not isinstance(shape, list)
+        or not shape
         or any(type(size) is not int for size in shape)
-        or tuple(shape[1:]) != one.shape
+        or not (tuple(shape[1:]) == one.shape or (one is BYTES and shape[1:] == [1]))
         or shape[0] < 1
     ):
         expected = ", ".join(map(str, ("rows", *one.shape)))
         raise RequestError(f"'shape' must be [{expected}]; got {show(shape)}")
     if shape[0] > max_rows:
         raise RequestError(f"{show(shape[0])} rows; at most {max_rows} are accepted", status=413)
-    known = WHOLE if one.is_integer else DATATYPES
+    known = datatypes(one)
     if not isinstance(datatype, str) or datatype not in known:
         raise RequestError(f"'datatype' must be one of {', '.join(known)}; got {show(datatype)}")
     size = parameter_of(tensor, "binary_data_size", int, None)
     if ("data" in tensor) == (size is not None):
         raise RequestError("the input must have either 'data' or 'binary_data_size'")
     return tensor, size
+
+
+def datatypes(one: InputSettings) -> tuple[str, ...]:
+    """Return what a request may call a tensor."""
+    return ("BYTES",) if one is BYTES else WHOLE if one.is_integer else DATATYPES
 
 
 def parameters_of(of: dict[str, Any], what: str) -> dict[str, Any]:
@@ -160,6 +195,6 @@ def parameter_of(tensor: dict[str, Any], key: str, type_: type, default: Any) ->
     """Return the only parameter of this kind of tensor that counts."""
     value = parameters_of(tensor, "a tensor").get(key)
     if value is not None and type(value) is not type_:
-        words = {bool: "true or false", int: "a whole number"}
+        words = {bool: "true or false", int: "a whole number", str: "a text"}
         raise RequestError(f"{key!r} must be {words[type_]}; got {show(value)}")
     return default if value is None else value

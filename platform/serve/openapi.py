@@ -7,9 +7,9 @@ from typing import Any
 from undrift.ids import KEY_HEADER, MAX_ID_LENGTH, MAX_KEY_LENGTH
 from undrift.model.settings import InputSettings
 from undrift.serve.body import ALL_REJECTED, MAX_ORIGIN, WEIGHTS
+from undrift.serve.inputs import BYTES, datatypes
 from undrift.serve.protocol import BINARY, JSON, LENGTH_HEADER, ModelSpec
 from undrift.serve.settings import ServeSettings
-from undrift.serve.tensors import DATATYPES, WHOLE
 from undrift.views import (
     MAX_EVENTS,
     VERBS,
@@ -25,6 +25,7 @@ from undrift.views import (
 Schema = dict[str, Any]
 
 _TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
+_CODED = {"type": "string", "description": "base64, if the values are; else they are UTF-8."}
 _VERSION = {"name": "version", "in": "path", "required": True, "schema": _TEXT}
 _JSON_LENGTH = {
     "name": LENGTH_HEADER,
@@ -220,18 +221,24 @@ def _tensor() -> Schema:
 def _sent(one: InputSettings, max_rows: int) -> Schema:
     """Return the schema of a tensor of a request."""
     rows = {"type": "integer", "minimum": 1, "maximum": max_rows}
+    sizes: list[Schema]
+    parameters: dict[str, Schema]
+    sizes, least = [{"const": size} for size in one.shape], 1 + len(one.shape)
+    parameters = {"binary_data_size": _COUNT}
+    if one is BYTES:
+        sizes, parameters = [{"const": 1}], {**parameters, "content_type": _CODED}
     shape = {
         "type": "array",
-        "prefixItems": [rows, *({"const": size} for size in one.shape)],
-        "minItems": 1 + len(one.shape),
-        "maxItems": 1 + len(one.shape),
+        "prefixItems": [rows, *sizes],
+        "minItems": least,
+        "maxItems": 1 + len(sizes),
     }
     return _object(
-        {"data": _nullable({"type": "array"}), "parameters": _open(binary_data_size=_COUNT)},
+        {"data": _nullable({"type": "array"}), "parameters": _open(**parameters)},
         closed=False,
         name={"const": one.name},
         shape=shape,
-        datatype={"enum": list(WHOLE if one.is_integer else DATATYPES)},
+        datatype={"enum": list(datatypes(one))},
     )
 
 

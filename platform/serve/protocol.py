@@ -19,7 +19,13 @@ from undrift.model.layout import Layout
 from undrift.model.settings import InputSettings
 from undrift.records import FloatArray
 from undrift.serve.body import check_id, kind, parse_json, present, show
-from undrift.serve.inputs import parameter_of, parameters_of, parse_inputs
+from undrift.serve.inputs import (
+    BYTES,
+    parameter_of,
+    parameters_of,
+    parse_inputs,
+    parse_values,
+)
 from undrift.serve.settings import ServeSettings
 from undrift.serve.tensors import to_bytes
 
@@ -39,6 +45,7 @@ class ModelSpec:
         n_classes: Number of classes.
         classes: Their names, in order; empty if they have none.
         layout: Its named inputs; None if it takes one tensor of floats, ``input``.
+        preprocessed: Requests bring one tensor of bytes, ``input``, of which rows are made.
 
     Attributes:
         inputs: The input tensors.
@@ -52,11 +59,13 @@ class ModelSpec:
     n_classes: int
     classes: tuple[str, ...] = ()
     layout: Layout | None = None
+    preprocessed: bool = False
     inputs: tuple[InputSettings, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         one = InputSettings(name="input", shape=self.input_shape)
-        object.__setattr__(self, "inputs", self.layout.inputs if self.layout else (one,))
+        inputs = self.layout.inputs if self.layout else (one,)
+        object.__setattr__(self, "inputs", (BYTES,) if self.preprocessed else inputs)
         if self.classes and len(self.classes) != self.n_classes:
             raise ConfigError(
                 f"model {self.name!r} has {self.n_classes} classes, but {len(self.classes)} "
@@ -77,10 +86,11 @@ class InferRequest:
 
     Attributes:
         id: The caller's id, or a new UUIDv7.
-        x: (n, *row_shape) input, finite.
+        x: (n, *row_shape) input, finite; (n, 0) while it has to be made of ``values``.
         outputs: Names of the output tensors to answer with.
         binary: Those of them to send as bytes.
         timeout_s: The caller wants no answer later than this after the request; None: any time.
+        values: What rows are made of, where that is for `model.preprocess` to do.
     """
 
     id: str
@@ -88,6 +98,7 @@ class InferRequest:
     outputs: tuple[str, ...]
     binary: frozenset[str] = frozenset()
     timeout_s: float | None = None
+    values: tuple[bytes, ...] = ()
 
     @property
     def row_ids(self) -> tuple[str, ...]:
@@ -129,15 +140,17 @@ def parse_infer(
     request = present(request)
     as_bytes, timeout_s = _parse_parameters(request)
     outputs = _parse_outputs(request.get("outputs", []), spec, as_bytes)
+    given, raw = request.get("inputs"), memoryview(body)[size:]
+    values: tuple[bytes, ...] = ()
+    if spec.preprocessed:
+        values = parse_values(given, raw, settings.max_rows_per_request)
+        x = np.empty((len(values), 0), np.float32)
+    else:
+        x = parse_inputs(given, raw, spec.inputs, spec.layout, settings.max_rows_per_request)
     return InferRequest(
         id=check_id(request["id"]) if "id" in request else new_id(),
-        x=parse_inputs(
-            request.get("inputs"),
-            memoryview(body)[size:],
-            spec.inputs,
-            spec.layout,
-            settings.max_rows_per_request,
-        ),
+        x=x,
+        values=values,
         outputs=tuple(outputs),
         binary=frozenset(name for name, wanted in outputs.items() if wanted),
         timeout_s=timeout_s,
@@ -220,7 +233,11 @@ def model_metadata(spec: ModelSpec, versions: Iterable[int]) -> dict[str, Any]:
         "versions": [str(v) for v in versions],
         "platform": "pytorch",
         "inputs": [
-            {"name": one.name, "datatype": one.datatype, "shape": [-1, *one.shape]}
+            {
+                "name": one.name,
+                "datatype": "BYTES" if one is BYTES else one.datatype,
+                "shape": [-1, *one.shape],
+            }
             for one in spec.inputs
         ],
         "outputs": [

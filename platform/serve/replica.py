@@ -26,6 +26,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from undrift.errors import ModelError, RequestError, StoreError, UndriftError
 from undrift.model.layout import blank, layout_of, row_shape
 from undrift.model.network import check_brought, factory_of, load_safetensors
+from undrift.model.preprocess import load_preprocess
 from undrift.model.settings import ModelSettings
 from undrift.records import FloatArray, Labels, Predictions
 from undrift.serve.batcher import Batcher
@@ -33,6 +34,7 @@ from undrift.serve.delivery import deliver
 from undrift.serve.follower import Follower, check_running
 from undrift.serve.http import HttpApi
 from undrift.serve.metrics import ReplicaMetrics, Snapshot, exposition
+from undrift.serve.prepare import Preparing
 from undrift.serve.protocol import InferRequest, ModelSpec
 from undrift.serve.settings import ServeSettings
 from undrift.serve.slots import Answer, DoubleBuffer
@@ -88,7 +90,10 @@ class ModelReplica:
             n_classes=model.class_count,
             classes=() if isinstance(names, int) else names,
             layout=layout_of(model),
+            preprocessed=model.preprocess is not None,
         )
+        preprocess = load_preprocess(model, given.search_path)
+        self._preparing = None if preprocess is None else Preparing(preprocess)
         self._factory = factory_of(model, given.search_path)
         self.incoming = Incoming(given.state)
         self._models = DoubleBuffer(
@@ -156,6 +161,8 @@ class ModelReplica:
 
     async def infer(self, request: InferRequest, deadline: float) -> Answer:
         """Answer with the live version, in a batch with other requests."""
+        if self._preparing is not None:
+            request = replace(request, x=await self._preparing.rows(request.values, deadline))
         return await self._batches.submit(request, len(request.x), deadline)
 
     async def _compute_batch(self, requests: Sequence[InferRequest]) -> list[Answer]:

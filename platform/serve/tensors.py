@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from base64 import b64decode
 from itertools import chain
 from typing import Any
 
@@ -131,6 +132,61 @@ def whole_from_bytes(
     """Return a tensor of whole numbers that came as bytes; otherwise as `whole_from_json`."""
     values = _binary(raw, shape, datatype)
     return _within(values, datatype, wanted, "the binary data").reshape(shape)
+
+
+def texts_from_json(data: Any, n: int, *, base64: bool) -> tuple[bytes, ...]:
+    """Return n values that came as JSON strings, flat or one in each list.
+
+    Args:
+        data: The value of ``data``.
+        n: How many there are.
+        base64: Whether they are base64; else UTF-8.
+
+    Raises:
+        RequestError: 400, there are more or fewer, or they are no such strings.
+
+    Example:
+        >>> texts_from_json(["aGk="], 1, base64=True), texts_from_json([["hi"]], 1, base64=False)
+        ((b'hi',), (b'hi',))
+    """
+    if not isinstance(data, list) or len(data) != n:
+        got = f"{len(data)} of them" if isinstance(data, list) else kind(data)
+        raise RequestError(f"'data' must be a list of {n} strings; got {got}")
+    found: list[bytes] = []
+    for i, item in enumerate(data):
+        value = item[0] if isinstance(item, list) and len(item) == 1 else item
+        try:
+            found.append(b64decode(value, validate=True) if base64 else value.encode())
+        except (AttributeError, TypeError, ValueError):
+            what = "base64" if base64 else "a string of UTF-8"
+            raise RequestError(f"value {i} of 'data', {show(item)}, is not {what}") from None
+    return tuple(found)
+
+
+def texts_from_bytes(raw: memoryview, n: int) -> tuple[bytes, ...]:
+    r"""Return n values that came as bytes, each with its length before it.
+
+    Raises:
+        RequestError: 400, there are more or fewer, or one has not so many bytes.
+
+    Example:
+        >>> texts_from_bytes(memoryview(b"\x02\x00\x00\x00hi"), 1)
+        (b'hi',)
+    """
+    found: list[bytes] = []
+    at = 0
+    while at < len(raw) and len(found) < n:
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        if at + 4 > len(raw) or end > len(raw):
+            raise RequestError(f"value {len(found)} of the binary data goes beyond its end")
+        found.append(bytes(raw[at + 4 : end]))
+        at = end
+    if len(found) < n or at < len(raw):
+        raise RequestError(
+            f"the binary data has {len(found)} values and then {len(raw) - at} bytes; the shape "
+            f"has {n} values"
+        )
+    return tuple(found)
 
 
 def to_bytes(values: NDArray[Any], datatype: str) -> bytes:

@@ -64,6 +64,13 @@ def test_several_inputs_are_sent_by_name_each_in_its_type(
     ]
 
 
+def test_bytes_and_texts_are_sent_as_base64(client: Client, server: ModelServer) -> None:
+    server.SPEC = ModelSpec("m", (2,), n_classes=3, preprocessed=True)
+    assert len(client.infer([b"\x89PNG", "grün"]).ids) == 2
+    (tensor,) = server.seen[0][2]["inputs"]
+    assert (tensor["datatype"], tensor["data"]) == ("BYTES", ["iVBORw==", "Z3LDvG4="])
+
+
 def test_one_row_keeps_the_request_id(client: Client) -> None:
     assert client.infer(np.zeros((1, 2)), request_id="r").ids == ("r",)
 

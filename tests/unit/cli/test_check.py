@@ -129,7 +129,46 @@ def test_model_of_several_inputs_is_tried(folder: Path) -> None:
     arrays["flag"][7] = 2
     found = check(folder, forward, arrays=arrays, input_shape=[], inputs=inputs)
     assert found.exit_code == 1
-    assert "value 2 of 'flag' is not BOOL" in found.stderr
+    assert "2 in row 7 of 'flag' is not BOOL" in found.stderr
+
+
+PREPROCESS = """
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+def rows(values):
+    return [[len(value), SECOND] for value in values]
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ("value[0]", ""),
+        ("len(values)", "a row must depend on its value alone"),
+        (
+            "value[7]",
+            "model.preprocess brought:rows fails: IndexError: index out of range (brought",
+        ),
+        ("float('nan')", "nan in row 0 of 'x' is not a finite 32-bit float"),
+    ],
+)
+def test_preprocess_is_tried_on_its_example(folder: Path, second: str, said: str) -> None:
+    (folder / "one.bin").write_bytes(b"ab")
+    found = check(
+        folder,
+        PREPROCESS.replace("SECOND", second),
+        preprocess="brought:rows",
+        preprocess_example="one.bin",
+    )
+    assert found.exit_code == bool(said), found.output
+    assert said in found.stderr
+
+
+def test_preprocess_that_is_not_there_is_refused(folder: Path) -> None:
+    found = check(folder, PREPROCESS.replace("SECOND", "0"), preprocess="brought:row")
+    assert "model.preprocess 'brought:row': 'brought' has no 'row'" in found.stderr
 
 
 def test_model_without_gradients_may_be_watched(folder: Path) -> None:

@@ -87,12 +87,12 @@ def test_reference_of_one_input_may_be_safetensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"numeric": None}, "there is no array numeric; expected the arrays tokens, numeric and y"),
+        ({"numeric": None}, "there is no array numeric; expected tokens, numeric"),
         ({"y": None}, "there is no array y"),
         ({"numeric": np.zeros((3, 2))}, r"numeric is float64 \(3, 2\), expected numbers \(n, 1\)"),
-        ({"numeric": np.zeros((2, 1))}, "numeric has 2 rows, tokens has 3"),
-        ({"numeric": np.full((3, 1), np.nan)}, "value nan of 'numeric' is not a finite"),
-        ({"tokens": np.full((3, 2), 0.5)}, "value 0.5 of 'tokens' is not INT64"),
+        ({"numeric": np.zeros((2, 1))}, "numeric has 2 rows, tokens 3"),
+        ({"numeric": np.full((3, 1), np.nan)}, "nan in row 0 of 'numeric' is not a finite"),
+        ({"tokens": np.full((3, 2), 0.5)}, "0.5 in row 0 of 'tokens' is not INT64"),
         ({"y": np.array([0, 1])}, r"y is int64 \(2,\), expected integers \(3,\)"),
     ],
 )

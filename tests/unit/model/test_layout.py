@@ -87,13 +87,13 @@ def test_shapes_and_kinds_are_those_that_were_configured() -> None:
     ],
 )
 def test_value_that_an_input_cannot_hold_is_named(value: float, datatype: str) -> None:
-    with pytest.raises(ValueError, match=f"of 'i' is not {datatype}"):
+    with pytest.raises(ValueError, match=f"in row 1 of 'i' is not {datatype}"):
         held(np.array([0, value]), one("i", (), datatype))
     assert held(np.array([True, False]), one("i", (), datatype)).tolist() == [1, 0]
 
 
 def test_float_that_is_too_large_is_named() -> None:
-    with pytest.raises(ValueError, match=r"value 1e\+39 of 'f' is not a finite 32-bit float"):
+    with pytest.raises(ValueError, match=r"1e\+39 in row \d+ of 'f' is not a finite 32-bit float"):
         held(np.array([0.0, 1e39]), one("f"))
 
 

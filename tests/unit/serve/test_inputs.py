@@ -109,6 +109,7 @@ def test_whole_numbers_of_another_type_that_fit_are_taken() -> None:
             all_but("tokens", tensor("tokens", shape=[2, 4])),
             "input 'tokens': 'shape' must be [rows, 3]; got [2, 4]",
         ),
+        (all_but("flag", tensor("flag", shape=[])), "input 'flag': 'shape' must be [rows]; got []"),
         (
             all_but("flag", tensor("flag", shape=[1], data=[1])),
             "same number of rows; they have 'tokens' 2, 'numeric' 2, 'flag' 1",
