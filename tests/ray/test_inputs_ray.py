@@ -150,7 +150,8 @@ def test_rows_are_stored_as_they_came_and_a_retraining_learns_from_them(running:
     running.client.feedback(ids, truth(x).tolist())
 
     def stored() -> bool:
-        return len(running.store.labels()) == 600
+        there = set(running.store.predictions().ids)
+        return there.issuperset(ids) and len(running.store.labels()) == 600
 
     eventually(stored)
     found = running.store.predictions()

@@ -83,7 +83,9 @@ def test_images_are_answered_and_stored_as_the_rows_they_became(
     assert [x[f"images:{i}"] for i in range(3)] == [[-2.0] * 2, [0.0] * 2, [1.984375] * 2]
 
 
-def test_what_is_no_image_is_refused_with_the_line_that_says_so(client: triton.InferenceServerClient) -> None:
+def test_what_is_no_image_is_refused_with_the_line_that_says_so(
+    client: triton.InferenceServerClient,
+) -> None:
     with pytest.raises(InferenceServerException) as caught:
         client.infer(MODEL, given([b"no image"]))
     assert caught.value.status() == "422"
