@@ -157,6 +157,7 @@ def test_rows_are_stored_as_they_came_and_a_retraining_learns_from_them(running:
     found = running.store.predictions()
     place = {name: i for i, name in enumerate(found.ids)}
     np.testing.assert_array_equal(found.x[[place[i] for i in ids]], layout.pack(x))
+    eventually(lambda: running.client.drift().labelled, until=lambda seen: seen >= 600)
     running.client.retrain()
     eventually(lambda: 2 in [v.version for v in running.client.versions()], timeout_s=120)
     running.client.promote(2)
