@@ -7,9 +7,11 @@ import shlex
 from pathlib import Path
 
 from undrift.errors import StoreError
+from undrift.store.bucket import Bucket
 from undrift.store.files import explained, make_folder
 from undrift.store.place import Folder, Place, Where, place, read_json
 
+MODELS_FOLDER = "models"
 FORMAT = 3
 FORMAT_FILE = "store.json"
 _DURABLE = (FORMAT_FILE, "tables", "versions", "blobs", "training", "training.json")
@@ -48,7 +50,7 @@ def open_root(root: Where, *, create: bool = True) -> Place:
     return path
 
 
-def check_layout(state: Path, model: Path) -> None:
+def check_layout(state: Path | Bucket, model: Path | Bucket) -> None:
     """Check that a state folder keeps what is durable by model.
 
     Args:
@@ -58,6 +60,8 @@ def check_layout(state: Path, model: Path) -> None:
     Raises:
         StoreError: It is from before that, or is itself the folder of one model.
     """
+    if isinstance(state, Bucket) or isinstance(model, Bucket):
+        return  # they came later
     old = [name for name in _DURABLE if (state / name).exists()]
     if not old:
         return

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from undrift.errors import StoreError
 from undrift.records import Reference
-from undrift.store.place import Folder, Where, place
+from undrift.store.place import Where
 from undrift.store.record import Record
-from undrift.store.versions import Manifest, Versions
+from undrift.store.remote import open_versions
+from undrift.store.versions import Manifest
 
 if TYPE_CHECKING:
     import torch
@@ -39,11 +39,8 @@ class Store(Record):
     """
 
     def __init__(self, root: Where, *, read_only: bool = False) -> None:
-        folder = place(root)
-        if not isinstance(folder, Folder):
-            raise StoreError(f"versions cannot be kept in a bucket yet: {folder}")
-        super().__init__(folder, read_only=read_only)
-        self._versions = Versions(folder.path / "versions", read_only=read_only)
+        super().__init__(root, read_only=read_only)
+        self._versions = open_versions(self._root, read_only=read_only)
 
     def add_version(
         self,

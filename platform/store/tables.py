@@ -9,6 +9,10 @@ contents at a version stay readable after compaction, and to any other reader as
 Each append also records a random mark, as the transaction of application ``undrift.append``. By the
 mark a writer whose append ended in an error finds out whether the append of that number is its own.
 
+In a bucket it records the epoch of its writer, too (`lease`): whoever finds a newer one has lost
+the state to somebody else. `Table.fence` records one without rows, with a mark, on which an append
+that was begun before conflicts.
+
 An append that has returned survives a power cut, see `disk`. What one tears is the tail that was
 never acknowledged; :meth:`Table.mend` sets it aside. Checkpoints are made when the table is
 compacted and settled before the entries that they replace go.
@@ -17,6 +21,7 @@ compacted and settled before the entries that they replace go.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -35,14 +40,17 @@ from deltalake import (
 from deltalake.exceptions import TableNotFoundError
 
 from undrift.errors import StoreError
+from undrift.store.bucket import taken_over
 from undrift.store.disk import DiskLog
 from undrift.store.files import explained
 from undrift.store.place import Folder, Where, place
 
-_APP, _MARK = "undrift", "undrift.append"
+_APP, _MARK, _EPOCH = "undrift", "undrift.append", "undrift.epoch"
 _MARK_BITS = 62  # Delta has signed numbers of 64
 _NOTHING = -1
 _REOPEN_EVERY = 50  # appends; a handle keeps all that it wrote and slows down with it
+_FENCINGS = 5  # attempts
+_LONG_S = 60.0  # the entries of a log stay for longer, so a late one meets those it conflicts with
 _COMPACT_AT = 256  # small files
 _CHECKPOINT_EVERY = 32  # appends in a bucket, where opening a table takes two requests for each
 _FILE_BYTES = 32 << 20
@@ -123,10 +131,15 @@ class Table:
         mark = secrets.randbits(_MARK_BITS)
         try:
             with explained("append to the table", self._place):
+                begun = time.monotonic()
                 self._write(table, seq, rows, mark)
+                if self._place.held is not None and time.monotonic() - begun > _LONG_S:
+                    raise OSError("it took so long that the log may have gone on without it")
         except StoreError:
             self._writer = None  # an error tells how a write ended; what it did, the table tells
             found = self._open()
+            if found is not None:
+                self._check_epoch(found)
             if found is None or _last(found) < seq:
                 raise
             if found.transaction_version(_MARK) != mark:
@@ -142,8 +155,7 @@ class Table:
             self._keep_up(table.create_checkpoint)
         return Appended(seq, ours=True)
 
-    @staticmethod
-    def _write(table: DeltaTable, seq: int, rows: pa.Table, mark: int) -> None:
+    def _write(self, table: DeltaTable, seq: int, rows: pa.Table, mark: int) -> None:
         write_deltalake(
             table,
             rows,
@@ -151,10 +163,52 @@ class Table:
             schema_mode="merge" if _has_more(rows.schema, table) else None,
             writer_properties=_WRITER,
             commit_properties=CommitProperties(
-                app_transactions=[Transaction(_APP, seq), Transaction(_MARK, mark)]
+                app_transactions=[Transaction(_APP, seq), *self._signed(mark)]
             ),
             post_commithook_properties=_NO_HOOK,
         )
+
+    def _signed(self, mark: int) -> list[Transaction]:
+        held = self._place.held
+        own = [] if held is None else [Transaction(_EPOCH, held.epoch)]
+        return [Transaction(_MARK, mark), *own]
+
+    def recorded_epoch(self) -> int:
+        """Return the newest epoch that a writer has recorded, 0 if none did."""
+        table = self._open()
+        return 0 if table is None else _epoch(table)
+
+    def fence(self) -> None:
+        """Record our epoch, so that no append of an earlier one can follow what is read from now.
+
+        Raises:
+            StoreError: There is a later one, or the store refuses.
+        """
+        held = self._place.held
+        for left in reversed(range(_FENCINGS if held is not None else 0)):
+            table = self._open()
+            if table is None:
+                return
+            self._check_epoch(table)
+            if held is not None and _epoch(table) == held.epoch:
+                return
+            try:
+                with explained("fence the table", self._place):
+                    mark = secrets.randbits(_MARK_BITS)
+                    signed = CommitProperties(app_transactions=self._signed(mark))
+                    schema = table.schema()
+                    table.create_write_transaction(
+                        [], "append", schema, [], commit_properties=signed
+                    )
+            except StoreError:  # an append of an earlier epoch came first, or an answer was lost
+                if not left:
+                    raise
+
+    def _check_epoch(self, table: DeltaTable) -> None:
+        held = self._place.held
+        if held is not None and _epoch(table) > held.epoch:
+            self._writer = None
+            raise StoreError(taken_over(held.state))
 
     def _settle(self) -> None:
         if self._disk is not None:
@@ -240,6 +294,7 @@ class Table:
         self._writer = None
         with explained("drop old rows of the table", self._place):
             table = DeltaTable(str(self._place), storage_options=self._place.options)
+            self._check_epoch(table)
             table.delete(f"seq < {seq}", post_commithook_properties=_NO_HOOK)
             self._settle()
             _vacuum(table)
@@ -263,6 +318,7 @@ class Table:
         table = self._open()
         if table is None:
             return
+        self._check_epoch(table)
         self._writer = None
         with explained("compact the table", self._place):
             table.optimize.compact(
@@ -286,7 +342,10 @@ class Table:
 
     def _for_writing(self, schema: pa.Schema) -> DeltaTable:
         if self._writer is None or self._appends % _REOPEN_EVERY == 0:
-            self._writer = self._open() or self._create(schema)
+            self.fence()
+            table = self._open() or self._create(schema)
+            self._check_epoch(table)
+            self._writer = table
         if self._appends == 0:
             self._small = _small_files(self._writer)
         return self._writer
@@ -294,6 +353,8 @@ class Table:
     def _create(self, schema: pa.Schema) -> DeltaTable:
         if self._disk is not None:
             self._disk.prepare()
+        if self._place.held is not None:
+            self._place.held.check()
         statistics = {"delta.dataSkippingStatsColumns": ",".join(self._indexed)}
         table = DeltaTable.create(
             str(self._place),
@@ -318,6 +379,10 @@ def _small_files(table: DeltaTable) -> int:
 def _last(table: DeltaTable) -> int:
     last = table.transaction_version(_APP)
     return _NOTHING if last is None else last
+
+
+def _epoch(table: DeltaTable) -> int:
+    return int(table.transaction_version(_EPOCH) or 0)
 
 
 def _vacuum(table: DeltaTable) -> None:

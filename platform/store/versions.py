@@ -21,7 +21,7 @@ from safetensors import safe_open
 from undrift.errors import StoreError
 from undrift.records import Reference
 from undrift.store.files import explained, locked, make_folder, sync, write_file
-from undrift.store.place import read_json
+from undrift.store.place import Where, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +48,7 @@ class Manifest:
         plan: The retraining plan, plain JSON values; None if there was no retraining.
         tables: Last commit of each table that it was trained on.
         bandit_log_hash: SHA-256 of the file of the bandits' choices; empty if there is none.
+        reference_hash: SHA-256 of the reference sample; empty if it lies in a folder.
     """
 
     version: int
@@ -59,15 +60,27 @@ class Manifest:
     plan: dict[str, Any] | None = None
     tables: dict[str, int] = field(default_factory=dict)
     bandit_log_hash: str = ""
+    reference_hash: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        found = asdict(self)
+        if not self.reference_hash:
+            del found["reference_hash"]  # which earlier releases do not know
+        return found
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Manifest:
         """Return the manifest that `to_dict` described."""
         return Manifest(**data)
+
+    def hash_of(self, name: str) -> str:
+        """Return the SHA-256 of a file of the version; empty if it is not known."""
+        return {
+            WEIGHTS: self.hash,
+            REFERENCE: self.reference_hash,
+            CHOICES: self.bandit_log_hash,
+        }[name]
 
 
 class Versions:
@@ -119,15 +132,13 @@ class Versions:
             self._remove_interrupted()
             temporary = self._path / f"{_TEMPORARY}{os.getpid()}"
             temporary.mkdir()
-            digest = _write_weights(temporary / WEIGHTS, state_dict)
+            written = write_files(temporary, state_dict, reference, draft, choices)
             for same in self.all() if once else []:
-                if same.hash == digest:
+                if same.hash == written.hash:
                     shutil.rmtree(temporary)
                     return same
-            _write_reference(temporary / REFERENCE, reference)
-            logged = _write_choices(temporary / CHOICES, choices) if choices is not None else ""
             number = self._newest() + 1
-            manifest = replace(draft, version=number, hash=digest, bandit_log_hash=logged)
+            manifest = replace(written, version=number, reference_hash="")
             write_file(temporary / MANIFEST, json.dumps(manifest.to_dict(), indent=2).encode())
             os.rename(temporary, self._path / str(number))
             sync(self._path)
@@ -187,21 +198,13 @@ class Versions:
         known = self._manifests.get(version)
         if known is not None and known[0] == written:
             return known[1]
-        try:
-            manifest = Manifest.from_dict(read_json(path))
-        except TypeError as error:
-            raise StoreError(f"{path} is damaged or from a newer release: {error}") from error
-        if manifest.version != version or not isinstance(manifest.metrics, dict):
-            raise StoreError(f"{path} is damaged: it is not the manifest of version {version}")
+        manifest = read_manifest(path, version)
         self._manifests[version] = written, manifest
         return manifest
 
     def weights_path(self, version: int) -> Path:
         """Return the path of the weights of ``version``, verified against its manifest."""
-        path = self._file(version, WEIGHTS)
-        remedy = "restore the file or serve another version"
-        _verify(path, self.manifest(version).hash, remedy)
-        return path
+        return self._verified(version, WEIGHTS, "restore the file or serve another version")
 
     def state_dict(self, version: int) -> dict[str, torch.Tensor]:
         """Return the weights of ``version`` on the CPU, verified against its manifest."""
@@ -213,38 +216,46 @@ class Versions:
 
     def bandit_log(self, version: int) -> dict[str, NDArray[Any]] | None:
         """Return what the bandits chose for ``version``, verified; None if nothing was kept."""
-        expected = self.manifest(version).bandit_log_hash
-        if not expected:
+        if not self.manifest(version).bandit_log_hash:
             return None
-        path = self._file(version, CHOICES)
-        _verify(path, expected, "restore the file")
+        path = self._verified(version, CHOICES, "restore the file")
         with explained("read", path):
             table = pq.read_table(path)
         return {name: table[name].to_numpy() for name in table.column_names}
 
     def reference(self, version: int) -> Reference:
         """Return the reference sample of ``version``."""
-        path = self._file(version, REFERENCE)
+        path = self._verified(version, REFERENCE, "restore the file")
         with explained("read", path):
             try:
                 return _reference(safetensors.numpy.load_file(path))
             except TypeError as error:
                 raise StoreError(f"{path} is damaged: {error}") from error
 
+    def _verified(self, version: int, name: str, remedy: str) -> Path:
+        """Return the path of a file of a version, after a look at every byte of it."""
+        path, manifest = self._file(version, name), self.manifest(version)
+        expected = manifest.hash_of(name)
+        if expected:
+            verify(path, expected, remedy)
+        return path
+
     def _file(self, version: int, name: str) -> Path:
         path = self._path / str(version) / name
         if path.is_file():
             return path
-        numbers = self.numbers()
-        if version in numbers:
+        if version in self.numbers():
             raise StoreError(f"model version {version} is damaged: {path} is missing")
-        stored = ", ".join(map(str, numbers)) or "none"
-        if self._left(version).exists():
-            raise StoreError(
+        raise self._unknown(version, self._path, dropped=self._left(version).exists())
+
+    def _unknown(self, version: int, where: object, *, dropped: bool) -> StoreError:
+        stored = ", ".join(map(str, self.numbers())) or "none"
+        if dropped:
+            return StoreError(
                 f"model version {version} is not kept any more (retention.versions); "
                 f"stored: {stored}"
             )
-        raise StoreError(f"no model version {version} in {self._path}; stored: {stored}")
+        return StoreError(f"no model version {version} in {where}; stored: {stored}")
 
     def _newest(self) -> int:
         """Return the highest number that was given, also to a version that was set aside."""
@@ -254,6 +265,36 @@ class Versions:
     def _remove_interrupted(self) -> None:
         for left in self._path.glob(_TEMPORARY + "*"):
             shutil.rmtree(left)
+
+
+def write_files(
+    folder: Path,
+    state_dict: Mapping[str, torch.Tensor],
+    reference: Reference,
+    draft: Manifest,
+    choices: Mapping[str, NDArray[Any]] | None,
+) -> Manifest:
+    """Write the files of a version into a folder; return its draft with their hashes."""
+    digest = _write_weights(folder / WEIGHTS, state_dict)
+    _write_reference(folder / REFERENCE, reference)
+    logged = _write_choices(folder / CHOICES, choices) if choices is not None else ""
+    known = sha256(folder / REFERENCE)
+    return replace(draft, hash=digest, bandit_log_hash=logged, reference_hash=known)
+
+
+def read_manifest(where: Where, version: int) -> Manifest:
+    """Return the manifest of a version that lies in a place.
+
+    Raises:
+        StoreError: It is missing or damaged, or a newer release wrote it.
+    """
+    try:
+        manifest = Manifest.from_dict(read_json(where))
+    except TypeError as error:
+        raise StoreError(f"{where} is damaged or from a newer release: {error}") from error
+    if manifest.version != version or not isinstance(manifest.metrics, dict):
+        raise StoreError(f"{where} is damaged: it is not the manifest of version {version}")
+    return manifest
 
 
 def _write_weights(path: Path, state_dict: Mapping[str, torch.Tensor]) -> str:
@@ -267,7 +308,7 @@ def _write_weights(path: Path, state_dict: Mapping[str, torch.Tensor]) -> str:
     }
     save_file(own, path)
     sync(path)
-    return _sha256(path)
+    return sha256(path)
 
 
 def _write_reference(path: Path, reference: Reference) -> None:
@@ -301,15 +342,21 @@ def _write_choices(path: Path, choices: Mapping[str, NDArray[Any]]) -> str:
     table = pa.table({name: pa.array(values) for name, values in choices.items()})
     pq.write_table(table, path, compression="zstd")
     sync(path)
-    return _sha256(path)
+    return sha256(path)
 
 
-def _verify(path: Path, expected: str, remedy: str) -> None:
-    found = _sha256(path)
+def verify(path: Path, expected: str, remedy: str) -> None:
+    """Check the SHA-256 of a file.
+
+    Raises:
+        StoreError: It is another.
+    """
+    found = sha256(path)
     if found != expected:
         raise StoreError(f"{path} is damaged: expected SHA-256 {expected}, found {found}; {remedy}")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
     with explained("read", path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,15 +16,18 @@ class Lossy(ThreadingHTTPServer):
     """The proxy.
 
     Attributes:
-        trouble: What befalls the next PUT into a log of Delta Lake: ``lost`` before it is done,
-            ``cut`` or ``500`` after it was done; empty for nothing.
+        trouble: What befalls the next PUT that matters: ``lost`` before it is done, ``cut`` or
+            ``500`` after it was done; empty for nothing.
+        matters: What the path of such a PUT has in it.
         befell: How often it did.
+        ignored: Name of a header that does not reach the store; empty if all do.
     """
 
     def __init__(self, upstream: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = httpx.Client(base_url=upstream)
         self.trouble, self.befell = "", 0
+        self.matters, self.ignored = "/_delta_log/", ""
 
     @property
     def url(self) -> str:
@@ -40,13 +43,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        trouble = self.server.trouble if self._writes_log() else ""
+        trouble = self.server.trouble if self._matters() else ""
         if trouble:
             self.server.trouble, self.server.befell = "", self.server.befell + 1
         if trouble == "lost":
             self.close_connection = True
             return
-        headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+        kept_back = ("host", self.server.ignored)
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in kept_back}
         answer = self.server.upstream.request(
             self.command, self.path, content=body, headers=headers
         )
@@ -63,8 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(answer.content)
 
-    def _writes_log(self) -> bool:
-        return self.command == "PUT" and "/_delta_log/" in self.path
+    def _matters(self) -> bool:
+        return self.command == "PUT" and self.server.matters in self.path
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass_on  # noqa: N815, names of http.server
 
@@ -81,3 +85,30 @@ def lossy(upstream: str) -> Iterator[Lossy]:
             proxy.shutdown()
             thread.join()
             proxy.upstream.close()
+
+
+@contextmanager
+def answering(code: int, text: str) -> Iterator[str]:
+    """Run a server that answers everything alike, and return its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _answer  # noqa: N815
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -10,7 +10,6 @@ import pytest
 from undrift.errors import StoreError
 from undrift.store.place import Bucket, Place, place, read_json
 from undrift.store.runs import TrainingFolder
-from undrift.store.store import Store
 
 
 def test_what_was_written_is_read_and_replaced_as_a_whole(root: Place) -> None:
@@ -73,7 +72,7 @@ def test_store_that_does_not_answer_as_it_should_is_told_in_a_few_words(bucket: 
     assert "RetryError" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["gs://bucket/state", "s3://", "https://host/state"])
+@pytest.mark.parametrize("url", ["gs://bucket/state", "s3://", "s3://bucket", "https://host/state"])
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(StoreError, match="must be s3://bucket/prefix"):
         place(url)
@@ -85,7 +84,10 @@ def test_bucket_without_its_package_says_what_to_install(monkeypatch: pytest.Mon
         place("s3://bucket/state")
 
 
-def test_versions_are_not_kept_in_a_bucket_yet(bucket: Bucket) -> None:
-    with pytest.raises(StoreError, match="cannot be kept in a bucket yet"):
-        Store(bucket)
-    assert bucket.sizes() == {}
+def test_what_is_renamed_lies_beside_itself_and_whole(root: Place) -> None:
+    for name in ("3/a", "3/deep/b", "4.npz"):
+        (root / name).write(name.encode())
+    assert str((root / "3").rename("3.damaged")) == str(root / "3.damaged")
+    (root / "4.npz").rename("4.npz.damaged")
+    assert root.sizes() == {"3.damaged/a": 3, "3.damaged/deep/b": 8, "4.npz.damaged": 5}
+    assert (root / "3.damaged" / "a").read() == b"3/a"
