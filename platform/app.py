@@ -27,6 +27,9 @@ from undrift.records import Reference
 from undrift.serve.certificate import check_certificate, refuse_certificate
 from undrift.serve.tokens import TOKENS_FILE, digest, read_tokens
 from undrift.settings import Section
+from undrift.store.bucket import Bucket
+from undrift.store.lease import LEASE_S, Keeper
+from undrift.store.place import Root
 
 READY_TIMEOUT_S = 180.0
 FIRST_RUN = "initial"
@@ -46,6 +49,7 @@ class Handle:
         actors: Ray handles of ``controller``, ``monitor`` and ``trainer``.
         interrupt: The signals that ask it to stop.
         notes: Remarks for the user, such as a fallback.
+        keeper: What keeps the lease of a state in a bucket, if this process does.
     """
 
     url: str
@@ -53,13 +57,14 @@ class Handle:
     actors: dict[str, Any]
     interrupt: Interrupt
     notes: list[str] = field(default_factory=list)
+    keeper: Keeper | None = None
 
     def wait(self) -> None:
         """Wait for a signal that asks the platform to stop.
 
         Raises:
             KeyboardInterrupt: It came.
-            PlatformError: Ray has ended by itself.
+            PlatformError: Ray has ended by itself, or another platform has taken the state.
         """
         while True:
             self.check()
@@ -68,6 +73,8 @@ class Handle:
     def check(self) -> None:
         """Raise what `wait` does, if there is cause."""
         self.interrupt.check()
+        if self.keeper is not None:
+            self.keeper.check()
         cluster.check_running()
 
 
@@ -82,21 +89,25 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
     Raises:
         UndriftError: Something is wrong with the input or the machine; nothing is left running.
     """
-    runfile = ProcessFile(config.state)
+    runfile = ProcessFile.of(config)
+    if isinstance(config.root, Bucket):
+        say(f"asking for {config.state}, which takes {LEASE_S:g} s if its last holder was killed")
     runfile.claim()
     interrupt = Interrupt()
     interrupt.install()
     try:
         cluster.claim_port(config.serve.host, config.serve.port)
         say("checking model, weights and reference")
-        prepare_state(config)
+        root = config.model_in(runfile.state)
+        prepare_state(config, root)
         say("starting Ray")
         folder, note = cluster.start(config.serve)
         try:
             interrupt.install()  # Ray has put its own in place
             interrupt.check()
             say("starting monitor, controller and replicas")
-            handle = place(config, runfile.token(create=True), interrupt)
+            handle = place(config, runfile.token(create=True), interrupt, root)
+            handle.keeper = runfile.keeper
             handle.notes += [note] if note else []
             await_ready(handle, config)
             runfile.claim(handle.url)
@@ -111,8 +122,12 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
         interrupt.restore()
 
 
-def prepare_state(config: Config) -> None:
+def prepare_state(config: Config, root: Root | None = None) -> None:
     """Check the user's model and data, and store them as version 1 if the state is new.
+
+    Args:
+        config: The configuration.
+        root: The model's folder of the state, with the right to write to it; None: the configured.
 
     Raises:
         ConfigError: The reference does not fit the model.
@@ -130,12 +145,13 @@ def prepare_state(config: Config) -> None:
 
     inputs = load_inputs(*config.artifacts)
     model = inputs.factory()
-    ProcessFile(config.state).make_folder()
-    read_tokens(config.state / TOKENS_FILE)
+    ProcessFile.of(config).make_folder()
+    read_tokens(config.machine / TOKENS_FILE)
     check_certificate(config.serve)
-    check_layout(config.state, config.model_state)
-    store, memory = Store(config.model_state), Memory(config.model_state, config.lifecycle)
-    torn = store.mend() + memory.mend() + Journal(config.model_state, REARMINGS).mend()
+    check_layout(config.root, config.model_state)
+    root = root or config.model_state
+    store, memory = Store(root), Memory(root, config.lifecycle)
+    torn = store.mend() + memory.mend() + Journal(root, REARMINGS).mend()
     for entry in torn:
         logging.getLogger("undrift").warning(
             "set aside as %s: unfinished when the power went; nothing of it was acknowledged", entry
@@ -199,16 +215,31 @@ def build(args: dict[str, Any]) -> Any:
     wanted = BuildArgs.model_validate(args)
     config = wanted.load()
     refuse_certificate(config.serve, "here TLS is for what stands before Ray Serve")
-    runfile = ProcessFile(config.state)
-    runfile.check_free()
-    prepare_state(config)
-    actors = _start_actors(config, wanted.control)
+    runfile = ProcessFile.of(config)
+    try:
+        root = config.model_in(_taken(runfile))
+        prepare_state(config, root)
+        actors = _start_actors(config, wanted.control, root, detached=True)
+    finally:
+        runfile.unlock()
     loopback = config.serve.is_loopback
-    operator = _operator(config.state, wanted.control)
-    return _bind(config, actors, operator, loopback_only=loopback)
+    operator = _operator(config.machine, wanted.control)
+    return _bind(config, actors, operator, root, loopback_only=loopback)
 
 
-def _operator(state: Path, resources: dict[str, float]) -> str:
+def _taken(runfile: ProcessFile) -> Root:
+    """Return the state, that of a bucket for the cluster that this process belongs to."""
+    import ray
+
+    if not isinstance(runfile.state, Bucket):
+        runfile.check_free()
+        return runfile.state
+    runfile.session = cluster.session()
+    runfile.lock(str(ray.get_runtime_context().gcs_address))
+    return runfile.state
+
+
+def _operator(folder: Path, resources: dict[str, float]) -> str:
     """Return the digest of the operator's token, as the node with ``resources`` knows it.
 
     On Kubernetes that is the head, where no code of the user runs: no other pod has the token.
@@ -218,25 +249,37 @@ def _operator(state: Path, resources: dict[str, float]) -> str:
 
     look = ray.remote(_digest_here).options(num_cpus=0, resources=resources)
     try:
-        return str(ray.get(look.remote(state)))
+        return str(ray.get(look.remote(folder)))
     except RayTaskError as error:
         raise error.cause from None
 
 
-def _digest_here(state: Path) -> str:
-    return digest(ProcessFile(state).token(create=True))
+def _digest_here(folder: Path) -> str:
+    return digest(ProcessFile(folder).token(create=True))
 
 
-def place(config: Config, token: str, interrupt: Interrupt) -> Handle:
-    """Create the actors and run the Serve application."""
-    actors = _start_actors(config, {})
-    application = _bind(config, actors, digest(token), loopback_only=True)
+def place(
+    config: Config, token: str, interrupt: Interrupt, root: Root, *, detached: bool = False
+) -> Handle:
+    """Create the actors and run the Serve application.
+
+    Args:
+        config: The configuration.
+        token: The operator's token.
+        interrupt: The signals that ask it to stop.
+        root: The model's folder of the state, with the right to write to it.
+        detached: Whether it outlives this process.
+    """
+    actors = _start_actors(config, {}, root, detached=detached)
+    application = _bind(config, actors, digest(token), root, loopback_only=True)
     _run_application(application, application_name(config.model.name))
     host = config.serve.host if config.serve.is_loopback else "127.0.0.1"
     return Handle(f"{config.serve.scheme}://{host}:{config.serve.port}", token, actors, interrupt)
 
 
-def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]:
+def _start_actors(
+    config: Config, resources: dict[str, float], state: Root, *, detached: bool
+) -> dict[str, Any]:
     """Create the three actors of the control plane, instead of those that there may be."""
     import ray
 
@@ -261,7 +304,7 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
             .remote(*args)
         )
 
-    state, names = config.model_state, config.model.class_names
+    names = config.model.class_names
     kept = config.retention, config.train.rows_read
     monitor = actor("monitor", MonitorActor, state, config.monitor, 1, names, *kept)
     trainer = actor(
@@ -275,12 +318,14 @@ def _start_actors(config: Config, resources: dict[str, float]) -> dict[str, Any]
         config.serve.mixes,
     )
     name, versions = config.model.name, config.retention.versions
-    given = state, name, config.lifecycle, config.serve, monitor, trainer, versions
+    given = state, name, config.lifecycle, config.serve, monitor, trainer, versions, detached
     controller = actor("controller", ControllerActor, *given)
     return {"controller": controller, "monitor": monitor, "trainer": trainer}
 
 
-def _bind(config: Config, actors: dict[str, Any], operator: str, *, loopback_only: bool) -> Any:
+def _bind(
+    config: Config, actors: dict[str, Any], operator: str, state: Root, *, loopback_only: bool
+) -> Any:
     """Return the Serve application of the replicas, who know the digest of the operator's token."""
     from undrift.serve.replica import ModelReplica, ReplicaConfig
 
@@ -296,10 +341,10 @@ def _bind(config: Config, actors: dict[str, Any], operator: str, *, loopback_onl
     given = ReplicaConfig(
         config.model,
         config.serve,
-        config.model_state,
+        state,
         config.folder,
         operator,
-        config.state / TOKENS_FILE,
+        config.machine / TOKENS_FILE,
         loopback_only,
     )
     return deployment.bind(given, actors["controller"], actors["monitor"])

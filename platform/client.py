@@ -111,7 +111,7 @@ class Client:
         The token of the state folder goes to $UNDRIFT_URL, or to what our own record says runs: if
         the platform is down, somebody else may listen in its place.
         """
-        runfile = ProcessFile(config.state)
+        runfile = ProcessFile.of(config)
         given, reads = os.environ.get(URL_VARIABLE, ""), config.serve.token_to_read
         if given:
             return cls(given, config.model.name, runfile.token(), token_to_read=reads)

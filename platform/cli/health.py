@@ -20,11 +20,13 @@ from undrift.store.root import check_layout
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Look through the state: what takes room, what is damaged, what to do. Code 1 if anything."""
     settings = load_config(config)
-    check_layout(settings.state, settings.model_state)
+    check_layout(settings.root, settings.model_state)
     found = examine(settings.model_state, settings.lifecycle)
-    record = ProcessFile(settings.state).running()
-    owner = "" if record is None else record.cluster or f"process {record.pid}"
-    answer({**asdict(found), "owner": owner}, health_view(found, owner), as_json)
+    owner = ProcessFile.of(settings).owner()
+    told = asdict(found)
+    for finding in told["findings"]:
+        finding["path"] = finding["path"] and str(finding["path"])
+    answer({**told, "owner": owner}, health_view(found, owner), as_json)
     if found.wrong:
         raise typer.Exit(1)
 
@@ -32,17 +34,18 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def repair(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Set aside what `doctor` found torn or damaged, and nothing else; no platform may run."""
     settings = load_config(config)
-    check_layout(settings.state, settings.model_state)
-    process = ProcessFile(settings.state)
+    check_layout(settings.root, settings.model_state)
+    process = ProcessFile.of(settings)
     process.claim()
     try:
-        moved = set_aside(settings.model_state, settings.lifecycle)
-        left = examine(settings.model_state, settings.lifecycle)
+        root = settings.model_in(process.state)
+        moved = set_aside(root, settings.lifecycle)
+        left = examine(root, settings.lifecycle)
     finally:
         process.release()
     lines = [f"set aside as {path}" for path in moved] or ["there was nothing to set aside"]
     lines += [f"still wrong: {f.what}; {f.remedy}" for f in left.findings if f.wrong]
-    answer({"set_aside": [str(p) for p in moved], "wrong": left.wrong}, say(*lines), as_json)
+    answer({"set_aside": moved, "wrong": left.wrong}, say(*lines), as_json)
     if left.wrong:
         raise typer.Exit(1)
 
@@ -91,7 +94,8 @@ def health_view(health: Health, owner: str) -> RenderableType:
         rate = "-" if part.bytes_a_day is None else _bytes(part.bytes_a_day)
         table.add_row(part.name, _bytes(part.bytes), rate)
     full = f", full in {health.days_left:,.0f} days at this rate" if health.days_left else ""
-    lines = [Text(f"free: {_bytes(health.free_bytes)}{full}"), Text(f"runs on it: {owner or '-'}")]
+    free = "" if health.free_bytes is None else f"free: {_bytes(health.free_bytes)}{full}"
+    lines = [Text(line) for line in (free, f"runs on it: {owner or '-'}") if line]
     for finding in health.findings:
         style = "red" if finding.wrong else "yellow"
         lines += [Text(finding.what, style=style), Text(f"  {finding.remedy}")]

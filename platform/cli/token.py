@@ -24,8 +24,8 @@ def token(
     """Make a token for somebody else, in place of an earlier one; it is shown this once."""
     if remove == bool(scopes):
         raise typer.BadParameter("give --scope, or --remove")
-    runfile = ProcessFile(load_config(config).state)
-    path = runfile.state / TOKENS_FILE
+    runfile = ProcessFile.of(load_config(config))
+    path = runfile.folder / TOKENS_FILE
     if scopes:
         runfile.make_folder()
         made = make_token(path, name, scopes)

@@ -12,7 +12,7 @@ from undrift.cli.views import ConfigOption, JsonOption, answer, error_console
 
 def tune(
     config: ConfigOption = None,
-    state: Annotated[Path | None, typer.Option(help="State folder of another recording.")] = None,
+    state: Annotated[str | None, typer.Option(help="State of another recording.")] = None,
     data: Annotated[Path | None, typer.Option(help="A labelled table to play instead.")] = None,
     label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
     lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,

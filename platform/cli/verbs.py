@@ -49,6 +49,8 @@ from undrift.errors import PlatformError, UndriftError
 from undrift.host.daemon import last_line, start_detached
 from undrift.host.process import ProcessFile
 from undrift.serve.certificate import check_certificate
+from undrift.store.place import place
+from undrift.store.probe import check_store
 
 TEMPLATES = Path(__file__).parents[1] / "starter"
 WRITTEN = ("undrift.yaml", "model.py")
@@ -181,11 +183,11 @@ def roll_back_offline(config: Config, version: int | None) -> int:
     from undrift.control.offline import roll_back
     from undrift.store.root import check_layout
 
-    check_layout(config.state, config.model_state)
-    process = ProcessFile(config.state)
+    check_layout(config.root, config.model_state)
+    process = ProcessFile.of(config)
     process.claim()
     try:
-        return roll_back(config.model_state, config.lifecycle, version, time.time())
+        return roll_back(config.model_in(process.state), config.lifecycle, version, time.time())
     finally:
         process.release()
 
@@ -211,12 +213,12 @@ def down(
         run_job(address, config, changes, ["down"], as_json=as_json)
         return
     settings = load_config(config, changes or ())
-    running = ProcessFile(settings.state).running()
+    running = ProcessFile.of(settings).running()
     if running and running.cluster:
         remove_from(settings, running.cluster, as_json)
         return
     with error_console().status("stopping"):
-        record = ProcessFile(settings.state).stop()
+        record = ProcessFile.of(settings).stop()
     text = f"stopped process {record.pid}" if record else f"nothing runs on {settings.state}"
     _answer({"stopped": record.pid if record else None}, say(text), as_json)
 
@@ -328,7 +330,7 @@ def resume(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def replay(
     config: ConfigOption = None,
-    state: Annotated[Path | None, typer.Option(help="State folder of another recording.")] = None,
+    state: Annotated[str | None, typer.Option(help="State of another recording.")] = None,
     data: Annotated[Path | None, typer.Option(help="A labelled table to play instead.")] = None,
     label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
     lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
@@ -372,6 +374,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     path = find_config(config)
     platform = load_platform(path)
     check_certificate(platform.serve)
+    check_store(place(platform.root))
     found = {name: tried(platform.view(name)) for name in platform.models}
     models = {name: figures for name, (figures, _) in found.items()}
     told = [f"model {name!r}, {models[name]['reference_rows']:,} reference rows" for name in models]

@@ -28,7 +28,7 @@ def why(
     if (version is None) == (event is None):
         raise typer.BadParameter("name a version, or --event and its number")
     settings = load_config(config)
-    check_layout(settings.state, settings.model_state)
+    check_layout(settings.root, settings.model_state)
     store = Store(settings.model_state, read_only=True)
     records = Journal(settings.model_state).events()
     if version is not None:

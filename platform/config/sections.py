@@ -13,11 +13,14 @@ from undrift.k8s.settings import KubernetesSettings
 from undrift.model.settings import ModelSettings
 from undrift.monitor.settings import MonitorSettings
 from undrift.serve.settings import ListenSettings, ReplicaSettings, ServeSettings
-from undrift.settings import Folder, InputFile, Section
+from undrift.settings import Folder, InputFile, Section, State
+from undrift.store.bucket import Bucket, local_folder
+from undrift.store.place import Root
+from undrift.store.root import MODELS_FOLDER
 from undrift.store.settings import RetentionSettings
 from undrift.train.settings import TrainSettings
 
-MODELS_FOLDER = "models"
+_SHARED = ("state", "local", "kubernetes")
 
 
 class ModelConfig(Section):
@@ -53,14 +56,34 @@ class ModelConfig(Section):
         return self
 
 
-class Config(ModelConfig):
+class StateConfig(Section):
+    """Where everything is kept that outlives a process."""
+
+    state: State = Field(default=Path("state"), validate_default=True)
+    """Folder for everything that outlives a restart, created if missing; or `s3://bucket/prefix`."""
+
+    local: Folder | None = None
+    """Folder of this machine for what belongs to it: token, log, cache; null: the state folder, or
+    for a bucket one below `$XDG_STATE_HOME/undrift`."""
+
+    @property
+    def root(self) -> Root:
+        """The state: its folder, or its place in a bucket."""
+        return Bucket(self.state, self.machine) if isinstance(self.state, str) else self.state
+
+    @property
+    def machine(self) -> Path:
+        """Folder of this machine for what belongs to it."""
+        if self.local is not None:
+            return self.local
+        return local_folder(self.state) if isinstance(self.state, str) else self.state
+
+
+class Config(StateConfig, ModelConfig):
     """One model and the platform that serves it: the short form of the YAML file."""
 
     serve: ServeSettings = ServeSettings()
     """HTTP and replicas."""
-
-    state: Folder = Field(default=Path("state"), validate_default=True)
-    """Folder for everything that outlives a restart; created if missing."""
 
     kubernetes: KubernetesSettings = KubernetesSettings()
     """Where and how `undrift k8s` deploys."""
@@ -78,19 +101,20 @@ class Config(ModelConfig):
         return self._folder
 
     @property
-    def model_state(self) -> Path:
-        """Folder of all that is durable of the model; `state` also has what a process needs."""
-        return self.state / MODELS_FOLDER / self.model.name
+    def model_state(self) -> Root:
+        """Folder of all that is durable of the model; a state folder has more beside it."""
+        return self.model_in(self.root)
+
+    def model_in(self, state: Root) -> Root:
+        """Return the folder of the model in a state."""
+        return state / MODELS_FOLDER / self.model.name
 
 
-class PlatformConfig(Section):
+class PlatformConfig(StateConfig):
     """One platform and the models that it serves: the long form of the YAML file."""
 
     models: dict[str, ModelConfig] = Field(min_length=1)
     """The models by name, each with the sections that are its own."""
-
-    state: Folder = Field(default=Path("state"), validate_default=True)
-    """Folder for everything that outlives a restart; created if missing."""
 
     serve: ListenSettings = ListenSettings()
     """Where HTTP listens."""
@@ -123,7 +147,7 @@ class PlatformConfig(Section):
         serve = dict(config.serve)
         listen = {key: serve.pop(key) for key in ListenSettings.model_fields}
         own = {key: getattr(config, key) for key in ModelConfig.model_fields}
-        shared = {key: getattr(config, key) for key in ("state", "kubernetes")}
+        shared = {key: getattr(config, key) for key in _SHARED}
         model = ModelConfig(**own | {"serve": ReplicaSettings(**serve)})
         platform = PlatformConfig(
             models={config.model.name: model}, serve=ListenSettings(**listen), **shared
@@ -133,7 +157,7 @@ class PlatformConfig(Section):
 
     def view(self, name: str) -> Config:
         """Return one model with the platform that serves it."""
-        shared = {"state": self.state, "kubernetes": self.kubernetes}
+        shared = {key: getattr(self, key) for key in _SHARED}
         serve = ServeSettings(**dict(self.models[name].serve), **dict(self.serve))
         config = Config(**dict(self.models[name]) | shared | {"serve": serve})
         config._folder = self._folder

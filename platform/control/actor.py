@@ -13,7 +13,6 @@ import contextlib
 import secrets
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ray.actor import ActorHandle
@@ -50,11 +49,15 @@ from undrift.records import Assignment
 from undrift.serve.metrics import Snapshot, exposition
 from undrift.serve.settings import ServeSettings
 from undrift.serve.swap import Command, ReplicaStatus, SwapCoordinator, Target
+from undrift.store.bucket import Bucket
+from undrift.store.lease import Keeper, Lease
+from undrift.store.place import Root
 from undrift.store.settings import RetentionSettings
 from undrift.store.store import Store
 from undrift.views import AuditView, DriftView, EventsPage, MonitorReport, StatusView, VersionView
 
 ROUND_S = 0.2
+LEASE = "lease"
 LIVE = "live version"  # what is the matter with it, among the failures
 UNRECORDED = "a swap is decided, and not recorded yet; try again"
 
@@ -70,18 +73,22 @@ class ControllerActor:
         monitor: The monitor.
         trainer: The trainer.
         keep_versions: Newest versions to keep.
+        keeps_lease: Whether to keep the lease of a state in a bucket, as no process does.
     """
 
     def __init__(
         self,
-        state: Path,
+        state: Root,
         model: str,
         policy: LifecycleSettings,
         serve: ServeSettings,
         monitor: ActorHandle,
         trainer: ActorHandle,
         keep_versions: int = RetentionSettings().versions,
+        keeps_lease: bool = False,
     ) -> None:
+        kept = state if keeps_lease and isinstance(state, Bucket) else None
+        self._keeper = None if kept is None else Keeper(Lease.resume(kept))
         self._model, self._policy = model, policy
         self._monitor = monitor
         self._store = Store(state)
@@ -190,6 +197,8 @@ class ControllerActor:
         while not await self._parts.do("start", self._configure()):
             await asyncio.sleep(ROUND_S)
         while True:  # each part for itself, and time always passes
+            if self._keeper is not None and self._keeper.lost:
+                self._parts.failures[LEASE] = self._keeper.lost
             self._parts.begin("monitor", self._listen)
             self._parts.begin("look", self._shelf.watch)
             await self._parts.do("orders", self._go_on())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from undrift.control.settings import LifecycleSettings
 from undrift.control.story import recover
 from undrift.errors import StoreError
 from undrift.store.blobs import Blobs
+from undrift.store.bucket import Bucket
 from undrift.store.files import explained
 from undrift.store.journal import EVENTS, REARMINGS, TOLD, Journal
-from undrift.store.place import place
+from undrift.store.place import Folder, Place, Root, place
 from undrift.store.root import open_root
 from undrift.store.runs import TRAINING
 from undrift.store.starts import Start
@@ -55,7 +57,7 @@ class Finding:
     what: str
     remedy: str
     wrong: bool = True
-    path: Path | None = None
+    path: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,13 @@ class Health:
 
     Attributes:
         parts: The parts of the state.
-        free_bytes: What the disk has left.
+        free_bytes: What the disk has left; None for a bucket.
         days_left: When it is full at the present rate, in days; None if that is not known.
         findings: What is worth knowing.
     """
 
     parts: tuple[Part, ...]
-    free_bytes: int
+    free_bytes: int | None
     days_left: float | None
     findings: tuple[Finding, ...]
 
@@ -80,7 +82,7 @@ class Health:
         return any(finding.wrong for finding in self.findings)
 
 
-def examine(root: Path, policy: LifecycleSettings) -> Health:
+def examine(root: Root, policy: LifecycleSettings) -> Health:
     """Look through the state of one model; nothing is changed.
 
     Args:
@@ -90,22 +92,23 @@ def examine(root: Path, policy: LifecycleSettings) -> Health:
     Raises:
         StoreError: Nothing was recorded there, or another release wrote it.
     """
-    open_root(root, create=False)
+    state = open_root(root, create=False)
     parts, findings = [], []
     for name in TABLES:
-        path = root / "tables" / name
+        path = state / "tables" / name
         span, found = _table(path)
         parts.append(_part(f"table {name}", path, span))
         findings += found
-    parts.append(_part("versions", root / "versions", _versions_span(root)))
-    parts += [_part("sessions", root / TRAINING, 0.0), _part("blobs", root / "blobs", 0.0)]
+    parts.append(_part("versions", state / "versions", _versions_span(root)))
+    parts += [_part("sessions", state / TRAINING, 0.0), _part("blobs", state / "blobs", 0.0)]
     findings += [*_versions(root, policy), *_blobs(root)]
-    free = shutil.disk_usage(root).free
+    free = shutil.disk_usage(state.path).free if isinstance(state, Folder) else None
     rate = sum(part.bytes_a_day or 0.0 for part in parts)
-    return Health(tuple(parts), free, free / rate if rate else None, tuple(findings))
+    days = free / rate if free is not None and rate else None
+    return Health(tuple(parts), free, days, tuple(findings))
 
 
-def repair(root: Path, policy: LifecycleSettings) -> list[Path]:
+def repair(root: Root, policy: LifecycleSettings) -> list[str]:
     """Set aside what is torn or damaged and can be done without; the caller sees that nothing runs.
 
     Returns:
@@ -114,23 +117,32 @@ def repair(root: Path, policy: LifecycleSettings) -> list[Path]:
     Raises:
         StoreError: The disk refuses.
     """
-    moved = [entry for name in TABLES for entry in Table(root / "tables" / name).mend()]
+    moved = [str(entry) for name in TABLES for entry in Table(root / "tables" / name).mend()]
     for finding in examine(root, policy).findings:
         if finding.path is not None and finding.wrong:
-            aside = finding.path.with_name(finding.path.name + _ASIDE)
             with explained("set aside", finding.path):
-                moved.append(finding.path.rename(aside))
+                moved.append(str(finding.path.rename(finding.path.name + _ASIDE)))
     return moved
 
 
-def _part(name: str, path: Path, span_s: float) -> Part:
-    size = sum(place(path).sizes().values())
+def _part(name: str, where: Place, span_s: float) -> Part:
+    with explained("list", where):
+        size = sum(where.sizes().values())
     return Part(name, size, size / span_s * _DAY_S if span_s >= _SHORTEST_S else None)
 
 
-def _table(path: Path) -> tuple[float, list[Finding]]:
+def _table(where: Place) -> tuple[float, list[Finding]]:
     """Return the seconds that a table spans, and what is to be said of it."""
-    log = path / "_delta_log"
+    if isinstance(where, Folder):
+        return _table_on_disk(where)
+    with explained("list", where):
+        if not (where / "_delta_log").names():
+            return 0.0, []
+    return _spanned(where, [])
+
+
+def _table_on_disk(where: Folder) -> tuple[float, list[Finding]]:
+    path, log = where.path, where.path / "_delta_log"
     if not log.is_dir():
         return 0.0, []
     findings = [
@@ -140,50 +152,64 @@ def _table(path: Path) -> tuple[float, list[Finding]]:
     newest = max(log.glob("*.json"), default=None)
     if newest is not None and not is_whole(newest, path):
         return 0.0, [*findings, Finding(f"{newest} is torn: unfinished when it ended", REPAIR)]
+    return _spanned(where, findings)
+
+
+def _spanned(where: Place, findings: list[Finding]) -> tuple[float, list[Finding]]:
     try:
-        return _span(path), findings
+        return _span(where), findings
     except StoreError as error:
         return 0.0, [*findings, Finding(str(error), "restore the state: docs/backup.md")]
 
 
-def _span(path: Path) -> float:
+def _span(where: Place) -> float:
     """Return the seconds from the first row of a table to the last; every file is opened."""
     low, high = float("inf"), float("-inf")
-    with explained("read the table", path):
-        for batch in DeltaTable(path).to_pyarrow_dataset().to_batches(columns=["at"]):
+    with explained("read the table", where):
+        table = DeltaTable(str(where), storage_options=where.options)
+        for batch in table.to_pyarrow_dataset().to_batches(columns=["at"]):
             if len(batch):
                 ends = pc.min_max(batch["at"]).as_py()
                 low, high = min(low, ends["min"]), max(high, ends["max"])
     return max(high - low, 0.0)
 
 
-def _versions_span(root: Path) -> float:
+def _versions_span(root: Root) -> float:
     made = [manifest.created_at for manifest in Store(root, read_only=True).versions()]
     return max(made) - min(made) if made else 0.0
 
 
-def _versions(root: Path, policy: LifecycleSettings) -> Iterator[Finding]:
-    store = Store(root, read_only=True)
+def _versions(root: Root, policy: LifecycleSettings) -> Iterator[Finding]:
     try:
         live = recover(Journal(root).read(), policy)[0].live
     except StoreError:
         live = None  # told with its table; then no version is set aside
-    for number in store.version_numbers():
+    for number in Store(root, read_only=True).version_numbers():
+        why = _damage(root, number)
+        told = f"version {number} is damaged: {why}"
+        if why and live is None:
+            yield Finding(told, "restore the state: docs/backup.md")
+        elif why and number == live:
+            yield Finding(f"{told}; it is live", f"restore it, or serve another: {COMMAND}")
+        elif why:
+            path = place(root) / "versions" / str(number)
+            yield Finding(told, f"restore it, or set it aside, {REPAIR}", path=path)
+
+
+def _damage(root: Root, number: int) -> str:
+    """Return what is wrong with a version; what is cached tells nothing of a bucket."""
+    with tempfile.TemporaryDirectory() as empty:
+        there = root if isinstance(root, Path) else Bucket(str(root), Path(empty))
+        store = Store(there, read_only=True)
         try:
             check_readable(store, number)
             store.bandit_log(number)
         except StoreError as error:
-            told = f"version {number} is damaged: {error}"
-            path = root / "versions" / str(number)
-            if live is None:
-                yield Finding(told, "restore the state: docs/backup.md")
-            elif number == live:
-                yield Finding(f"{told}; it is live", f"restore it, or serve another: {COMMAND}")
-            else:
-                yield Finding(told, f"restore it, or set it aside, {REPAIR}", path=path)
+            return str(error)
+    return ""
 
 
-def _blobs(root: Path) -> Iterator[Finding]:
+def _blobs(root: Root) -> Iterator[Finding]:
     blobs = Blobs(root)
     for name in sorted(blobs.names()):
         try:
@@ -192,5 +218,5 @@ def _blobs(root: Path) -> Iterator[Finding]:
             if Start.named(name) is not None:  # it stands for rows that are gone
                 yield Finding(str(error), "restore it: docs/backup.md")
             else:
-                path = root / "blobs" / f"{name}.npz"
+                path = place(root) / "blobs" / f"{name}.npz"
                 yield Finding(str(error), f"it is rebuilt once set aside, {REPAIR}", path=path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from pathlib import Path
 
 from undrift.control.lifecycle import step
 from undrift.control.memory import Memory
@@ -12,12 +11,13 @@ from undrift.control.settings import LifecycleSettings
 from undrift.control.state import State
 from undrift.errors import IllegalTransitionError, StoreError
 from undrift.events import Event, RollbackRequested, Swap, Swapped
+from undrift.store.place import Root
 from undrift.store.store import Store
 
 COMMAND = "undrift rollback --offline"
 
 
-def roll_back(root: Path, policy: LifecycleSettings, version: int | None, at: float) -> int:
+def roll_back(root: Root, policy: LifecycleSettings, version: int | None, at: float) -> int:
     """Record that another version is live, and return it; the caller sees that nothing runs.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from undrift.control.state import State
@@ -12,8 +11,9 @@ from undrift.errors import StoreError
 from undrift.events import Swap
 from undrift.store.blobs import Blobs
 from undrift.store.journal import REARMINGS, Journal
+from undrift.store.place import Root, place
+from undrift.store.remote import open_versions
 from undrift.store.starts import first_commit
-from undrift.store.versions import Versions
 
 DAMAGED, KEPT = "damaged versions", "old versions"
 LOOK_S = 60.0
@@ -30,9 +30,9 @@ class Shelf:
     """
 
     def __init__(
-        self, root: Path, failures: dict[str, str], keep: int, state: Callable[[], State]
+        self, root: Root, failures: dict[str, str], keep: int, state: Callable[[], State]
     ) -> None:
-        self._versions = Versions(root / "versions", read_only=True)
+        self._versions = open_versions(place(root), read_only=True)
         self._rearmings, self._blobs = Journal(root, REARMINGS), Blobs(root)
         self._failures, self._keep, self._state = failures, keep, state
 

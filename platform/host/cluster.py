@@ -87,6 +87,13 @@ def join(address: str) -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
+def session() -> str:
+    """Return what tells the cluster that was joined from another one of the same address."""
+    import ray
+
+    return str(ray.get_runtime_context().get_session_name())
+
+
 def front(settings: ServeSettings) -> tuple[ServeSettings, list[str]]:
     """Use the cluster's Ray Serve, or start it.
 

@@ -24,10 +24,10 @@ def start_detached(path: Path, config: Config) -> ProcessRecord:
     Raises:
         PlatformError: One runs already, or it did not get ready; then nothing is left of it.
     """
-    runfile = ProcessFile(config.state)
+    runfile = ProcessFile.of(config)
     runfile.check_free()
     runfile.make_folder()
-    log = config.state / "undrift.log"
+    log = runfile.folder / "undrift.log"
     with log.open("w", encoding="utf-8") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "undrift.cli", "up", "--config", str(path)],

@@ -15,8 +15,13 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from undrift.config import Config
 from undrift.errors import PlatformError, StoreError
+from undrift.store.bucket import Bucket
 from undrift.store.files import explained, write_file
+from undrift.store.lease import Keeper, Lease, holder_of
+from undrift.store.place import Root
+from undrift.store.probe import check_store
 
 TOKEN_VARIABLE = "UNDRIFT_TOKEN"
 
@@ -39,31 +44,49 @@ class ProcessRecord:
 
 
 class ProcessFile:
-    """Reads and writes ``run.json`` and ``token`` in one state folder, under the lock ``run.lock``.
+    """Reads and writes ``run.json`` and ``token``, under a lock of the state.
+
+    The record ``run.json`` lies with the lock ``run.lock`` in a state folder, which machines may
+    share. A state in a bucket has a lease instead, and the record lies on this machine.
 
     Args:
-        state: The state folder.
+        folder: Folder of this machine.
+        state: The state; None: the same folder.
+
+    Attributes:
+        state: The state; once it is locked, with the right to write to it.
+        keeper: What keeps the lease of a state in a bucket while it is locked.
+        session: What tells a Ray cluster from another one of the same address.
 
     Raises:
         StoreError: From every method: a file or the folder cannot be read or written.
     """
 
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.path = state / "run.json"
+    def __init__(self, folder: Path, state: Root | None = None) -> None:
+        self.folder, self.state = folder, folder if state is None else state
+        self.path = (folder if isinstance(self.state, Bucket) else self.state) / "run.json"
+        self.keeper: Keeper | None = None
+        self.session = ""
         self._lock: int | None = None
+        self._kept = False
+
+    @staticmethod
+    def of(config: Config) -> ProcessFile:
+        """Return that of a configuration."""
+        return ProcessFile(config.machine, config.root)
 
     def make_folder(self) -> None:
-        """Make the state folder, for its owner alone, unless there is one.
+        """Make the folders, for their owner alone, unless there are some.
 
         Raises:
-            PlatformError: It is ours, and anybody may write to it.
+            PlatformError: One is ours, and anybody may write to it.
         """
-        with explained("use the state folder", self.state):
-            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = self.state.stat()
-        if found.st_uid == os.geteuid() and found.st_mode & stat.S_IWOTH:
-            raise PlatformError(f"anybody may write to {self.state}; run: chmod o-w {self.state}")
+        for folder in {self.path.parent, self.folder}:
+            with explained("use the state folder", folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                found = folder.stat()
+            if found.st_uid == os.geteuid() and found.st_mode & stat.S_IWOTH:
+                raise PlatformError(f"anybody may write to {folder}; run: chmod o-w {folder}")
 
     def lock(self, cluster: str = "") -> None:
         """Keep the state folder from other starts, here or on other machines that share it.
@@ -77,10 +100,15 @@ class ProcessFile:
             PlatformError: Another living process or cluster runs on it, or starts to.
         """
         self.check_free(cluster)
-        if self._lock is not None:
+        if self._lock is not None or self.keeper is not None:
             return
         self.make_folder()
-        path = self.state / "run.lock"
+        if isinstance(self.state, Bucket):
+            check_store(self.state)
+            self.keeper = Keeper(Lease.take(self.state, self._holder(cluster)))
+            self.state, self._kept = self.keeper.lease.state, bool(cluster)
+            return
+        path = self.path.with_name("run.lock")
         with explained("lock", path):
             self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
@@ -95,7 +123,12 @@ class ProcessFile:
             )
 
     def unlock(self) -> None:
-        """Let others start on the state folder."""
+        """Let others start on the state, unless a cluster goes on with the lease."""
+        if self.keeper is not None:
+            self.keeper.stop()
+            if not self._kept:
+                self.keeper.lease.release()
+            self.keeper = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -144,6 +177,23 @@ class ProcessFile:
         if ours:
             self.path.unlink(missing_ok=True)
         self.unlock()
+        if cluster and isinstance(self.state, Bucket):
+            holder = self._holder(cluster)
+            if holder_of(self.state) == holder:
+                Lease.take(self.state, holder).release()
+
+    def _holder(self, cluster: str) -> str:
+        """Return by what name a lease is held, which nothing else may have."""
+        if cluster:
+            return f"the Ray cluster at {cluster} ({self.session})"
+        return f"process {os.getpid()} on {socket.gethostname()} ({secrets.token_hex(4)})"
+
+    def owner(self) -> str:
+        """Return what runs on the state, for people; empty if nothing is known to."""
+        record = self.running()
+        if record is not None:
+            return record.cluster or f"process {record.pid}"
+        return holder_of(self.state) if isinstance(self.state, Bucket) else ""
 
     def running(self) -> ProcessRecord | None:
         """Return what is recorded if it lives; a dead process or cluster counts for nothing."""
@@ -205,7 +255,7 @@ class ProcessFile:
         """
         if given := given_token():
             return given
-        path = self.state / "token"
+        path = self.folder / "token"
         try:
             token = path.read_text(encoding="utf-8").strip()
             mode = path.stat().st_mode

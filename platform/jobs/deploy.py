@@ -16,6 +16,7 @@ from undrift.host import cluster
 from undrift.host.interrupt import Interrupt
 from undrift.host.process import ProcessFile
 from undrift.serve.certificate import refuse_certificate
+from undrift.store.place import Root
 
 _COPIES = "working_dir_files"  # where Ray unpacks the working directory of a job
 
@@ -50,12 +51,13 @@ def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
     import ray
     from ray import serve
 
-    check_state(config.state)
+    check_state(config.root)
     refuse_certificate(config.serve, "here TLS is for what stands before Ray Serve")
-    runfile, name = ProcessFile(config.state), application_name(config.model.name)
+    runfile, name = ProcessFile.of(config), application_name(config.model.name)
     say("joining the Ray cluster")
     here = cluster.join(address)
     try:
+        runfile.session = cluster.session()
         runfile.lock(here)
         known = runfile.running() is not None
         if not known and name in serve.status().applications:
@@ -64,7 +66,8 @@ def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
                 "set model.name to another name, or remove that one first"
             )
         say("checking model, weights and reference")
-        prepare_state(config)
+        root = config.model_in(runfile.state)
+        prepare_state(config, root)
         settings, notes = cluster.front(config.serve)
         config = config.model_copy(update={"serve": settings})
         cpus = ray.cluster_resources().get("CPU", 0)
@@ -75,7 +78,7 @@ def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
             )
         say("starting monitor, controller and replicas")
         try:
-            handle = place(config, runfile.token(create=True), Interrupt())
+            handle = place(config, runfile.token(create=True), Interrupt(), root, detached=True)
             await_ready(handle, config)
         except BaseException:
             if not known:
@@ -99,18 +102,20 @@ def remove(config: Config, address: str) -> None:
     here = cluster.join(address)
     try:
         _remove(config.model.name)
-        ProcessFile(config.state).release(here)
+        runfile = ProcessFile.of(config)
+        runfile.session = cluster.session()
+        runfile.release(here)
     finally:
         ray.shutdown()
 
 
-def check_state(state: Path) -> None:
+def check_state(state: Root) -> None:
     """Check that the state folder is not in a job's copy of the project.
 
     Raises:
         ConfigError: It is, and would be lost.
     """
-    if _COPIES in state.parts:
+    if isinstance(state, Path) and _COPIES in state.parts:
         raise ConfigError(
             f"state: got {state}, which Ray deletes after the job; set an absolute path that all "
             "nodes of the cluster share, as --set state=/mnt/undrift"

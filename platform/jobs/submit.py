@@ -88,7 +88,8 @@ class Jobs:
         path = find_config(config)
         data = changed(read_config(path), changes)
         settings = parse_config(data, path)
-        if not Path(str(data.get("state", "state"))).is_absolute():
+        state = settings.state
+        if isinstance(state, Path) and not Path(str(data.get("state", state.name))).is_absolute():
             raise ConfigError(
                 "state: expected an absolute path that all nodes of the cluster share, since the "
                 "project is only copied there; set one, as --set state=/mnt/undrift"

@@ -73,7 +73,7 @@ def files(config: Config) -> list[Path]:
     return sorted(named | set(_modules(config.folder, config.state)))
 
 
-def _modules(folder: Path, state: Path) -> Iterator[Path]:
+def _modules(folder: Path, state: Path | str) -> Iterator[Path]:
     """Return the project's Python files; hidden folders, environments and the state have none."""
 
     def walk(here: Path) -> Iterator[Path]:

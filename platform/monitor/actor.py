@@ -15,7 +15,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from undrift.errors import StoreError
@@ -30,6 +29,7 @@ from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions
 from undrift.store.blobs import Blobs
 from undrift.store.journal import REARMINGS, Journal
+from undrift.store.place import Root
 from undrift.store.settings import RetentionSettings
 from undrift.store.store import Store
 from undrift.views import MonitorReport
@@ -55,7 +55,7 @@ class MonitorActor:
 
     def __init__(
         self,
-        state: Path,
+        state: Root,
         settings: MonitorSettings,
         live_version: int,
         class_names: tuple[str, ...] = (),
@@ -261,10 +261,10 @@ class MonitorActor:
         labels = Labels.concat(label_parts) if label_parts else None
         seq = self._commits + 1
         if rows is not None:
-            self._store.append_predictions(seq, rows)
+            self._store.append_predictions(seq, rows, ours=True)
             self._row += len(rows)
         if labels is not None:
-            self._store.append_labels(seq, labels)
+            self._store.append_labels(seq, labels, ours=True)
         self._commits = seq
         return Moment(seq, rows, labels)
 

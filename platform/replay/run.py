@@ -58,7 +58,7 @@ class ReplayOptions:
     """
 
     config: Path | None = None
-    state: Path | None = None
+    state: str | None = None
     data: Path | None = None
     label: str | None = None
     lag: int | None = None

@@ -22,7 +22,9 @@ from undrift.monitor.retention import first
 from undrift.records import FloatArray, IntArray
 from undrift.replay.training import Shelf
 from undrift.store.blobs import Blobs
+from undrift.store.bucket import check_url
 from undrift.store.journal import REARMINGS, Journal
+from undrift.store.place import Root, Where
 from undrift.store.root import check_layout
 from undrift.store.store import Manifest, Store
 from undrift.streams.columns import as_numbers, features, label_texts
@@ -53,23 +55,24 @@ class Recording:
     retrained: list[Manifest]
 
 
-def recording_folder(config: Config, state: Path | None) -> Path:
+def recording_folder(config: Config, state: str | None) -> Root:
     """Return the folder of the configured model in a state folder.
 
     Args:
         config: The configuration.
-        state: The state folder; None: the configured one.
+        state: The state folder, or its URL; None: the configured one.
 
     Raises:
-        StoreError: It is no state folder of this release.
+        StoreError: It is no state of this release.
     """
     if state is not None:
-        config = config.model_copy(update={"state": state.absolute()})
-    check_layout(config.state, config.model_state)
+        found = check_url(state) if "://" in state else Path(state).absolute()
+        config = config.model_copy(update={"state": found})
+    check_layout(config.root, config.model_state)
     return config.model_state
 
 
-def recorded(state: Path) -> Recording:
+def recorded(state: Where) -> Recording:
     """Open the recording in the folder of a model; the platform may run on.
 
     Raises:

@@ -41,6 +41,7 @@ from undrift.serve.slots import Answer, DoubleBuffer
 from undrift.serve.tap import Tap
 from undrift.serve.tokens import Tokens
 from undrift.store.incoming import Incoming
+from undrift.store.place import Root
 from undrift.store.store import Store
 
 MONITOR_TIMEOUT_S = 15.0
@@ -65,7 +66,7 @@ class ReplicaConfig:
 
     model: ModelSettings
     serve: ServeSettings
-    state: Path  # of the model
+    state: Root  # of the model
     search_path: Path
     operator: str  # digest of the operator's token
     tokens: Path  # file of named tokens

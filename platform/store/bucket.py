@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undrift.errors import StoreError
+from undrift.settings import is_state_url
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 SCHEME = "s3://"
-_URL = re.compile(r"s3://[^/\s]+(/[^/\s]+)+")
 _QUICK_S = 10.0
 
 
@@ -31,7 +31,7 @@ def check_url(url: str) -> str:
         StoreError: It is another URL, or names a whole bucket.
     """
     found = url.rstrip("/")
-    if not _URL.fullmatch(found):
+    if not is_state_url(found):
         raise StoreError(f"{url} is no place for state: it must be s3://bucket/prefix")
     return found
 
@@ -78,10 +78,7 @@ class Held:
 
 def taken_over(state: str, by: str = "") -> str:
     """Return what is said to a writer that has lost its lease."""
-    return (
-        f"{by or 'another platform'} has taken {state} over; this one may not write to it any "
-        "more: stop it"
-    )
+    return f"{by or 'another platform'} has taken {state} over, so nothing more is written to it"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from undrift.errors import StoreError
 from undrift.store.bucket import Bucket
 from undrift.store.files import explained, make_folder, write_file
 
-__all__ = ["Bucket", "Folder", "Place", "Where", "place", "read_json"]
+__all__ = ["Bucket", "Folder", "Place", "Root", "Where", "place", "read_json"]
 
 
 class Folder:
@@ -76,6 +76,8 @@ class Folder:
 
 
 Place = Folder | Bucket
+Root = Path | Bucket
+"""What a configuration names."""
 Where = str | Path | Place
 """What names a place."""
 

@@ -55,18 +55,21 @@ class Record:
         self._labels = Table(self._root / "tables" / "labels")
         self._shapes: dict[str, list[int]] = {}  # of one row; fixed by the first append
 
-    def append_predictions(self, seq: int, rows: Predictions) -> int:
+    def append_predictions(self, seq: int, rows: Predictions, *, ours: bool = False) -> int:
         """Commit the predictions of number ``seq``; a repeated or empty append changes nothing.
 
         Args:
             seq: Number of the commit, at least 0 and growing.
             rows: Numbered rows.
+            ours: Whether a number that is taken is an error: what was given up may still land in a
+                bucket, and these rows would be lost in its place.
 
         Returns:
             The last commit that the table includes.
 
         Raises:
-            StoreError: The disk refuses, or the shapes are not those of the stored rows.
+            StoreError: The disk refuses, or the shapes are not those of the stored rows; the number
+                is taken, with ``ours``.
         """
         self._check_shapes(rows)
         columns: dict[str, tuple[pa.Field, pa.Array]] = {}
@@ -78,7 +81,7 @@ class Record:
         for name, classes in (("answered", rows.answers), ("former", rows.formers)):
             array = pa.array(classes, pa.int64())
             columns[name] = pa.field(name, array.type), array
-        return self._predictions.append(seq, commit_table(seq, rows.ids, columns)).version
+        return self._appended(self._predictions, seq, commit_table(seq, rows.ids, columns), ours)
 
     def mend(self) -> list[Path]:
         """Set aside what a power cut left unfinished, as `Table.mend`; for the writer only."""
@@ -89,7 +92,7 @@ class Record:
         """Why a table could not be compacted last time; empty if all is well."""
         return self._predictions.trouble or self._labels.trouble
 
-    def append_labels(self, seq: int, rows: Labels) -> int:
+    def append_labels(self, seq: int, rows: Labels, *, ours: bool = False) -> int:
         """Commit the labels of number ``seq``; otherwise as `append_predictions`."""
         label, at = pa.array(rows.label), pa.array(rows.at)
         nth = pa.array(range(len(rows)), pa.int64())  # a compaction may shuffle one append's rows
@@ -98,7 +101,15 @@ class Record:
             "at": (pa.field("at", at.type), at),
             NTH: (pa.field(NTH, nth.type), nth),
         }
-        return self._labels.append(seq, commit_table(seq, rows.ids, columns)).version
+        return self._appended(self._labels, seq, commit_table(seq, rows.ids, columns), ours)
+
+    def _appended(self, table: Table, seq: int, rows: pa.Table, ours: bool) -> int:
+        found = table.append(seq, rows)
+        if ours and len(rows) and not found.ours:
+            raise StoreError(
+                f"commit {seq} is in {self._root} already: given up, it was stored after all"
+            )
+        return found.version
 
     def predictions(
         self, since_row: int = 0, until_row: int | None = None, as_of: int | None = None

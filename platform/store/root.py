@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 
 from undrift.errors import StoreError
 from undrift.store.bucket import Bucket
 from undrift.store.files import explained, make_folder
-from undrift.store.place import Folder, Place, Where, place, read_json
+from undrift.store.place import Folder, Place, Root, Where, place, read_json
 
 MODELS_FOLDER = "models"
 FORMAT = 3
@@ -50,7 +49,7 @@ def open_root(root: Where, *, create: bool = True) -> Place:
     return path
 
 
-def check_layout(state: Path | Bucket, model: Path | Bucket) -> None:
+def check_layout(state: Root, model: Root) -> None:
     """Check that a state folder keeps what is durable by model.
 
     Args:

@@ -25,7 +25,7 @@ from undrift.errors import StoreError, TrainingError
 from undrift.events import Codec, Train
 from undrift.model.settings import ModelSettings
 from undrift.store.incoming import Incoming
-from undrift.store.place import place, read_json
+from undrift.store.place import Root, place, read_json
 from undrift.store.runs import TrainingFolder
 from undrift.store.store import Store
 from undrift.train.plan import RetrainPlan
@@ -53,14 +53,14 @@ class TrainerActor:
 
     def __init__(
         self,
-        state: Path,
+        state: Root,
         settings: TrainSettings,
         model: ModelSettings,
         search_path: Path,
         reference_rows: int,
         mixed: bool,
     ) -> None:
-        self._state_dir, self._settings = Path(state), settings
+        self._state_dir, self._settings = state, settings
         self._model, self._search_path = model, search_path
         self._reference_rows, self._mixed = reference_rows, mixed
         self._store, self._incoming = Store(state), Incoming(self._state_dir)

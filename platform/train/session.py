@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,26 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import LoggingConfig
 
 from undrift.model.settings import ModelSettings
+from undrift.store.bucket import SCHEME
+from undrift.store.place import Root
 from undrift.store.runs import TRAINING
 from undrift.train.settings import TrainSettings
 from undrift.train.worker import WorkerConfig, worker_loop
 
 WORKER_RETRIES = 3
+
+
+def _storage(where: Root) -> dict[str, Any]:
+    """Return where Ray Train keeps what it is told, which nothing of ours reads."""
+    if isinstance(where, Path):
+        return {"storage_path": str(where.absolute())}
+    from pyarrow.fs import S3FileSystem
+
+    scheme, _, host = os.environ.get("AWS_ENDPOINT_URL", "").partition("://")
+    endpoint = {"endpoint_override": host, "scheme": scheme} if host else {}
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    files = S3FileSystem(**endpoint, **({"region": region} if region else {}))
+    return {"storage_path": str(where).removeprefix(SCHEME), "storage_filesystem": files}
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
@@ -32,7 +48,7 @@ class _Trainer(TorchTrainer):  # type: ignore[misc]
 
 def serve_plans(
     session: str,
-    state: Path,
+    state: Root,
     settings: TrainSettings,
     model: ModelSettings,
     search_path: Path,
@@ -69,7 +85,7 @@ def serve_plans(
         ),
         run_config=RunConfig(
             name=session,
-            storage_path=str((state / TRAINING).absolute()),
+            **_storage(state / TRAINING),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=WORKER_RETRIES),
             logging_config=LoggingConfig(log_level="ERROR"),

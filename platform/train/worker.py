@@ -22,6 +22,7 @@ from undrift.model.network import factory_of, load_safetensors
 from undrift.model.settings import ModelSettings
 from undrift.records import Reference
 from undrift.store.incoming import Incoming
+from undrift.store.place import Root
 from undrift.store.runs import Checkpoint, TrainingFolder
 from undrift.store.store import Store
 from undrift.train.adopt import adopt
@@ -43,7 +44,7 @@ class WorkerConfig:
 
     trainer: ActorHandle
     session: str
-    state: Path
+    state: Root
     settings: TrainSettings
     model: ModelSettings
     search_path: Path

@@ -22,6 +22,7 @@ from undrift.records import IntArray
 from undrift.replay.loop import Pace
 from undrift.replay.sources import configured_model, recorded
 from undrift.replay.training import Shelf
+from undrift.store.place import Root
 from undrift.store.store import Store
 from undrift.streams.csvfile import csv_stream
 from undrift.streams.project import quick_sections, write_project
@@ -48,7 +49,7 @@ class History:
     config: Path
     split: int
     pace: Pace
-    state: Path | None = None
+    state: Root | None = None
     version: int = 1
 
     def shelf(self, config: Config) -> Shelf:
@@ -135,7 +136,7 @@ def write_first(data: Path, label: str | None, lag: int, seed: int, folder: Path
     return stream
 
 
-def recorded_stream(config: Config, state: Path) -> tuple[Stream, Pace, int]:
+def recorded_stream(config: Config, state: Root) -> tuple[Stream, Pace, int]:
     """Return what a platform recorded as a labelled stream with the lags that labels really had.
 
     Returns:

@@ -52,7 +52,7 @@ class TuneOptions:
     """
 
     config: Path | None = None
-    state: Path | None = None
+    state: str | None = None
     data: Path | None = None
     label: str | None = None
     lag: int | None = None

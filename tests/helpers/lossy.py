@@ -17,7 +17,8 @@ class Lossy(ThreadingHTTPServer):
 
     Attributes:
         trouble: What befalls the next PUT that matters: ``lost`` before it is done, ``cut`` or
-            ``500`` after it was done; empty for nothing.
+            ``500`` after it was done, ``late`` if it is refused and `land` does it; empty for
+            nothing.
         matters: What the path of such a PUT has in it.
         befell: How often it did.
         ignored: Name of a header that does not reach the store; empty if all do.
@@ -28,10 +29,21 @@ class Lossy(ThreadingHTTPServer):
         self.upstream = httpx.Client(base_url=upstream)
         self.trouble, self.befell = "", 0
         self.matters, self.ignored = "/_delta_log/", ""
+        self._late: list[tuple[str, str, bytes, dict[str, str]]] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    def keep(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> None:
+        """Keep a request for later."""
+        self._late.append((method, path, body, headers))
+
+    def land(self) -> None:
+        """Do what was refused."""
+        while self._late:
+            method, path, body, headers = self._late.pop()
+            self.upstream.request(method, path, content=body, headers=headers).raise_for_status()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -51,6 +63,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         kept_back = ("host", self.server.ignored)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in kept_back}
+        if trouble == "late":
+            self.server.keep(self.command, self.path, body, headers)
+            self.send_error(400)
+            return
         answer = self.server.upstream.request(
             self.command, self.path, content=body, headers=headers
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from undrift.evidence import Level
 from undrift.monitor.actor import MonitorActor
 from undrift.monitor.settings import MonitorSettings
 from undrift.store.journal import Journal
+from undrift.store.place import Root
 from undrift.store.store import Store
 
 SETTINGS = MonitorSettings(
@@ -26,7 +26,7 @@ ORDER = Rearm(version=2, run_id="run-1", regime_start=300, against=1)
 Body = Callable[[MonitorActor], Coroutine[Any, Any, None]]
 
 
-def two_versions(root: Path) -> None:
+def two_versions(root: Root) -> None:
     """Make a state folder with two versions."""
     store = Store(root)
     for seed in (0, 1):
@@ -39,7 +39,7 @@ def two_versions(root: Path) -> None:
         )
 
 
-def acting(root: Path, *bodies: Body, settings: MonitorSettings = SETTINGS) -> dict[str, Any]:
+def acting(root: Root, *bodies: Body, settings: MonitorSettings = SETTINGS) -> dict[str, Any]:
     """Run an actor until the bodies are done, then kill it; returns its last report."""
 
     async def run() -> dict[str, Any]:
@@ -73,7 +73,7 @@ async def rearm(actor: MonitorActor) -> None:
     await actor.rearm(Codec.encode(ORDER))
 
 
-def drifted(root: Path) -> int:
+def drifted(root: Root) -> int:
     """Record calm, drift, re-arming and calm, with the journal; returns the decisions in it."""
     two_versions(root)
     source, seen = Stream(5), {}

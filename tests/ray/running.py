@@ -75,13 +75,13 @@ def environment() -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
-def project(starter: Path, folder: Path, **sections: Mapping[str, Any]) -> Path:
+def project(starter: Path, folder: Path, **sections: Mapping[str, Any] | str) -> Path:
     """Copy the starter project and change its configuration; returns the YAML file."""
     shutil.copytree(starter, folder)
     path = folder / "undrift.yaml"
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     for name, values in sections.items():
-        data[name] = {**data.get(name, {}), **values}
+        data[name] = values if isinstance(values, str) else {**data.get(name, {}), **values}
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     return path
 
@@ -117,7 +117,7 @@ class Running:
             done = undrift("up", "-d", "--json", cwd=path.parent)
             assert done.returncode == 0, done.stderr
             self.pid = int(json.loads(done.stdout)["pid"])
-            self.log = self.config.state / "undrift.log"
+            self.log = self.config.machine / "undrift.log"
         else:
             self.log = path.parent / "up.log"
             with self.log.open("w", encoding="utf-8") as log:

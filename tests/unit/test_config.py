@@ -58,7 +58,7 @@ def test_starter_loads_and_its_values_are_the_defaults(folder: Path) -> None:
 
 def test_starter_shows_every_section(folder: Path) -> None:
     data = yaml.safe_load((folder / "undrift.yaml").read_text(encoding="utf-8"))
-    assert data.keys() == Config.model_fields.keys()
+    assert data.keys() == Config.model_fields.keys() - {"local"}
 
 
 def test_starter_explains_every_section(folder: Path) -> None:
@@ -75,6 +75,19 @@ def test_relative_paths_start_at_the_file(folder: Path, monkeypatch: pytest.Monk
     assert config.folder == folder
     assert config.state == folder / "state"
     assert config.model.weights == folder / "weights.safetensors"
+
+
+def test_state_may_lie_in_a_bucket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "home"))
+    changes = ["state=s3://bucket/pre/fix/"]
+    config = load_config(folder / "undrift.yaml", changes)
+    assert str(config.root) == config.state == "s3://bucket/pre/fix"
+    assert str(config.model_state) == "s3://bucket/pre/fix/models/spirals"
+    assert config.machine.parent == folder / "home" / "undrift"
+    assert config.machine != load_config(folder / "undrift.yaml", ["state=s3://b/fix"]).machine
+    other = load_config(folder / "undrift.yaml", [*changes, "local=here"])
+    assert other.machine == other.root.local == folder / "here"
+    assert load_config(folder / "undrift.yaml", ["local=here"]).root == folder / "state"
 
 
 def test_config_survives_pickling(folder: Path) -> None:
@@ -153,7 +166,12 @@ def test_missing_file_says_who_named_it(tmp_path: Path, monkeypatch: pytest.Monk
         ({"model__classes": 1}, "model.classes: got 1, expected 2 or more classes"),
         ({"model__classes": ["a", "a"]}, "model.classes: got ['a', 'a'], expected 2 or more"),
         ({"model__weights": "gone"}, "model.weights: got 'gone', expected an existing file;"),
-        ({"state": "s3://bucket/x"}, "state: got 's3://bucket/x', expected a path on this machine"),
+        (
+            {"state": "gs://bucket/x"},
+            "state: got 'gs://bucket/x', expected a path on this machine, or",
+        ),
+        ({"state": "s3://bucket"}, "state: got 's3://bucket', expected a path on this machine, or"),
+        ({"local": "s3://bucket/x"}, "local: got 's3://bucket/x', expected a path on this machine"),
         ({"reference": None}, "reference: missing; expected held-out labelled rows"),
         ({"model": None}, "model: missing; expected the model to serve"),
         ({"monitor__label_lag_rows": 10**9}, "monitor: join_window_rows (100000) must be"),

@@ -12,6 +12,7 @@ from undrift.control.settings import LifecycleSettings
 from undrift.errors import StoreError
 from undrift.events import Codec, Swapped, Tick
 from undrift.store.blobs import Blobs
+from undrift.store.bucket import Bucket
 from undrift.store.journal import Journal
 from undrift.store.store import Store
 
@@ -48,7 +49,7 @@ def test_flipped_bit_of_a_version_is_found_and_its_number_is_not_given_again(roo
     (finding,) = examine(root, POLICY).findings
     assert "version 2 is damaged" in finding.what
     assert "undrift repair" in finding.remedy
-    assert repair(root, POLICY) == [root / "versions" / "2.damaged"]
+    assert repair(root, POLICY) == [str(root / "versions" / "2.damaged")]
     assert not examine(root, POLICY).findings
     store = Store(root)
     made = store.add_version(
@@ -77,7 +78,7 @@ def test_torn_tail_and_damaged_blob_are_set_aside(root: Path) -> None:
     told = " ".join(finding.what for finding in found.findings)
     assert str(newest) in told
     assert "monitor.npz" in told
-    torn, blob = repair(root, POLICY)
+    torn, blob = map(Path, repair(root, POLICY))
     assert (torn.suffix, blob.name) == (".torn", "monitor.npz.damaged")
     after = examine(root, POLICY)
     assert not after.wrong
@@ -103,6 +104,31 @@ def test_damaged_table_is_found_and_no_version_set_aside_by_guess(root: Path) ->
     found = examine(root, POLICY)
     assert ["backup.md" in f.remedy for f in found.findings] == [True, True]
     assert repair(root, POLICY) == []
+
+
+@pytest.mark.thorough
+def test_state_in_a_bucket_is_looked_through_and_what_is_damaged_set_aside(bucket: Bucket) -> None:
+    two_versions(bucket)
+    Journal(bucket).append(Codec.encode(Tick(at=0.0)), 0.0)
+    store = Store(bucket)
+    cached = store.weights_path(2)
+    found = examine(bucket, POLICY)
+    assert not found.findings
+    assert (found.free_bytes, found.days_left) == (None, None)
+    assert all(part.bytes for part in found.parts if part.name in ("table events", "versions"))
+    (bucket / "versions" / "2" / f"model-{cached.name}.safetensors").write(b"damaged")
+    Blobs(bucket).save("monitor", {}, {})
+    (bucket / "blobs" / "monitor.npz").write(b"PK")
+    assert [finding.wrong for finding in examine(bucket, POLICY).findings] == [True, True]
+    assert repair(bucket, POLICY) == [
+        str(bucket / "versions" / "2.damaged"),
+        str(bucket / "blobs" / "monitor.npz.damaged"),
+    ]
+    assert not examine(bucket, POLICY).findings
+    made = store.add_version(
+        store.state_dict(1), parent=1, reference=store.reference(1), metrics={}, plan=None
+    )
+    assert made.version == 3
 
 
 def test_folder_without_a_state_is_refused(tmp_path: Path) -> None:

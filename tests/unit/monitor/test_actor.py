@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.lossy import lossy
 from tests.helpers.recording import ORDER, SETTINGS, acting, feeding, rearm, two_versions
 from tests.helpers.streams import Stream
 from undrift.errors import ConfigError, StoreError
@@ -24,6 +25,7 @@ from undrift.monitor.join import LabelCounts
 from undrift.monitor.monitor import Monitor
 from undrift.records import Labels, Predictions, Reference
 from undrift.store.blobs import Blobs
+from undrift.store.bucket import Bucket
 from undrift.store.journal import REARMINGS, Journal
 from undrift.store.store import Store
 
@@ -233,6 +235,39 @@ def test_full_disk_costs_rows_that_do_not_fit_but_no_memory(
         assert (actor.report().failure, actor.report().lost_rows) == ("", 50)
 
     acting(root, body, settings=SETTINGS.model_copy(update={"max_waiting_bytes": 2**20}))
+
+
+@pytest.mark.thorough
+def test_commit_that_lands_after_it_was_given_up_takes_the_place_of_no_other(
+    object_store: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_versions(bucket)
+    source = Stream(5)
+    first, late, last = (source.take(50) for _ in range(3))
+
+    async def body(actor: MonitorActor) -> None:
+        actor.ingest(first[0])
+        await actor.feedback(first[1])
+        await actor.drain()
+        proxy.trouble = "late"
+        actor.ingest(late[0])
+        await actor.drain()
+        assert proxy.befell == 1
+        assert actor.report().lost_rows == 50
+        proxy.land()
+        actor.ingest(last[0])
+        with pytest.raises(StoreError, match="given up, it was stored after all"):
+            await actor.feedback(last[1])
+        await actor.feedback(late[1])
+        await actor.drain()
+        assert actor.report().failure == ""
+
+    with lossy(object_store) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        acting(bucket, body)
+        store = Store(bucket, read_only=True)
+        assert store.predictions().ids == first[0].ids + late[0].ids
+        assert store.labels().ids == first[1].ids + late[1].ids
 
 
 def test_order_that_cannot_be_carried_out_is_not_recorded(root: Path) -> None:
