@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from undrift.config import Config, changed, find_config, parse_config, read_config, short_form
+from undrift.errors import ConfigError
 from undrift.k8s import project
 from undrift.k8s.manifests import Manifest, compose, monitoring, one
 from undrift.serve.certificate import refuse_certificate
@@ -39,6 +40,11 @@ def render(
     data = changed(read_config(path), changes)
     config = parse_config(data, path)
     refuse_certificate(config.serve, "in a cluster TLS is for the ingress")
+    if isinstance(config.state, str):
+        raise ConfigError(
+            f"state: got {config.state}, but the pods keep it on the volume undrift-state; "
+            "leave it out, as `undrift k8s` takes no bucket yet"
+        )
     objects = compose(overlay)
     cluster = one(objects, "RayService", SERVICE)["spec"]
     cluster["serveConfigV2"] = _serve_config(cluster["serveConfigV2"], config, short_form(data))

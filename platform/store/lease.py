@@ -9,6 +9,7 @@ every table; an append of a writer that slept then conflicts, and the next one f
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import threading
 import time
@@ -25,6 +26,8 @@ LEASE_FILE = "lease.json"
 LEASE_S = 10.0
 RENEW_S = 2.0
 _FREE = ""
+
+logger = logging.getLogger("undrift")
 
 
 class Lease:
@@ -151,6 +154,8 @@ class Keeper:
                 if error.__cause__ is None:  # not the store, but somebody else
                     self.lost = str(error)
                     return
+            except Exception:  # the store may be back before anybody else asks
+                logger.exception("the lease was not renewed")
 
     def check(self) -> None:
         """Check that the lease is still ours.

@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.helpers.objects import pointed_at, serving
 from tests.helpers.support import eventually
 from tests.ray.running import (
     PATIENCE_S,
@@ -31,6 +32,8 @@ from tests.ray.running import (
 )
 from undrift.client import Client
 from undrift.errors import PlatformError
+from undrift.store.bucket import Bucket
+from undrift.store.lease import holder_of
 from undrift.train.environment import train_environment
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -82,7 +85,13 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def object_store() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def cluster(object_store: str) -> Iterator[Cluster]:
     temp = Path(tempfile.mkdtemp(prefix="us-", dir="/tmp"))  # short: sockets lie in it
     dashboard, port, serve = free_port(), free_port(), free_port()
     env = {
@@ -92,6 +101,8 @@ def cluster() -> Iterator[Cluster]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        **{f"AWS_{name}": "any" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")},
+        "AWS_ENDPOINT_URL": object_store,
     }
     arguments = {
         "node-ip-address": "127.0.0.1",
@@ -189,6 +200,41 @@ def test_platform_by_job_serves_retrains_swaps_and_leaves_others_alone(
     eventually(lambda: not cluster.actors())
     assert httpx.get(f"{cluster.url}/healthz", trust_env=False).status_code == 404
     assert cluster.foreign() == "still here"
+
+
+@pytest.mark.slow
+def test_platform_by_job_keeps_the_lease_of_a_state_in_a_bucket(
+    folder: Path,
+    starter: Path,
+    cluster: Cluster,
+    object_store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pointed_at(object_store, monkeypatch)
+    state, local = Bucket("s3://state/job"), tmp_path / "local"
+    sets = ("--set", f"state={state}", "--set", f"local={local}", "--set", "lifecycle.mode=suggest")
+    at = ("--address", cluster.dashboard, *sets)
+    for _ in range(2):  # first, and as an update
+        done = cluster.undrift("submit", "undrift.yaml", *at, "--json", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    holder = holder_of(state)
+    assert holder.startswith("the Ray cluster at 127.0.0.1:")
+    other = project(starter, tmp_path / "other", serve={"port": free_port()}, state=str(state))
+    for _ in range(2):
+        done = cluster.undrift("up", "--address", "local", cwd=other.parent)
+        assert done.returncode == 1
+        one_error(done.stderr, f"{holder} already runs on {state}")
+        (controller,) = [p for p, t in alive(cluster.session).items() if "ControllerActor" in t]
+        os.kill(controller, signal.SIGKILL)  # another takes up the lease
+        eventually(lambda: len(cluster.actors()) == 3)
+    with Client(cluster.url, "spirals", (local / "token").read_text().strip()) as client:
+        eventually(lambda: loaded(client, 1))
+        rows = np.zeros((5, 2))
+        assert client.feedback(client.infer(rows).ids, ["red"] * 5)["accepted"] == 5
+    done = cluster.undrift("down", *at, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert holder_of(state) == ""
 
 
 def kill_in_the_middle(cluster: Cluster, folder: Path, *arguments: str) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from undrift.errors import PlatformError, StoreError, UndriftError
 from undrift.host.process import ProcessFile, process_start
+from undrift.store.bucket import Bucket
+from undrift.store.lease import holder_of
 
 
 def test_only_the_claimant_releases_its_record(tmp_path: Path) -> None:
@@ -156,3 +158,64 @@ def test_record_that_another_may_have_written_is_not_ours(
     assert runfile.is_ours()
     change(runfile.path)
     assert not runfile.is_ours()
+
+
+def test_state_in_a_bucket_has_a_lease_and_the_rest_lies_on_this_machine(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    runfile = ProcessFile(tmp_path / "a" / "b", bucket)
+    runfile.claim("http://x")
+    assert holder_of(bucket).startswith(f"process {os.getpid()} on ")
+    assert runfile.token(create=True)
+    assert sorted(path.name for path in runfile.folder.iterdir()) == ["run.json", "token"]
+    assert runfile.folder.stat().st_mode & 0o777 == 0o700
+    assert list(bucket.sizes()) == ["lease.json"]
+    assert isinstance(runfile.state, Bucket)
+    assert runfile.state.held is not None
+    other = ProcessFile(tmp_path / "c", bucket)
+    with pytest.raises(PlatformError, match=rf"process {os.getpid()} on .* already runs on s3://"):
+        other.claim()
+    assert runfile.owner() == f"process {os.getpid()}"
+    assert other.owner().startswith(f"process {os.getpid()} on ")
+    runfile.release()
+    assert holder_of(bucket) == runfile.owner() == ""
+    other.claim()
+    other.release()
+
+
+def test_lease_of_a_cluster_outlives_the_process_that_took_it(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    def process(session: str) -> ProcessFile:
+        runfile = ProcessFile(tmp_path / "here", bucket)
+        runfile.session = session
+        return runfile
+
+    for _ in range(2):  # an update takes no new term
+        runfile = process("one")
+        runfile.lock("head:6379")
+        assert isinstance(runfile.state, Bucket)
+        assert runfile.state.held is not None
+        assert runfile.state.held.epoch == 1
+        runfile.unlock()
+    assert holder_of(bucket) == "the Ray cluster at head:6379 (one)"
+    process("two").release("head:6379")
+    assert holder_of(bucket) != ""
+    process("one").release("head:6379")
+    assert holder_of(bucket) == ""
+
+
+def test_bucket_that_will_not_do_is_told_before_anything_is_written(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError, match="there is no such bucket"):
+        ProcessFile(tmp_path / "here", Bucket("s3://nobodys/state")).claim()
+
+
+def test_folder_of_the_machine_takes_the_token_but_neither_record_nor_lock(tmp_path: Path) -> None:
+    runfile = ProcessFile(tmp_path / "here", tmp_path / "state")
+    runfile.claim()
+    runfile.token(create=True)
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["token"]
+    with pytest.raises(PlatformError, match="another process starts"):
+        ProcessFile(tmp_path / "there", tmp_path / "state").claim()

@@ -179,3 +179,8 @@ def test_render_verb_prints_the_manifests(path: Path) -> None:
     done = CliRunner().invoke(app, ["k8s", "render", "-c", str(path), "--overlay", "dev"])
     assert done.exit_code == 0, done.output
     assert list(yaml.safe_load_all(done.stdout)) == render(path, "dev")
+
+
+def test_state_in_a_bucket_is_refused(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"state: got s3://bucket/x, .* takes no bucket yet"):
+        render(path, changes=("state=s3://bucket/x",))
