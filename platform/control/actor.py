@@ -87,8 +87,9 @@ class ControllerActor:
         keep_versions: int = RetentionSettings().versions,
         keeps_lease: bool = False,
     ) -> None:
-        kept = state if keeps_lease and isinstance(state, Bucket) else None
-        self._keeper = None if kept is None else Keeper(Lease.resume(kept))
+        self._keeper = None
+        if keeps_lease and isinstance(state, Bucket) and state.held is not None:
+            self._keeper = Keeper(Lease.resume(state.held, state.local))
         self._model, self._policy = model, policy
         self._monitor = monitor
         self._store = Store(state)

@@ -14,6 +14,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from undrift.errors import PlatformError, StoreError
@@ -85,16 +86,21 @@ class Lease:
             time.sleep(min(0.5, lease_s / 10))
 
     @staticmethod
-    def resume(state: Bucket) -> Lease:
-        """Return the lease of a term that has begun already, as ``state.held`` says.
+    def resume(held: Held, local: Path) -> Lease:
+        """Return the lease of a term that has begun already.
+
+        Args:
+            held: The term.
+            local: Folder of this machine for what is cached.
 
         Raises:
             StoreError: It is somebody else's by now, or the store refuses.
         """
+        state = Bucket(held.state, local)
         found = _read((state / LEASE_FILE).quick())
-        if found is None or state.held is None or found[0]["epoch"] != state.held.epoch:
-            raise StoreError(taken_over(str(state), found[0]["holder"] if found else ""))
-        return Lease(state, found[0]["holder"], state.held.epoch, found[1])
+        if found is None or found[0]["epoch"] != held.epoch:
+            raise StoreError(taken_over(held.state, found[0]["holder"] if found else ""))
+        return Lease(state, found[0]["holder"], held.epoch, found[1])
 
     def renew(self, holder: str | None = None) -> None:
         """Say that we are still there.

@@ -70,8 +70,10 @@ def test_lease_that_nobody_renews_goes_to_one_of_those_who_wait(bucket: Bucket) 
 def test_who_was_taken_for_dead_is_told_and_leaves_the_lease_alone(bucket: Bucket) -> None:
     first = take(bucket, "asleep")
     second = take(bucket, "awake")
-    with pytest.raises(StoreError, match=r"awake has taken s3://\S+ over; this one may not write"):
+    with pytest.raises(StoreError, match=r"awake has taken s3://\S+ over, so nothing more"):
         first.renew()
+    with pytest.raises(StoreError, match="awake has taken"):
+        Lease.resume(first.state.held, bucket.local)
     keeper = Keeper(first)
     while not keeper.lost:
         time.sleep(0.01)
@@ -90,8 +92,10 @@ def test_what_a_holder_has_already_goes_on_in_the_same_term(bucket: Bucket) -> N
     first.renew()
     again.renew()
     first.renew()
-    resumed = Lease.resume(pickle.loads(pickle.dumps(again.state)))
+    model = pickle.loads(pickle.dumps(model_of(again)))
+    resumed = Lease.resume(model.held, model.local)
     resumed.renew()
+    assert resumed.state == first.state
     Journal(model_of(first)).append({"n": 1}, at=0.0)
 
 
