@@ -121,11 +121,10 @@ class Bucket:
         except ModuleNotFoundError as error:
             raise StoreError(f"{url} takes obstore: pip install 'undrift[s3]'") from error
         self._api = obstore
-        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-        if endpoint and not re.match(r"https?://[^/\s]", endpoint):
-            raise StoreError(
-                f"AWS_ENDPOINT_URL must be http://host:port or https://, not {endpoint}"
-            )
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"):
+            if not re.match(r"https?://[^/\s]", os.environ.get(name, "https://-")):
+                told = f"not {os.environ[name]!r}; for AWS itself unset it"
+                raise StoreError(f"{name} must be http://host:port or https://host, {told}")
 
     def __reduce__(self) -> tuple[type[Bucket], tuple[str, Path, Held | None]]:
         return Bucket, (self._url, self.local, self.held)

@@ -66,7 +66,8 @@ def test_store_that_is_not_there_and_missing_credentials_are_told(
         check_store(bucket)
 
 
-def test_endpoint_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
+@pytest.mark.parametrize("endpoint", ["localhost:9000", ""])
+def test_endpoint_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     with pytest.raises(StoreError, match="AWS_ENDPOINT_URL must be http://host:port"):
         Bucket("s3://bucket/state")
