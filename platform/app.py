@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from undrift.client import Client, own_certificate
 from undrift.config import CONFIG_NAME, Config, load_config, parse_config
 from undrift.errors import PlatformError, StoreError, UndriftError
 from undrift.host import cluster
+from undrift.host.handle import Handle
 from undrift.host.interrupt import Interrupt
 from undrift.host.process import ProcessFile
 from undrift.records import Reference
@@ -28,7 +28,7 @@ from undrift.serve.certificate import check_certificate, refuse_certificate
 from undrift.serve.tokens import TOKENS_FILE, digest, read_tokens
 from undrift.settings import Section
 from undrift.store.bucket import Bucket
-from undrift.store.lease import LEASE_S, Keeper
+from undrift.store.lease import LEASE_S
 from undrift.store.place import Root
 
 READY_TIMEOUT_S = 180.0
@@ -37,45 +37,6 @@ ROLES = ("controller", "monitor", "trainer")
 RETIRE_TIMEOUT_S = 30.0
 
 Say = Callable[[str], None]
-
-
-@dataclass
-class Handle:
-    """A running platform.
-
-    Attributes:
-        url: Where it answers.
-        token: What operators send as bearer token.
-        actors: Ray handles of ``controller``, ``monitor`` and ``trainer``.
-        interrupt: The signals that ask it to stop.
-        notes: Remarks for the user, such as a fallback.
-        keeper: What keeps the lease of a state in a bucket, if this process does.
-    """
-
-    url: str
-    token: str
-    actors: dict[str, Any]
-    interrupt: Interrupt
-    notes: list[str] = field(default_factory=list)
-    keeper: Keeper | None = None
-
-    def wait(self) -> None:
-        """Wait for a signal that asks the platform to stop.
-
-        Raises:
-            KeyboardInterrupt: It came.
-            PlatformError: Ray has ended by itself, or another platform has taken the state.
-        """
-        while True:
-            self.check()
-            time.sleep(0.2)
-
-    def check(self) -> None:
-        """Raise what `wait` does, if there is cause."""
-        self.interrupt.check()
-        if self.keeper is not None:
-            self.keeper.check()
-        cluster.check_running()
 
 
 @contextmanager
@@ -217,7 +178,7 @@ def build(args: dict[str, Any]) -> Any:
     refuse_certificate(config.serve, "here TLS is for what stands before Ray Serve")
     runfile = ProcessFile.of(config)
     try:
-        root = config.model_in(_taken(runfile))
+        root = config.model_in(cluster.take(runfile))
         prepare_state(config, root)
         actors = _start_actors(config, wanted.control, root, detached=True)
     finally:
@@ -225,18 +186,6 @@ def build(args: dict[str, Any]) -> Any:
     loopback = config.serve.is_loopback
     operator = _operator(config.machine, wanted.control)
     return _bind(config, actors, operator, root, loopback_only=loopback)
-
-
-def _taken(runfile: ProcessFile) -> Root:
-    """Return the state, that of a bucket for the cluster that this process belongs to."""
-    import ray
-
-    if not isinstance(runfile.state, Bucket):
-        runfile.check_free()
-        return runfile.state
-    runfile.session = cluster.session()
-    runfile.lock(str(ray.get_runtime_context().gcs_address))
-    return runfile.state
 
 
 def _operator(folder: Path, resources: dict[str, float]) -> str:

@@ -11,7 +11,10 @@ from typing import Any
 
 from undrift.errors import PlatformError
 from undrift.host.haproxy import SocketFolder, find_binary
+from undrift.host.process import ProcessFile
 from undrift.serve.settings import ServeSettings
+from undrift.store.bucket import Bucket
+from undrift.store.place import Root
 from undrift.train.environment import train_environment
 
 NAMESPACE = "undrift"
@@ -92,6 +95,22 @@ def session() -> str:
     import ray
 
     return str(ray.get_runtime_context().get_session_name())
+
+
+def take(runfile: ProcessFile) -> Root:
+    """Return the state, that of a bucket for the cluster that this process belongs to.
+
+    Raises:
+        PlatformError: Something else runs on it.
+    """
+    import ray
+
+    if not isinstance(runfile.state, Bucket):
+        runfile.check_free()
+        return runfile.state
+    runfile.session = session()
+    runfile.lock(str(ray.get_runtime_context().gcs_address))
+    return runfile.state
 
 
 def front(settings: ServeSettings) -> tuple[ServeSettings, list[str]]:

@@ -82,11 +82,7 @@ class ProcessFile:
             PlatformError: One is ours, and anybody may write to it.
         """
         for folder in {self.path.parent, self.folder}:
-            with explained("use the state folder", folder):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                found = folder.stat()
-            if found.st_uid == os.geteuid() and found.st_mode & stat.S_IWOTH:
-                raise PlatformError(f"anybody may write to {folder}; run: chmod o-w {folder}")
+            _make_private(folder)
 
     def lock(self, cluster: str = "") -> None:
         """Keep the state folder from other starts, here or on other machines that share it.
@@ -253,32 +249,7 @@ class ProcessFile:
         Raises:
             PlatformError: The file is empty, not ours to read, or anybody's.
         """
-        if given := given_token():
-            return given
-        path = self.folder / "token"
-        try:
-            token = path.read_text(encoding="utf-8").strip()
-            mode = path.stat().st_mode
-        except FileNotFoundError:
-            return self._make_token(path) if create else ""
-        except PermissionError:
-            raise PlatformError(
-                f"{path} is not yours to read; set {TOKEN_VARIABLE} instead"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"cannot read {path}: {error}") from error
-        if not token:
-            raise PlatformError(f"{path} is empty; remove it, and `undrift up` makes another")
-        if mode & stat.S_IRWXO:
-            raise PlatformError(f"anybody may read {path}; run: chmod 600 {path}")
-        return token
-
-    def _make_token(self, path: Path) -> str:
-        self.make_folder()
-        token = secrets.token_urlsafe(24)
-        with explained("write", path):
-            write_file(path, f"{token}\n".encode())
-        return token
+        return given_token() or _token_in(self.folder, create=create)
 
     def _read(self) -> ProcessRecord | None:
         try:
@@ -332,3 +303,37 @@ def process_start(pid: int) -> str | None:
     )
     status, _, started = listed.stdout.strip().partition(" ")
     return None if not started or status.startswith("Z") else started.strip()
+
+
+def _token_in(folder: Path, *, create: bool) -> str:
+    path = folder / "token"
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return _make_token(path) if create else ""
+    except PermissionError:
+        raise PlatformError(f"{path} is not yours to read; set {TOKEN_VARIABLE} instead") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {path}: {error}") from error
+    if not token:
+        raise PlatformError(f"{path} is empty; remove it, and `undrift up` makes another")
+    if mode & stat.S_IRWXO:
+        raise PlatformError(f"anybody may read {path}; run: chmod 600 {path}")
+    return token
+
+
+def _make_token(path: Path) -> str:
+    _make_private(path.parent)
+    token = secrets.token_urlsafe(24)
+    with explained("write", path):
+        write_file(path, f"{token}\n".encode())
+    return token
+
+
+def _make_private(folder: Path) -> None:
+    with explained("use the state folder", folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+    if found.st_uid == os.geteuid() and found.st_mode & stat.S_IWOTH:
+        raise PlatformError(f"anybody may write to {folder}; run: chmod o-w {folder}")

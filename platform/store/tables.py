@@ -6,12 +6,7 @@ contents at a version stay readable after compaction, and to any other reader as
 ``WHERE seq <= version``. That lets the Delta log be short, and it has to be: a commit costs
 8 ms over 100 log entries, 33 ms over 5,000 and 118 ms over 20,000.
 
-Each append also records a random mark, as the transaction of application ``undrift.append``. By the
-mark a writer whose append ended in an error finds out whether the append of that number is its own.
-
-In a bucket it records the epoch of its writer, too (`lease`): whoever finds a newer one has lost
-the state to somebody else. `Table.fence` records one without rows, with a mark, on which an append
-that was begun before conflicts.
+Each append also records a mark, and in a bucket the epoch of its writer, see `terms`.
 
 An append that has returned survives a power cut, see `disk`. What one tears is the tail that was
 never acknowledged; :meth:`Table.mend` sets it aside. Checkpoints are made when the table is
@@ -20,7 +15,6 @@ compacted and settled before the entries that they replace go.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,16 +34,14 @@ from deltalake import (
 from deltalake.exceptions import TableNotFoundError
 
 from undrift.errors import StoreError
-from undrift.store.bucket import taken_over
 from undrift.store.disk import DiskLog
 from undrift.store.files import explained
 from undrift.store.place import Folder, Where, place
+from undrift.store.terms import check_epoch, epoch_of, fenced, has_mark, new_mark, signed
 
-_APP, _MARK, _EPOCH = "undrift", "undrift.append", "undrift.epoch"
-_MARK_BITS = 62  # Delta has signed numbers of 64
+_APP = "undrift"
 _NOTHING = -1
 _REOPEN_EVERY = 50  # appends; a handle keeps all that it wrote and slows down with it
-_FENCINGS = 5  # attempts
 _LONG_S = 60.0  # the entries of a log stay for longer, so a late one meets those it conflicts with
 _COMPACT_AT = 256  # small files
 _CHECKPOINT_EVERY = 32  # appends in a bucket, where opening a table takes two requests for each
@@ -128,21 +120,21 @@ class Table:
         if rows["seq"][0].as_py() <= last:
             self._settle()  # the call that wrote it may have failed in that
             return Appended(last, ours=False)
-        mark = secrets.randbits(_MARK_BITS)
+        mark = new_mark()
         try:
             with explained("append to the table", self._place):
                 begun = time.monotonic()
-                self._write(table, seq, rows, mark)
+                _write(table, rows, [Transaction(_APP, seq), *signed(mark, self._place.held)])
                 if self._place.held is not None and time.monotonic() - begun > _LONG_S:
                     raise OSError("it took so long that the log may have gone on without it")
         except StoreError:
             self._writer = None  # an error tells how a write ended; what it did, the table tells
             found = self._open()
             if found is not None:
-                self._check_epoch(found)
+                check_epoch(found, self._place.held)
             if found is None or _last(found) < seq:
                 raise
-            if found.transaction_version(_MARK) != mark:
+            if not has_mark(found, mark):
                 self._settle()
                 return Appended(_last(found), ours=False)
         self._settle()
@@ -155,28 +147,10 @@ class Table:
             self._keep_up(table.create_checkpoint)
         return Appended(seq, ours=True)
 
-    def _write(self, table: DeltaTable, seq: int, rows: pa.Table, mark: int) -> None:
-        write_deltalake(
-            table,
-            rows,
-            mode="append",
-            schema_mode="merge" if _has_more(rows.schema, table) else None,
-            writer_properties=_WRITER,
-            commit_properties=CommitProperties(
-                app_transactions=[Transaction(_APP, seq), *self._signed(mark)]
-            ),
-            post_commithook_properties=_NO_HOOK,
-        )
-
-    def _signed(self, mark: int) -> list[Transaction]:
-        held = self._place.held
-        own = [] if held is None else [Transaction(_EPOCH, held.epoch)]
-        return [Transaction(_MARK, mark), *own]
-
     def recorded_epoch(self) -> int:
         """Return the newest epoch that a writer has recorded, 0 if none did."""
         table = self._open()
-        return 0 if table is None else _epoch(table)
+        return 0 if table is None else epoch_of(table)
 
     def fence(self) -> None:
         """Record our epoch, so that no append of an earlier one can follow what is read from now.
@@ -184,31 +158,8 @@ class Table:
         Raises:
             StoreError: There is a later one, or the store refuses.
         """
-        held = self._place.held
-        for left in reversed(range(_FENCINGS if held is not None else 0)):
-            table = self._open()
-            if table is None:
-                return
-            self._check_epoch(table)
-            if held is not None and _epoch(table) == held.epoch:
-                return
-            try:
-                with explained("fence the table", self._place):
-                    mark = secrets.randbits(_MARK_BITS)
-                    signed = CommitProperties(app_transactions=self._signed(mark))
-                    schema = table.schema()
-                    table.create_write_transaction(
-                        [], "append", schema, [], commit_properties=signed
-                    )
-            except StoreError:  # an append of an earlier epoch came first, or an answer was lost
-                if not left:
-                    raise
-
-    def _check_epoch(self, table: DeltaTable) -> None:
-        held = self._place.held
-        if held is not None and _epoch(table) > held.epoch:
-            self._writer = None
-            raise StoreError(taken_over(held.state))
+        with explained("fence the table", self._place):
+            fenced(self._open, self._place.held)
 
     def _settle(self) -> None:
         if self._disk is not None:
@@ -294,7 +245,7 @@ class Table:
         self._writer = None
         with explained("drop old rows of the table", self._place):
             table = DeltaTable(str(self._place), storage_options=self._place.options)
-            self._check_epoch(table)
+            check_epoch(table, self._place.held)
             table.delete(f"seq < {seq}", post_commithook_properties=_NO_HOOK)
             self._settle()
             _vacuum(table)
@@ -318,7 +269,7 @@ class Table:
         table = self._open()
         if table is None:
             return
-        self._check_epoch(table)
+        check_epoch(table, self._place.held)
         self._writer = None
         with explained("compact the table", self._place):
             table.optimize.compact(
@@ -342,10 +293,7 @@ class Table:
 
     def _for_writing(self, schema: pa.Schema) -> DeltaTable:
         if self._writer is None or self._appends % _REOPEN_EVERY == 0:
-            self.fence()
-            table = self._open() or self._create(schema)
-            self._check_epoch(table)
-            self._writer = table
+            self._writer = fenced(self._open, self._place.held) or self._create(schema)
         if self._appends == 0:
             self._small = _small_files(self._writer)
         return self._writer
@@ -366,6 +314,18 @@ class Table:
         return table
 
 
+def _write(table: DeltaTable, rows: pa.Table, transactions: list[Transaction]) -> None:
+    write_deltalake(
+        table,
+        rows,
+        mode="append",
+        schema_mode="merge" if _has_more(rows.schema, table) else None,
+        writer_properties=_WRITER,
+        commit_properties=CommitProperties(app_transactions=transactions),
+        post_commithook_properties=_NO_HOOK,
+    )
+
+
 def _has_more(schema: pa.Schema, table: DeltaTable) -> bool:
     """Tell whether rows have a column that the table, of an older release, has not."""
     return not set(schema.names) <= {field.name for field in table.schema().fields}
@@ -379,10 +339,6 @@ def _small_files(table: DeltaTable) -> int:
 def _last(table: DeltaTable) -> int:
     last = table.transaction_version(_APP)
     return _NOTHING if last is None else last
-
-
-def _epoch(table: DeltaTable) -> int:
-    return int(table.transaction_version(_EPOCH) or 0)
 
 
 def _vacuum(table: DeltaTable) -> None:

@@ -167,7 +167,7 @@ def test_append_that_took_long_counts_if_the_table_has_it(
     monkeypatch.setattr(tables, "_LONG_S", -1.0)
     journal = Journal(model_of(take(bucket, "first")))
     assert [journal.append({"n": n}, at=0.0) for n in range(3)] == [0, 1, 2]
-    monkeypatch.setattr(Table, "_write", lambda *args: None)  # it went where nobody reads
+    monkeypatch.setattr(tables, "_write", lambda *args: None)  # it went where nobody reads
     with pytest.raises(StoreError, match="took so long"):
         journal.append({"n": 3}, at=0.0)
 

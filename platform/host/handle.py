@@ -1,0 +1,50 @@
+"""A running platform in the hands of the process that started it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from undrift.host import cluster
+from undrift.host.interrupt import Interrupt
+from undrift.store.lease import Keeper
+
+
+@dataclass
+class Handle:
+    """A running platform.
+
+    Attributes:
+        url: Where it answers.
+        token: What operators send as bearer token.
+        actors: Ray handles of ``controller``, ``monitor`` and ``trainer``.
+        interrupt: The signals that ask it to stop.
+        notes: Remarks for the user, such as a fallback.
+        keeper: What keeps the lease of a state in a bucket, if this process does.
+    """
+
+    url: str
+    token: str
+    actors: dict[str, Any]
+    interrupt: Interrupt
+    notes: list[str] = field(default_factory=list)
+    keeper: Keeper | None = None
+
+    def wait(self) -> None:
+        """Wait for a signal that asks the platform to stop.
+
+        Raises:
+            KeyboardInterrupt: It came.
+            PlatformError: Ray has ended by itself, or another platform has taken the state.
+        """
+        while True:
+            self.check()
+            time.sleep(0.2)
+
+    def check(self) -> None:
+        """Raise what `wait` does, if there is cause."""
+        self.interrupt.check()
+        if self.keeper is not None:
+            self.keeper.check()
+        cluster.check_running()
