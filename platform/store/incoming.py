@@ -14,7 +14,10 @@ from types import TracebackType
 from typing import Self
 
 from undrift.errors import StoreError
+from undrift.store.bucket import Bucket
+from undrift.store.cached import Cache
 from undrift.store.files import explained, make_folder, sync
+from undrift.store.place import Root
 
 FOLDER, _SUFFIX, _TEMPORARY = "incoming", ".safetensors", ".tmp-"
 
@@ -22,12 +25,17 @@ FOLDER, _SUFFIX, _TEMPORARY = "incoming", ".safetensors", ".tmp-"
 class Incoming:
     """The files of one model's state that are to become versions.
 
+    A draft is always written on this machine; where the state is in a bucket, what has become whole
+    is sent there, and read back through the cache.
+
     Args:
-        root: The model's folder of the state.
+        root: Where the model's state lies.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._path = root / FOLDER
+    def __init__(self, root: Root) -> None:
+        self._bucket = root / FOLDER if isinstance(root, Bucket) else None
+        self._local = root.local if isinstance(root, Bucket) else root
+        self._path = self._local / FOLDER
 
     def draft(self) -> Draft:
         """Return a file to write to; what does not become whole is no part of the state.
@@ -37,7 +45,7 @@ class Incoming:
         """
         with explained("make", self._path):
             make_folder(self._path)
-            return Draft(self._path)
+            return Draft(self._path, self._bucket)
 
     def path(self, digest: str) -> Path:
         """Return the whole file with this SHA-256.
@@ -45,23 +53,33 @@ class Incoming:
         Raises:
             StoreError: There is none.
         """
-        path = self._named(digest)
-        if not path.is_file():
-            raise StoreError(
-                "the weights that were brought are not there any more; bring them again"
-            )
-        return path
+        path, gone = self._named(digest), "the weights that were brought are not there any more"
+        if self._bucket is not None:
+            source = self._bucket / path.name
+            with explained("read", source):
+                there = source.exists()
+            if there:
+                return Cache(self._local / "cache").path(source, digest, "bring them again")
+        elif path.is_file():
+            return path
+        raise StoreError(f"{gone}; bring them again")
 
     def remove(self, digest: str) -> None:
         """Forget a file, if it is there."""
+        path = self._named(digest)
+        if self._bucket is not None:
+            with suppress(OSError):
+                (self._bucket / path.name).remove()
         with suppress(OSError):
-            self._named(digest).unlink()
+            path.unlink()
 
     def remove_others(self, keep: Collection[str]) -> None:
         """Forget every file but those with these hashes, and drafts whose writers are gone."""
-        for path in self._path.glob("*" + _SUFFIX):
-            if path.name.removesuffix(_SUFFIX) not in keep:
-                self.remove(path.name.removesuffix(_SUFFIX))
+        found = {path.name for path in self._path.glob("*" + _SUFFIX)}
+        if self._bucket is not None:
+            found |= set(self._bucket.names())
+        for digest in {name.removesuffix(_SUFFIX) for name in found} - set(keep):
+            self.remove(digest)
         for path in self._path.glob(_TEMPORARY + "*"):
             with suppress(OSError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,9 +98,11 @@ class Draft:
 
     Args:
         folder: Where it lies.
+        bucket: Where it is sent when it is whole, unless it stays in its folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bucket: Bucket | None = None) -> None:
+        self._bucket = bucket
         descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
         self.path = Path(name)
         self._file = os.fdopen(descriptor, "wb")
@@ -107,6 +127,12 @@ class Draft:
     def keep(self) -> str:
         """Make the file durable under the name of its SHA-256, which is returned."""
         digest = self._hash.hexdigest()
+        if self._bucket is not None:
+            target = self._bucket / (digest + _SUFFIX)
+            self.flush()
+            with explained("keep", target):
+                target.write(self.path)
+            return digest
         with explained("keep", self.path):
             self._file.flush()
             os.fsync(self._file.fileno())

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from undrift.errors import StoreError
+from undrift.store.bucket import Bucket
 from undrift.store.incoming import Incoming
 
 
@@ -78,3 +79,16 @@ def test_others_are_forgotten(tmp_path: Path) -> None:
 def test_name_that_is_no_hash_is_no_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match="no SHA-256"):
         Incoming(tmp_path).path(name)
+
+
+def test_in_a_bucket_what_one_machine_brought_another_reads(bucket: Bucket, tmp_path: Path) -> None:
+    here, there = (Incoming(Bucket(str(bucket), tmp_path / name)) for name in ("a", "b"))
+    digest, other = bring(here, b"weights"), bring(here, b"others")
+    assert names(tmp_path / "a") == [], "no draft is left on the machine"
+    assert there.path(digest).read_bytes() == b"weights"
+    there.remove_others([other])
+    with pytest.raises(StoreError, match="bring them again"):
+        here.path(digest)
+    assert here.path(other).read_bytes() == b"others"
+    there.remove(other)
+    assert (bucket / "incoming").names() == []
