@@ -169,6 +169,17 @@ def _new_classes(name: str) -> Callable[[Source], tuple[Regime, ...]]:
     return build
 
 
+def _permuted(source: Source) -> tuple[Regime, ...]:
+    """Three classes change names: pure concept drift, in which most old labels stay true."""
+    renamed = np.arange(10)
+    renamed[[2, 3, 7]] = 3, 7, 2
+    train = Deck(digits(source.data, "mnist", "train"), source)
+    test = Deck(digits(source.data, "mnist", "t10k"), source).deal(_TEST)
+    before, after = train.deal(6_000), train.deal(3_000)
+    moved = (Rows(r.x, renamed[r.y]) for r in (after, test))
+    return _still(before, test), _still(*moved)
+
+
 def _moved_images(source: Source) -> tuple[Regime, ...]:
     train = Deck(cifar10(source.data, "train", source.out), source)
     test = Deck(cifar10(source.data, "test", source.out), source).deal(_TEST)
@@ -211,6 +222,7 @@ TASKS: dict[str, Task] = {
     "mnist-classes": Task(
         "MNIST 0-4, then 5-9", nets.cnn, _new_classes("mnist"), 8, 10, class_incremental=True
     ),
+    "mnist-renamed": Task("MNIST, three classes renamed", nets.cnn, _permuted, 8, 10),
     "fashion-classes": Task(
         "Fashion-MNIST 0-4, then 5-9", nets.cnn, _new_classes("fashion_mnist"), 8, 10,
         class_incremental=True,

@@ -51,7 +51,13 @@ def adopt(
         raise TrainingError(
             f"{plan.origin} has the weights of version {plan.base_version}, which is live already"
         )
-    chosen = split_to_judge(pool, regime_start=plan.regime_start, seed=plan.seed)
+    chosen = split_to_judge(
+        pool,
+        kind=plan.kind,
+        regime_start=plan.regime_start,
+        seed=plan.seed,
+        numbers=trainee.numbers,
+    )
     result = TrainResult(
         state_dict=weights,
         chosen=chosen,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,21 +38,10 @@ def density_ratio(x: FloatArray, target: FloatArray, *, seed: int) -> NDArray[np
     rng = np.random.default_rng(seed)
     if not x[:1].size:  # nothing to tell them apart by
         return np.ones(len(x))
-    flat, flat_target = x.reshape(len(x), -1), target.reshape(len(target), -1)
-    if flat.shape[1] > _WIDE:
-        projection = rng.standard_normal((flat.shape[1], _WIDE), dtype=np.float32)
-        flat, flat_target = flat @ projection, flat_target @ projection
+    flat, flat_target = narrow((x, target), rng)
     fit, fit_target = _subsample(flat, rng), _subsample(flat_target, rng)
     both = np.concatenate([fit, fit_target]).astype(np.float64)
-    mean, std = both.mean(axis=0), both.std(axis=0)
-    scale = np.where(std > 1e-9, std, np.inf)
-    _, axes = np.linalg.eigh(np.cov(((both - mean) / scale).T).reshape(both.shape[1], -1))
-    axes = axes[:, -_COMPONENTS:]
-
-    def components(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-        z: NDArray[np.float64] = ((rows - mean) / scale) @ axes
-        return z
-
+    components = Components(both)
     spread = np.maximum(components(both).std(axis=0), 1e-9)
 
     def features(rows: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -62,6 +53,34 @@ def density_ratio(x: FloatArray, target: FloatArray, *, seed: int) -> NDArray[np
     odds = np.exp(np.clip(features(flat) @ coefficients, -20.0, 20.0))
     ratio: NDArray[np.float64] = np.clip(odds * len(fit) / len(fit_target), 0.01, 100.0)
     return ratio
+
+
+def narrow(samples: Sequence[FloatArray], rng: np.random.Generator) -> list[FloatArray]:
+    """Return samples (n, *shape) as (n, d) rows, by one random projection if they are wide."""
+    flat = [rows.reshape(len(rows), -1) for rows in samples]
+    if flat[0].shape[1] <= _WIDE:
+        return flat
+    projection = rng.standard_normal((flat[0].shape[1], _WIDE), dtype=np.float32)
+    return [rows @ projection for rows in flat]
+
+
+class Components:
+    """The leading principal components of standardised rows, at most 16.
+
+    Args:
+        rows: (n, d) rows to take them from.
+    """
+
+    def __init__(self, rows: NDArray[np.floating]) -> None:
+        self._mean, std = rows.mean(axis=0), rows.std(axis=0)
+        self._scale = np.where(std > 1e-9, std, np.inf)
+        covariance = np.cov(((rows - self._mean) / self._scale).T).reshape(rows.shape[1], -1)
+        self._axes = np.linalg.eigh(covariance)[1][:, -_COMPONENTS:]
+
+    def __call__(self, rows: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the components (n, k) of (n, d) rows."""
+        z: NDArray[np.float64] = ((rows - self._mean) / self._scale) @ self._axes
+        return z
 
 
 def _subsample(rows: FloatArray, rng: np.random.Generator) -> FloatArray:

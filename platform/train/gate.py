@@ -15,6 +15,8 @@ from undrift.train.settings import TrainSettings
 
 _SIGNIFICANCE = 0.1  # one-sided; a candidate promoted by luck still has to pass its probation
 _EXPECTED = 0.5  # where a gain is expected
+_FEWEST = 10  # older rows of a class by which it can be seen to be lost
+_LOST = 0.25  # share of its recall that a class keeps at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +87,15 @@ def judge(
 
     On recent rows it must gain quality, accuracy or R2, and its errors, Brier scores or squared
     errors, must be less beyond chance (a paired one-sided test at 10 %), which a few lucky rows
-    or wild probabilities cannot pass. On older regimes it may lose no more than the tolerance.
-    Where the labels changed as well as the inputs, it may lose more if it gains enough: recent
-    and older quality are then weighed by the retention share. Where only the labels changed, the
-    old labels are wrong, and what it says about them is reported, not judged.
+    or wild probabilities cannot pass. On older rows whose labels are still true it may lose no more
+    than the tolerance. Where labels have changed, it may lose more if it gains enough: recent and
+    older quality are then weighed by the retention share. Whatever has changed, no class may be
+    lost: one that the version before knew and of which less than a quarter is left.
 
     Args:
         validation: Recent rows. A model that was trained elsewhere may come before there are any;
             then it may be no worse than the tolerance on the older ones.
-        retention: Rows of older regimes; may be empty.
+        retention: Rows of older regimes whose labels are still true; may be empty.
         kind: What has drifted.
         settings: The tolerances.
         expected: Whether a challenger has already shown, on other rows, that a model of these rows
@@ -150,17 +152,32 @@ def judge(
         return GateReport(False, told, metrics)
     if len(retention.y) and loss > allowed:
         return GateReport(False, f"{moved}, but {kept}: forgets more than {allowed:.3f}", metrics)
+    if lost := _lost(retention):
+        return GateReport(False, f"{moved}, but it loses {lost} that nothing contradicts", metrics)
     return GateReport(True, f"{moved}; {kept}" if len(retention.y) else moved, metrics)
 
 
 def _allowed_loss(kind: DriftKind, gain: float, settings: TrainSettings) -> float:
-    if kind is DriftKind.CONCEPT:
-        return math.inf
-    if kind is DriftKind.BOTH:
+    if kind in (DriftKind.CONCEPT, DriftKind.BOTH):
         worth = (1.0 - settings.retention_share) / max(settings.retention_share, 1e-9)
         # R2 has no lower bound: what a model gains that was worse than none pays for nothing.
         return max(settings.max_retention_loss, min(gain, 1.0) * worth)
     return settings.max_retention_loss
+
+
+def _lost(retention: Comparison) -> str:
+    """Return which classes a candidate no longer knows; empty if none, or if there are none."""
+    if not np.issubdtype(retention.y.dtype, np.integer):
+        return ""
+    found = []
+    for known in np.unique(retention.y).tolist():
+        here = retention.y == known
+        old, new = (
+            (c[here].argmax(axis=1) == known).mean() for c in (retention.old, retention.new)
+        )
+        if here.sum() >= _FEWEST and old >= 2.0 * _LOST and new < _LOST * old:
+            found.append(f"class {known} ({old:.2f} -> {new:.2f} of {here.sum()} older rows)")
+    return ", ".join(found)
 
 
 def _beats(validation: Comparison, heads: Beside, metrics: dict[str, float]) -> bool:

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from undrift.evidence import DriftKind
 from undrift.model.network import forward_with_embedding
 from undrift.train.blocks import Blocks
 from undrift.train.budget import Meter
@@ -51,7 +50,7 @@ class Guide:
         self._x, self._y, self._objective = x, y, objective
         held = chosen.validation
         self.new = held if len(held) <= _NEW else np.sort(rng.choice(held, _NEW, replace=False))
-        old = chosen.index[~chosen.new] if old_share > 0.0 else chosen.index[:0]
+        old = chosen.index[~chosen.new & (chosen.weight > 0.0) & (old_share > 0.0)]
         old = rng.choice(old, min(_OLD, len(old)), replace=False)
         share = old_share if len(old) else 0.0
         self._rows = torch.as_tensor(np.concatenate([self.new, old]), device=x.device)
@@ -91,11 +90,6 @@ class Guide:
         """
         residual = self._objective.residual(output, target)
         return ((residual @ self.gradient) * _with_bias(embedding)).sum(dim=1)
-
-
-def old_share(kind: DriftKind, retention_share: float) -> float:
-    """Return how much older rows count: nothing where their labels are no longer true."""
-    return 0.0 if kind is DriftKind.CONCEPT else retention_share
 
 
 def _with_bias(embedding: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ from undrift.records import (
 from undrift.train.density import density_ratio
 from undrift.train.settings import SPAN, TrainSettings
 from undrift.train.strata import by_target, stratify
+from undrift.train.validity import validity
 
 Index = NDArray[np.intp]
 
@@ -32,7 +33,7 @@ _NEWEST = 1000  # newest inputs, labelled or not, that show where the inputs are
 JUDGED = 1000  # most rows of a held-out set
 _BLOCK, _EVERY = 10, 5  # every fifth block of ten rows is held out, for ever
 _MIN_JUDGED = 20
-_FAINT = 0.1  # least resemblance to the new inputs that an older row is credited with
+_TRUE = 0.5  # validity from which on older rows show what is forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,8 @@ class Split:
         strata: Name of each stratum.
         new: (k,) True for candidates of the regime that is trained for.
         validation: Held-out rows of that regime; the gate judges on them.
-        retention: Held-out rows of older regimes.
+        retention: Held-out rows of older regimes whose labels are still true.
+        validity: (k,) how far the labels of a candidate's stratum are still true, from 0 to 1.
     """
 
     index: Index
@@ -180,6 +182,13 @@ class Split:
     new: NDArray[np.bool_]
     validation: Index
     retention: Index
+    validity: NDArray[np.float64]
+
+    @property
+    def older_validity(self) -> float:
+        """How far the labels of older candidates are still true on average, 0 without any."""
+        older = self.validity[~self.new]
+        return float(older.mean()) if len(older) else 0.0
 
 
 def held_out(pool: Pool) -> NDArray[np.bool_]:
@@ -210,12 +219,14 @@ def split_pool(
     """Decide which rows to train on, from what has drifted.
 
     ========== ==============================================================================
-    concept    rows from the change point on; older rows offered to the bandit, untrusted
+    concept    rows from the change point on, and older ones that agree with them
     covariate  all labelled rows, weighted to look like the newest inputs
-    both       rows from the change point on; older rows get the retention share of the trust,
-               those that resemble the newest inputs most of it
+    both       rows from the change point on, and older ones that do not contradict them
     none       all labelled rows: an operator asked
     ========== ==============================================================================
+
+    Older rows count as far as the labels of their stratum are still true (`validity`). Where there
+    is a regime, they get the retention share of the trust, less what is no longer true.
 
     Args:
         pool: The labelled rows.
@@ -235,44 +246,63 @@ def split_pool(
     index = np.flatnonzero(~kept_out)
     by_regime = kind in (DriftKind.CONCEPT, DriftKind.BOTH)
     _check_count(int(recent[index].sum()) if by_regime else len(index), by_regime, settings)
-    validation, retention = _judged(pool, kept_out, recent, rng)
+    x = pool.x if numbers is None else pool.x[:, numbers]
+    stratum, names = stratify(pool.row, by_target(pool.y), recent)
+    valid = _valid(x, pool.y, stratum, recent, index, kind, seed)
+    validation, retention = _judged(pool, kept_out, recent, rng, valid)
     if not len(validation):
         raise TrainingError("no labelled row is left to judge a candidate on; wait for more labels")
-    weight = _trust(pool, kind, recent, pool.newest_row >= regime_start, seed, numbers)
-    if kind is DriftKind.BOTH:
-        # A resemblance of inputs says nothing about labels, which moved as well: a fixed share.
+    weight = valid.copy()
+    if by_regime:
         share = settings.retention_share
-        old = index[~recent[index]]
-        mass = share / (1.0 - share) * recent[index].sum()
-        weight[old] *= mass / max(weight[old].sum(), 1e-9)
+        weight[~recent] *= _older_factor(weight[index], recent[index], share)
+    elif kind is DriftKind.COVARIATE:
+        here = pool.newest_row >= regime_start
+        newest = pool.newest[here] if here.any() else pool.newest
+        newest = newest if numbers is None else newest[:, numbers]
+        bounded = np.clip(density_ratio(x, newest, seed=seed), 0.1, 10.0)
+        weight *= bounded / bounded.mean()
     _check_targets(pool.y[index[weight[index] > 0.0]], by_regime)
-    stratum, names = stratify(pool.row[index], by_target(pool.y[index]), recent[index])
+    strata, arm = np.unique(stratum[index], return_inverse=True)
     return Split(
         index=index,
         row=pool.row[index],
         weight=weight[index],
-        stratum=stratum,
-        strata=names,
+        stratum=arm,
+        strata=tuple(names[s] for s in strata),
         new=recent[index],
         validation=validation,
         retention=retention,
+        validity=valid[index],
     )
 
 
-def split_to_judge(pool: Pool, *, regime_start: int, seed: int) -> Split:
+def split_to_judge(
+    pool: Pool,
+    *,
+    kind: DriftKind,
+    regime_start: int,
+    seed: int,
+    numbers: IntArray | None = None,
+) -> Split:
     """Return the held-out rows that judge a version that was trained elsewhere.
 
     They are those that would judge a candidate. All other rows are named as well, for heads.
 
     Args:
         pool: The labelled rows; there may be none beside the reference.
+        kind: What has drifted.
         regime_start: First row of the regime that it is for.
         seed: Seed of every subsampling.
+        numbers: Columns of the inputs by which rows resemble each other; None for all.
     """
     kept_out = held_out(pool)
     recent = (pool.row != REFERENCE_ROW) & (pool.row >= regime_start)
-    validation, retention = _judged(pool, kept_out, recent, np.random.default_rng(seed))
     index = np.flatnonzero(~kept_out)
+    x = pool.x if numbers is None else pool.x[:, numbers]
+    stratum = stratify(pool.row, by_target(pool.y), recent)[0]
+    valid = _valid(x, pool.y, stratum, recent, index, kind, seed)
+    validation, retention = _judged(pool, kept_out, recent, np.random.default_rng(seed), valid)
     return Split(
         index=index,
         row=pool.row[index],
@@ -282,34 +312,41 @@ def split_to_judge(pool: Pool, *, regime_start: int, seed: int) -> Split:
         new=recent[index],
         validation=validation,
         retention=retention,
+        validity=valid[index],
     )
 
 
-def _trust(
-    pool: Pool,
-    kind: DriftKind,
+def _valid(
+    x: FloatArray,
+    y: TargetArray,
+    stratum: Index,
     recent: NDArray[np.bool_],
-    now: NDArray[np.bool_],
+    index: Index,
+    kind: DriftKind,
     seed: int,
-    numbers: IntArray | None,
 ) -> NDArray[np.float64]:
-    """Return the trust (n,) in each row of the pool as an example of what holds now."""
-    if kind is DriftKind.NONE:
-        return np.ones(len(pool))
-    if kind is DriftKind.CONCEPT:
-        return recent.astype(np.float64)
-    x, newest = pool.x, pool.newest[now] if now.any() else pool.newest
-    if numbers is not None:
-        x, newest = x[:, numbers], newest[:, numbers]
-    if kind is DriftKind.COVARIATE:
-        bounded = np.clip(density_ratio(x, newest, seed=seed), 0.1, 10.0)
-        weights: NDArray[np.float64] = bounded / bounded.mean()
-        return weights
-    trust = recent.astype(np.float64)
-    if not recent.all():
-        ratio = density_ratio(x[~recent], newest, seed=seed)
-        trust[~recent] = np.clip(ratio, _FAINT, 1.0)
-    return trust
+    """Return how far each row (n,) is still true, judged on the candidates ``index`` alone."""
+    doubt = kind is DriftKind.CONCEPT
+    found = validity(x[index], y[index], stratum[index], recent[index], doubt=doubt, seed=seed)
+    of_stratum = np.ones(int(stratum.max(initial=-1)) + 1)
+    of_stratum[: len(found)] = found
+    valid: NDArray[np.float64] = of_stratum[stratum]
+    return valid
+
+
+def _older_factor(weight: NDArray[np.float64], new: NDArray[np.bool_], share: float) -> float:
+    """Return by what to multiply the validity of older rows to leave them a share of the trust.
+
+    Args:
+        weight: (k,) validity of each candidate.
+        new: (k,) True for candidates of the regime.
+        share: Share of older rows, if all are valid; less, as far as they are not.
+    """
+    older = weight[~new]
+    if not older.any():
+        return 0.0
+    left = share * float(older.mean())
+    return left / (1.0 - left) * float(new.sum()) / float(older.sum())
 
 
 def _check_count(rows: int, by_regime: bool, settings: TrainSettings) -> None:
@@ -336,14 +373,15 @@ def _judged(
     kept_out: NDArray[np.bool_],
     recent: NDArray[np.bool_],
     rng: np.random.Generator,
+    valid: NDArray[np.float64],
 ) -> tuple[Index, Index]:
-    """Return the newest held-out live rows, of the regime if that has enough, and older ones."""
+    """Return the newest held-out live rows, of the regime if it has enough, and true older ones."""
     live = kept_out & (pool.row != REFERENCE_ROW)
     newest = np.flatnonzero(live & recent)
     if len(newest) < _MIN_JUDGED:
         newest = np.flatnonzero(live)[-_MIN_JUDGED:]
     newest = newest[-JUDGED:]
-    older = np.setdiff1d(np.flatnonzero(~recent & kept_out), newest)
+    older = np.setdiff1d(np.flatnonzero(~recent & kept_out & (valid >= _TRUE)), newest)
     if len(older) > JUDGED:
         older = np.sort(rng.choice(older, JUDGED, replace=False))
     return newest, older

@@ -14,7 +14,7 @@ from undrift.model.network import blamed, forward_with_embedding, load_weights
 from undrift.records import Reference
 from undrift.train.blocks import Blocks
 from undrift.train.budget import Budget, Meter
-from undrift.train.guide import Guide, old_share
+from undrift.train.guide import Guide
 from undrift.train.methods.registry import get_method
 from undrift.train.methods.sampling import Seen
 from undrift.train.objective import objective_for
@@ -119,7 +119,7 @@ class _Retraining:
             numbers=trainee.numbers,
         )
         x, y = torch.as_tensor(pool.x, device=device), torch.as_tensor(pool.y, device=device)
-        share = old_share(plan.kind, settings.retention_share)
+        share = settings.retention_share * chosen.older_validity
         guide = Guide(x, y, chosen, objective, old_share=share, seed=plan.seed)
         blocks = Blocks(trainee.model, x[:2], trainee.head)
         setup = Setup(
@@ -311,6 +311,7 @@ class _Retraining:
         metrics = {
             "candidates": float(len(setup.chosen.index)),
             "candidates_new": float(setup.chosen.new.sum()),
+            "older_validity": setup.chosen.older_validity,
             **self.penalty.figures(),
         }
         if self.guided:

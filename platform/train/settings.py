@@ -76,9 +76,9 @@ class TrainSettings(Section):
     neuron_strength: float = Field(default=0.0, ge=0.0)
     """Weight of the penalty on moving important activations; 0 turns it off. It makes every step
     answer 32 rows more, which costs more accuracy than it keeps where compute is short."""
-    retention_share: float = Field(default=0.2, ge=0.0, lt=1.0)
+    retention_share: float = Field(default=0.4, ge=0.0, lt=1.0)
     """How much older regimes count beside the newest, in batches and when a sample's use is
-    measured, unless their labels are no longer true."""
+    measured; less, as far as newer rows contradict their labels."""
     max_pool_rows: int = Field(default=20_000, ge=100)
     """Labelled rows considered for one retraining; the newest are kept."""
     min_improvement: float = Field(default=0.01, ge=0.0, le=1.0)

@@ -48,6 +48,7 @@ def setup(
         new=np.arange(n) >= old,
         validation=np.arange(n, n + HELD_OUT),
         retention=np.empty(0, dtype=np.intp),
+        validity=np.ones(n),
     )
     objective, inputs, targets = objective_for(y), torch.as_tensor(x), torch.as_tensor(y)
     blocks = Blocks(net, inputs[:2])

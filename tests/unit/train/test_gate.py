@@ -69,7 +69,7 @@ def test_wild_probabilities_are_rejected_whatever_the_accuracy() -> None:
         (DriftKind.COVARIATE, 0.85, True),
         (DriftKind.COVARIATE, 0.7, False),
         (DriftKind.NONE, 0.7, False),
-        (DriftKind.CONCEPT, 0.1, True),  # the old labels are wrong now
+        (DriftKind.CONCEPT, 0.6, True),  # gains enough
     ],
 )
 def test_forgetting_is_judged_by_what_has_drifted(
@@ -78,6 +78,24 @@ def test_forgetting_is_judged_by_what_has_drifted(
     report = judge(compare(100, 0.4, 0.8), compare(100, 0.9, kept), kind, SETTINGS)
     assert report.accepted is accepted
     assert accepted or "forgets" in report.reason
+
+
+@pytest.mark.parametrize("kind", list(DriftKind))
+def test_a_class_that_nothing_contradicts_is_never_lost(kind: DriftKind) -> None:
+    """Whatever was gained: the retention rows are those whose labels are still true."""
+    y = np.repeat([0, 1, 2], [60, 30, 9])
+    known = np.eye(3)[y]
+    forgotten = np.eye(3)[np.where(y == 1, 0, y)]
+    rare = np.eye(3)[np.where(y == 2, 0, y)]  # nine rows are too few to tell
+    loose = SETTINGS.model_copy(update={"max_retention_loss": 1.0})
+    recent = compare(100, 0.1, 0.9)
+    report = judge(recent, Comparison(known, forgotten, y), kind, loose)
+    assert not report.accepted
+    assert "loses class 1 (1.00 -> 0.00 of 30 older rows) that nothing contradicts" in report.reason
+    assert judge(recent, Comparison(known, rare, y), kind, loose).accepted
+    assert judge(recent, Comparison(forgotten, forgotten, y), kind, loose).accepted
+    half = np.eye(3)[np.where((y == 1) & (np.arange(99) % 2 == 0), 0, y)]
+    assert judge(recent, Comparison(known, half, y), kind, loose).accepted
 
 
 @pytest.mark.parametrize(("kept", "accepted"), [(0.75, True), (0.65, False)])

@@ -1,0 +1,111 @@
+"""Whether the labels of older rows are still true, judged stratum by stratum on the rows alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from undrift.records import FloatArray, TargetArray
+from undrift.train.density import Components, density_ratio, narrow
+
+_NEIGHBOURS = 15
+_NEW_ROWS, _OF_STRATUM = 3_000, 150  # most rows that are looked at
+_ALIKE = 0.5  # least density of the new inputs at an older row, over that of its own inputs
+_NEAR = 0.9  # quantile of the new rows' own distances within which an older row has neighbours
+_FEWEST = 10  # alike rows that say anything, and new rows that make a class known
+_SURE = 1.64  # standard errors: 95 %, one-sided
+
+
+def validity(
+    x: FloatArray,
+    y: TargetArray,
+    stratum: NDArray[np.intp],
+    new: NDArray[np.bool_],
+    *,
+    doubt: bool,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return how far the labels of each stratum of older rows are still true, from 0 to 1.
+
+    An older row looks among the new rows for its fifteen nearest. If labels have not changed, its
+    label is a draw like theirs, and as many of them agree with it as agree with each other. By how
+    much fewer do, over all rows of a stratum that look like new ones, is its contradiction: 0 where
+    labels are as before, however far the inputs have moved, and 1 where they agree no more often
+    than any label would. A row without new rows that look alike says nothing, nor does one of a
+    class that the new rows do not have: absence is no contradiction.
+
+    Args:
+        x: (n, *input_shape) inputs.
+        y: (n,) class index, or targets of a regression, of which nothing can be said.
+        stratum: (n,) stratum of each row, which has older rows or new ones, never both.
+        new: (n,) True for rows of the new regime.
+        doubt: Who has the benefit of it: True counts the most contradiction that the rows allow,
+            and all of it where they say nothing of a class that is still there; False the least.
+        seed: Seed of the subsampling.
+
+    Returns:
+        (s,) validity by stratum; 1 for those of new rows.
+    """
+    valid = np.ones(int(stratum.max()) + 1 if len(stratum) else 0)
+    older = np.unique(stratum[~new])
+    if not len(older) or not new.any():
+        return valid
+    if not np.issubdtype(y.dtype, np.integer):
+        valid[older] = float(not doubt)
+        return valid
+    rng = np.random.default_rng(seed)
+    if not np.isfinite(x).all():
+        x = np.nan_to_num(x, posinf=0.0, neginf=0.0)
+    recent = _some(np.flatnonzero(new), _NEW_ROWS, rng)
+    asked = np.concatenate([_some(np.flatnonzero(stratum == s), _OF_STRATUM, rng) for s in older])
+    lacks, could, told = _agreement(x, y, recent, asked, seed)
+    known = np.bincount(y[recent], minlength=int(y.max()) + 1) >= _FEWEST
+    for s in older:
+        here = (stratum[asked] == s) & told & known[y[asked]]
+        if here.sum() >= _FEWEST:
+            valid[s] = 1.0 - _contradiction(lacks[here], could[here], doubt=doubt)
+        elif doubt:
+            valid[s] = 1.0 - known[y[stratum == s]].mean()
+    return valid
+
+
+def _agreement(
+    x: FloatArray, y: TargetArray, recent: NDArray[np.intp], asked: NDArray[np.intp], seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return what three comparisons of rows with new neighbours give, (m,) each.
+
+    By how much fewer neighbours agree than should; by how much fewer would if labels were drawn
+    at random; and whether there are any that look alike.
+    """
+    k = max(2, min(_NEIGHBOURS, len(recent) // 10))
+    if len(recent) <= k or not x[:1].size:
+        nothing = np.zeros(len(asked))
+        return nothing, nothing, nothing > 0
+    there, here = narrow((x[recent], x[asked]), np.random.default_rng(seed))
+    components = Components(there.astype(np.float64))
+    tree, z = cKDTree(components(there)), components(here)
+    usual = tree.query(tree.data, k + 1)[0][:, -1]
+    far, near = tree.query(z, k)
+    votes = y[recent][near.reshape(len(z), k)]
+    agree = (votes == y[asked][:, None]).mean(axis=1)
+    pairs = ((votes[:, :, None] == votes[:, None, :]).sum(axis=(1, 2)) - k) / (k * (k - 1))
+    share = np.bincount(y[recent]) / len(recent)
+    told = far.reshape(len(z), k)[:, -1] <= np.quantile(usual, _NEAR)
+    told &= density_ratio(x[asked], x[recent], seed=seed) >= _ALIKE
+    return pairs - agree, pairs - share[votes].mean(axis=1), told
+
+
+def _contradiction(lacks: NDArray[np.float64], could: NDArray[np.float64], *, doubt: bool) -> float:
+    """Return the lack of agreement as a share of that of random labels, and its error on one side.
+
+    The ratio of two sums, like Cohen's kappa; its error is that of a ratio estimator.
+    """
+    whole = max(float(could.sum()), 1e-9)
+    share = float(lacks.sum()) / whole
+    error = float(np.sqrt(((lacks - share * could) ** 2).sum())) / whole
+    return float(np.clip(share + (_SURE if doubt else -_SURE) * error, 0.0, 1.0))
+
+
+def _some(rows: NDArray[np.intp], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from undrift.train.validity import validity
+
+CENTRES = 4.0 * np.random.default_rng(0).normal(size=(4, 6))
+
+
+def rows(n: int, seed: int, *, move: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Four classes round centres of their own, moved along one direction."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 4, n)
+    x = CENTRES[y] + rng.normal(size=(n, 6))
+    return (x + move * np.ones(6)).astype(np.float32), y
+
+
+def judged(
+    old: tuple[np.ndarray, np.ndarray], new: tuple[np.ndarray, np.ndarray], *, doubt: bool = False
+) -> np.ndarray:
+    """Validity of the older rows by class, and of the new rows last."""
+    x, y = np.concatenate([old[0], new[0]]), np.concatenate([old[1], new[1]])
+    is_new = np.arange(len(y)) >= len(old[1])
+    return validity(x, y, np.where(is_new, 4, y), is_new, doubt=doubt, seed=0)
+
+
+@pytest.mark.parametrize("doubt", [False, True])
+def test_only_renamed_classes_are_no_longer_true(doubt: bool) -> None:
+    (x, y), old = rows(800, 2), rows(800, 1)
+    found = judged(old, (x, np.array([0, 2, 1, 3])[y]), doubt=doubt)
+    assert (found[[1, 2]] < 0.1).all()
+    assert (found[[0, 3, 4]] > 0.9).all()
+
+
+@pytest.mark.parametrize("doubt", [False, True])
+def test_labels_that_are_as_before_are_true(doubt: bool) -> None:
+    for seed in range(5):
+        assert (judged(rows(800, 2 * seed), rows(800, 2 * seed + 1), doubt=doubt) > 0.9).all()
+
+
+def test_noise_of_labels_is_no_contradiction() -> None:
+    noise = np.random.default_rng(9).integers(0, 4, 1_600)
+    (x, y), (x2, y2) = rows(800, 1), rows(800, 2)
+    y, y2 = (np.where(np.arange(800) % 3, t, noise[k::2]) for k, t in enumerate((y, y2)))
+    assert (judged((x, y), (x2, y2)) > 0.85).all()
+
+
+def test_inputs_that_moved_away_contradict_nothing_unless_there_is_doubt() -> None:
+    old, new = rows(800, 1), rows(800, 2, move=30.0)
+    np.testing.assert_array_equal(judged(old, new), np.ones(5))
+    np.testing.assert_array_equal(judged(old, new, doubt=True), [0, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("doubt", [False, True])
+def test_a_class_that_no_longer_comes_is_not_contradicted(doubt: bool) -> None:
+    (x, y), old = rows(1_000, 2), rows(800, 1)
+    found = judged(old, (x[y != 3], y[y != 3]), doubt=doubt)
+    assert found[3] == 1.0
+    assert (found > 0.9).all()
+
+
+@pytest.mark.parametrize("doubt", [False, True])
+def test_new_classes_contradict_no_older_one(doubt: bool) -> None:
+    (x, y), (x2, y2) = rows(800, 1), rows(1_600, 2)
+    assert (judged((x[y < 2], y[y < 2]), (x2[y2 >= 2], y2[y2 >= 2]), doubt=doubt) == 1.0).all()
+
+
+@pytest.mark.parametrize("new", [0, 1, 5, 15, 40])
+def test_few_new_rows_leave_the_benefit_of_the_doubt(new: int) -> None:
+    (x, y), old = rows(max(new, 1), 2), rows(400, 1)
+    renamed = x[:new], (3 - y)[:new]
+    found = judged(old, renamed)
+    assert ((found >= 0.0) & (found <= 1.0)).all()
+    if new <= 15:
+        np.testing.assert_array_equal(found, np.ones(len(found)))
+
+
+def test_of_numbers_to_be_met_nothing_is_said() -> None:
+    x, y = rows(200, 1)
+    stratum, new = np.arange(200) // 50, np.arange(200) >= 100
+    for doubt in (False, True):
+        found = validity(x, y.astype(np.float32), stratum, new, doubt=doubt, seed=0)
+        np.testing.assert_array_equal(found, [1 - doubt, 1 - doubt, 1, 1])
+
+
+def test_wide_and_constant_inputs_are_no_obstacle() -> None:
+    rng = np.random.default_rng(0)
+    basis = rng.normal(size=(6, 3 * 32 * 32)).astype(np.float32)
+    (x, y), (x2, y2) = rows(600, 1), rows(600, 2)
+    images = (x @ basis).reshape(-1, 3, 32, 32), (x2 @ basis).reshape(-1, 3, 32, 32)
+    found = judged((images[0], y), (images[1], np.array([1, 0, 2, 3])[y2]))
+    assert (found[:2] < 0.1).all()
+    assert (found[2:] > 0.9).all()
+    same = np.zeros((600, 4), dtype=np.float32)
+    assert np.isfinite(judged((same, y), (same, y2))).all()
