@@ -180,6 +180,18 @@ class LabelJoin:
         due = held[self._row[held] < until_row]
         return float(np.mean(self._label[due] != _NO_LABEL)) if len(due) else None
 
+    def due(
+        self, until_row: int, version: int, most: int
+    ) -> tuple[NDArray[np.bool_], IntArray, FloatArray]:
+        """Return the newest rows of a version before ``until_row``, at most so many.
+
+        Returns:
+            (n,) whether they have a label, (n,) class that was answered, (n, k) their notes.
+        """
+        held = self._held
+        held = held[(self._row[held] < until_row) & (self._version[held] == version)][-most:]
+        return self._label[held] != _NO_LABEL, self._answered[held], self._notes[held]
+
     def add(self, rows: Predictions, notes: FloatArray | None = None) -> tuple[Joined, LabelCounts]:
         """Remember predictions, and join those whose label came first.
 

@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.monitor.base import Stateful
-from undrift.monitor.join import Joined, LabelCounts
+from undrift.monitor.join import Joined, LabelCounts, LabelJoin
 from undrift.monitor.statistics.dependence import correlation_time
+from undrift.monitor.statistics.sampling import unlike
 from undrift.records import Reference
+from undrift.views import LabelsView
 
 _OUTCOMES = tuple(f.name for f in fields(LabelCounts))
 _FIRST = (250, 1000)  # labels after which the reference is compared with the traffic
 _SURE = 2.8  # standard errors; of two looks, one of 200 is false
+_COMPARED = 4_000  # newest rows of which those with a label are compared with the others
 _FEW = 30  # labels below which the baseline of a probation is the reference's error instead
 
 
@@ -78,6 +81,39 @@ class LabelRecord(Stateful):
         self._wrong = self._push(self._wrong, joined.wrong[live])
         self._first = np.concatenate([self._first, joined.wrong[live]])[: max(_FIRST)]
 
+    def doubts(
+        self, join: LabelJoin, newest_row: int, version: int, names: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Return why labels may say less than they seem to, a sentence each.
+
+        Args:
+            join: Rows with and without their labels.
+            newest_row: Newest row.
+            version: The watched version.
+            names: Names of the classes.
+        """
+        return tuple(
+            doubt
+            for doubt in (self.handover(), self.selection(join, newest_row, version, names))
+            if doubt
+        )
+
+    def selection(
+        self, join: LabelJoin, newest_row: int, version: int, names: tuple[str, ...]
+    ) -> str:
+        """Return a sentence if labels are no fair sample of the rows; empty if they seem to be.
+
+        Rows are old enough to be compared after twice the 99 % quantile of the lag so far.
+        """
+        if not len(self._lag_rows):
+            return ""
+        due = newest_row - 2 * int(np.quantile(self._lag_rows, 0.99))
+        how = unlike(*join.due(due, version, _COMPARED), names)
+        return how and (
+            f"the rows that have labels are no fair sample: {how}; accuracy, drift and retraining "
+            "are those of the labelled rows"
+        )
+
     def handover(self) -> str:
         """Return a sentence if the reference is not like the traffic; empty if it is, or too early.
 
@@ -102,6 +138,21 @@ class LabelRecord(Stateful):
         if len(self._previous_wrong) < _FEW:
             return self._previous_error
         return float(self._previous_wrong.mean())
+
+    def missing(self, newest_row: int, *, lag: int) -> bool:
+        """Return whether the newest labelled row is more than ``lag`` rows before the newest."""
+        return newest_row - self.newest_row > lag
+
+    def view(self, join: LabelJoin, newest_row: int, *, lag: int) -> LabelsView:
+        """Return what became of labels and how late they are; ``lag`` rows are allowed."""
+        return LabelsView(
+            outcomes=self.outcomes(),
+            waiting=join.waiting,
+            missing=self.missing(newest_row, lag=lag),
+            coverage=join.coverage(newest_row + 1),
+            coverage_beyond_lag=join.coverage(newest_row - lag + 1),
+            lag=self.lags(),
+        )
 
     def outcomes(self) -> dict[str, int]:
         """Return how many labels had each outcome."""

@@ -26,7 +26,7 @@ from undrift.monitor.signals.performance import performance_signal_for
 from undrift.monitor.signals.segments import SegmentReport, Segments
 from undrift.monitor.statistics.detector import EDetector
 from undrift.records import Labels, Predictions, Reference
-from undrift.views import AccuracyView, CalibrationView, LabelsView, SegmentView, SummaryView
+from undrift.views import AccuracyView, CalibrationView, SegmentView, SummaryView
 
 FORMAT = 10
 """Of a saved state."""
@@ -195,16 +195,10 @@ class Monitor:
     def summary(self) -> SummaryView:
         """Return what is known beside the evidence: labels, accuracy, segments, calibration."""
         estimate = self._output.estimate()
-        due = self._newest_row - self._settings.label_lag_rows + 1
         return SummaryView(
             regime_start=self._regime_start,
-            labels=LabelsView(
-                outcomes=self._labels.outcomes(),
-                waiting=self._join.waiting,
-                missing=self._labels_missing(),
-                coverage=self._join.coverage(self._newest_row + 1),
-                coverage_beyond_lag=self._join.coverage(due),
-                lag=self._labels.lags(),
+            labels=self._labels.view(
+                self._join, self._newest_row, lag=self._settings.label_lag_rows
             ),
             accuracy=AccuracyView(
                 **self._labels.accuracy(),
@@ -212,7 +206,10 @@ class Monitor:
                 estimated_error=estimate.error,
             ),
             segments=tuple(map(_segment, self._segments.report())),
-            calibration=_calibrations(self._calibration, self._labels.handover()),
+            calibration=_calibrations(
+                self._calibration,
+                self._labels.doubts(self._join, self._newest_row, self._version, self._class_names),
+            ),
         )
 
     def state(self) -> tuple[State, dict[str, Any]]:
@@ -280,7 +277,7 @@ class Monitor:
             self._probation.update(rows, self._labels.baseline())
 
     def _labels_missing(self) -> bool:
-        return self._newest_row - self._labels.newest_row > self._settings.label_lag_rows
+        return self._labels.missing(self._newest_row, lag=self._settings.label_lag_rows)
 
     def _reports(self) -> tuple[SignalReport, ...]:
         performance = self._performance.report()
@@ -292,10 +289,12 @@ class Monitor:
         return tuple(_with_names(report, self._class_names) for report in reports)
 
 
-def _calibrations(found: Mapping[str, Calibration], note: str) -> dict[str, CalibrationView]:
-    """Return calibrations as they are shown, with a note, unless it is empty, on performance."""
+def _calibrations(
+    found: Mapping[str, Calibration], notes: Sequence[str]
+) -> dict[str, CalibrationView]:
+    """Return calibrations as they are shown, with further notes on performance."""
     one = found["performance"]
-    noted = {**found, "performance": replace(one, notes=(*one.notes, note) if note else one.notes)}
+    noted = {**found, "performance": replace(one, notes=(*one.notes, *notes))}
     return {name: CalibrationView(**asdict(c)) for name, c in noted.items()}
 
 

@@ -13,6 +13,7 @@ _NEIGHBOURS = 15
 _NEW_ROWS, _OF_STRATUM = 3_000, 150  # most rows that are looked at
 _ALIKE = 0.5  # least density of the new inputs at an older row, over that of its own inputs
 _NEAR = 0.9  # quantile of the new rows' own distances within which an older row has neighbours
+_HALF = 0.5  # contradiction from which on labels are as often wrong as right, and worth nothing
 _FEWEST = 10  # alike rows that say anything, and new rows that make a class known
 _SURE = 1.64  # standard errors: 95 %, one-sided
 
@@ -64,7 +65,8 @@ def validity(
     for s in older:
         here = (stratum[asked] == s) & told & known[y[asked]]
         if here.sum() >= _FEWEST:
-            valid[s] = 1.0 - _contradiction(lacks[here], could[here], doubt=doubt)
+            contradiction = _contradiction(lacks[here], could[here], doubt=doubt)
+            valid[s] = max(0.0, 1.0 - contradiction / _HALF)
         elif doubt:
             valid[s] = 1.0 - known[y[stratum == s]].mean()
     return valid
