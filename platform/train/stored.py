@@ -36,7 +36,9 @@ def read_pool(store: Store, plan: RetrainPlan, reference: Reference, max_rows: i
     if not found:
         raise TrainingError("there is nothing to train on: no prediction has been made yet")
     rows = Predictions.concat(found)
-    since = store.commit_of(int(rows.row[0]))  # what came before named earlier uses of ids
+    # What came before the first of them named earlier uses of ids; before row 0 there were none,
+    # and a label that overtook its prediction is older than that.
+    since = store.commit_of(int(rows.row[0])) if rows.row[0] > 0 else 0
     labels = store.labels(since, as_of=tables.get("labels"))
     return Pool.build(rows, labels, reference, max_rows)
 

@@ -9,15 +9,10 @@ import pytest
 from tests.helpers.examples import NAMES, prepared, told
 from tests.ray.running import free_port
 
-pytestmark = [pytest.mark.demo, pytest.mark.timeout(600)]
-
-IN_THE_GATE = "tabular"
+pytestmark = [pytest.mark.demo, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[] if n == IN_THE_GATE else pytest.mark.slow) for n in NAMES],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_loop_of_an_example_closes_and_pays(name: str, tmp_path: Path) -> None:
     folder, port = prepared(name, tmp_path), f"serve.port={free_port()}"
     found = told(folder, "demo", "--config", "undrift.yaml", "--pace", "100", "--set", port)

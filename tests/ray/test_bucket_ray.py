@@ -63,6 +63,7 @@ def ask(running: Running, rows: int, name: str) -> None:
     eventually(lambda: running.client.drift().labelled, until=lambda seen: seen >= before + rows)
 
 
+@pytest.mark.slow
 def test_platform_goes_on_from_the_bucket_alone(
     start: Callable[..., Running], platform_on: Callable[[str], Path], tmp_path: Path
 ) -> None:

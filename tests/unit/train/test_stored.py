@@ -72,6 +72,16 @@ def test_labels_of_any_lag_are_trained_on(store: Store, lag: int) -> None:
     assert pool.newest_row[-1] == ROWS - 1, "where inputs are now needs no label"
 
 
+def test_labels_that_overtook_the_first_predictions_are_trained_on(store: Store) -> None:
+    x, row = np.zeros((4, 2), np.float32), np.arange(4)
+    ids = tuple("abcd")
+    store.append_labels(1, Labels(ids, row % 2, np.full(4, 5.0)))
+    store.append_predictions(
+        2, Predictions(ids, row, np.full(4, 4.0), np.ones(4, np.int64), x, x, x)
+    )
+    assert read_pool(store, plan(4), REFERENCE, MOST).row[10:].tolist() == [0, 1, 2, 3]
+
+
 def test_as_far_back_from_the_newest_label_as_the_span_reaches(store: Store) -> None:
     served(store, range(0, 1000, 25))
     pool = read_pool(store, plan(ROWS), REFERENCE, MOST)
