@@ -96,12 +96,13 @@ def prepare_state(config: Config, root: Root | None = None) -> None:
         StoreError: The state folder cannot be used.
     """
     from undrift.control.memory import Memory
-    from undrift.control.offline import check_readable, way_out
+    from undrift.control.offline import check_readable, check_task, way_out
     from undrift.model.artifacts import load_inputs
     from undrift.model.network import check_state_dict, load_weights
     from undrift.store.journal import REARMINGS, Journal
     from undrift.store.root import check_layout
     from undrift.store.store import Store
+    from undrift.train.objective import objective_for
     from undrift.train.scoring import score
 
     inputs = load_inputs(*config.artifacts)
@@ -125,15 +126,18 @@ def prepare_state(config: Config, root: Root | None = None) -> None:
         except StoreError as error:
             raise StoreError(f"{error}\n{way_out(store, state)}") from error
         check_state_dict(model, weights)
+        check_task(store, state.live, numbers=config.model.is_regression)
         return
     load_weights(model, inputs.weights)
-    output, embedding = score(model, inputs.x, head=config.model.embedding)
-    right = output.argmax(1) == inputs.y
+    objective = objective_for(inputs.y)
+    output, embedding = score(model, inputs.x, objective=objective, head=config.model.embedding)
+    recent = np.ones(len(inputs.y), dtype=np.bool_)
+    quality = objective.quality(output, inputs.y)
     store.add_version(
         inputs.weights,
         parent=None,
-        reference=Reference(inputs.x, inputs.y, embedding, output, np.ones_like(right), inputs.row),
-        metrics={"reference_accuracy": float(right.mean()), "reference_rows": len(right)},
+        reference=Reference(inputs.x, inputs.y, embedding, output, recent, inputs.row),
+        metrics={f"reference_{objective.measure}": quality, "reference_rows": len(recent)},
         plan=None,
         run_id=FIRST_RUN,
     )

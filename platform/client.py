@@ -20,7 +20,7 @@ from undrift.config import Config
 from undrift.errors import BusyError, PlatformError
 from undrift.host.process import ProcessFile, given_token
 from undrift.ids import KEY_HEADER, new_id
-from undrift.records import FloatArray, IntArray
+from undrift.records import FloatArray, IntArray, TargetArray
 from undrift.serve.body import ALL_REJECTED, WEIGHTS
 from undrift.serve.certificate import trusting
 from undrift.serve.protocol import BINARY
@@ -47,19 +47,23 @@ class Answer:
 
     Attributes:
         ids: n inference ids; a late label names its row by one.
-        output: (n, c) class probabilities.
+        output: (n, c) class probabilities; of a regression (n,) numbers, or (n, c) of several.
         version: Model version that answered.
         weights_hash: Hash of that version's weights.
+        numbers: Whether it is a regression.
     """
 
     ids: tuple[str, ...]
     output: FloatArray
     version: int
     weights_hash: str
+    numbers: bool = False
 
     @property
-    def label(self) -> IntArray:
-        """(n,) most probable class."""
+    def label(self) -> TargetArray:
+        """(n,) most probable class; of a regression what it answers."""
+        if self.numbers:
+            return self.output
         best: IntArray = self.output.argmax(axis=1)
         return best
 
@@ -151,7 +155,7 @@ class Client:
                 made of by `model.preprocess`, a list of n bytes or texts.
             request_id: Becomes the inference id; of several rows, with ``:0``, ``:1``, ... added.
         """
-        body: dict[str, Any] = {"inputs": _tensors(x), "outputs": [{"name": "probabilities"}]}
+        body: dict[str, Any] = {"inputs": _tensors(x)}
         if request_id is not None:
             body["id"] = request_id
         answer = self._call("POST", "/infer", body)
@@ -162,12 +166,13 @@ class Client:
             output=np.array(output["data"], np.float32).reshape(output["shape"]),
             version=int(answer["model_version"]),
             weights_hash=answer["parameters"]["weights_hash"],
+            numbers=output["name"] == "value",
         )
 
     def feedback(
         self,
         ids: Sequence[str],
-        labels: Sequence[int | str],
+        labels: Sequence[int | str | float | Sequence[float]],
         timestamps: Sequence[float | str] | None = None,
     ) -> dict[str, Any]:
         """Hand in late labels; when this returns, they are durable.
@@ -176,7 +181,7 @@ class Client:
 
         Args:
             ids: n inference ids.
-            labels: n class indices or names.
+            labels: n class indices or names; of a regression n numbers, or lists of them.
             timestamps: n times at which they became known, Unix seconds or ISO 8601; else now.
 
         Returns:

@@ -90,11 +90,11 @@ class Predictions:
         version: (n,) model version that answered.
         x: (n, *input_shape) model input.
         embedding: (n, e) input of the last linear layer.
-        output: (n, c) class probabilities by that version.
+        output: (n, c) class probabilities by that version, or answers of a regression.
         answered: (n,) class that was answered; None: the likeliest in ``output``. A mixture of the
-            model with others may have answered another.
-        former: (n,) class that the version before would have answered, -1 where it was not asked;
-            None: nowhere.
+            model with others may have answered another. (n, c) numbers of a regression, never None.
+        former: (n,) class that the version before would have answered, -1 where it was not asked,
+            or (n, c) numbers of a regression, NaN where it was not; None: nowhere.
     """
 
     ids: tuple[str, ...]
@@ -104,21 +104,27 @@ class Predictions:
     x: FloatArray
     embedding: FloatArray
     output: FloatArray
-    answered: IntArray | None = None
-    former: IntArray | None = None
+    answered: TargetArray | None = None
+    former: TargetArray | None = None
 
     @property
-    def answers(self) -> IntArray:
-        """(n,) class that was answered."""
+    def answers(self) -> TargetArray:
+        """(n,) class that was answered, or (n, c) numbers."""
         if self.answered is not None:
             return self.answered
         likeliest: IntArray = self.output.argmax(axis=1)
         return likeliest
 
     @property
-    def formers(self) -> IntArray:
-        """(n,) class that the version before would have answered, -1 where it was not asked."""
-        return np.full(len(self), -1, np.int64) if self.former is None else self.former
+    def formers(self) -> TargetArray:
+        """(n,) class that the version before would have answered, -1 where it was not asked.
+
+        Of a regression (n, c) numbers, and NaN there.
+        """
+        if self.former is not None:
+            return self.former
+        numbers = self.answered is not None and self.answered.dtype.kind == "f"
+        return np.full_like(self.answers, np.nan if numbers else -1)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -186,10 +186,10 @@ class AccuracyView:
     """Accuracies of the watched version; None where nothing is known.
 
     Attributes:
+        measure: What they are: ``accuracy``, or of a regression ``R2``.
         window_labels, window: Newest labels, and the accuracy of what was answered on them.
         reference: On the reference.
-        estimated: Estimated without labels.
-        estimated_error: Standard error of the estimate.
+        estimated, estimated_error: Estimated without labels, and its standard error.
     """
 
     window_labels: int
@@ -197,6 +197,7 @@ class AccuracyView:
     reference: float | None
     estimated: float | None
     estimated_error: float | None
+    measure: str = "accuracy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,12 @@ def import_labels(
         ),
     ],
     id_column: Annotated[str, typer.Option("--id", help="Column of inference ids.")] = "id",
-    label: Annotated[str, typer.Option(help="Column of class names or indices.")] = "label",
+    label: Annotated[
+        str,
+        typer.Option(
+            help="Column of class names, indices or numbers; for several outputs, commas."
+        ),
+    ] = "label",
     times: Annotated[
         str | None, typer.Option("--time", help="Column of Unix seconds or ISO 8601.")
     ] = None,
@@ -42,14 +47,16 @@ def import_labels(
     from undrift.streams.labelfile import read_labels
 
     settings = load_config(config)
-    classes = settings.model.classes
+    classes, numbers = settings.model.classes, settings.model.is_regression
+    told_by = label.split(",") if numbers else [label]
     size = min(LABELS_AT_ONCE, settings.serve.max_labels_per_request)
-    columns = [id_column, label, *([times] if times else [])]
+    columns = [id_column, *told_by, *([times] if times else [])]
     told: dict[str, Any] = {"rows": 0, "accepted": 0, "without_label": 0, "rejected": []}
     with Client.of(settings) as client, path.open("rb") as file, progress_bar() as bar:
         task = bar.add_task(path.name, total=path.stat().st_size, figures="")
-        names = () if isinstance(classes, int) else classes
-        for block in read_labels(path, file, columns, names, size):
+        names = classes if isinstance(classes, tuple) else ()
+        targets = len(told_by) if numbers else 0
+        for block in read_labels(path, file, columns, names, size, targets):
             _hand_in(client, block, told, path)
             figures = f"{told['accepted']:,} labels"
             bar.update(task, completed=file.tell(), figures=figures)

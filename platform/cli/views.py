@@ -111,7 +111,7 @@ def drift_view(drift: DriftView) -> RenderableType:
         ("coverage", labels.coverage),
         ("label lag", labels.lag["rows"]),
         ("label outcomes", labels.outcomes),
-        ("accuracy", accuracy),
+        (accuracy.pop("measure"), accuracy),
         ("probation", f"{probation.status} {probation.detail}".strip()),
     )
     signals = Table("signal", "level", "statistic", "warning at", "drift at", "changed at", "since")

@@ -38,6 +38,8 @@ def problems(error: ValidationError, root: type[Section]) -> Iterable[str]:
         expected = _expected(problem, field)
         if problem["type"] == "missing":
             yield f"{where}: missing; expected {expected}"
+        elif not keys and problem["type"] == "value_error":
+            yield expected  # a rule between sections, which names its key
         elif _inner(field) and problem["type"] == "value_error":
             yield f"{where}: {expected}"  # a rule between keys of one section, or between models
         else:

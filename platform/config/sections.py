@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from undrift.config.regression import answered_alone, check_monitor
 from undrift.control.settings import LifecycleSettings
 from undrift.errors import ConfigError
 from undrift.k8s.settings import KubernetesSettings
@@ -31,8 +32,9 @@ class ModelConfig(Section):
 
     reference: InputFile
     """Held-out labelled rows: an `.npz` or `.safetensors` file with `x`, (n, *input_shape), or one
-    array for each of `model.inputs`, and `y`, (n,) class index, in order of time; `row`, (n,),
-    where each stood in its stream, if they are not consecutive."""
+    array for each of `model.inputs`, and `y`, (n,) class index, or (n,) or (n, outputs) numbers of
+    a regression, in order of time; `row`, (n,), where each stood in its stream, if they are not
+    consecutive."""
 
     serve: ReplicaSettings = ReplicaSettings()
     """Its replicas."""
@@ -53,6 +55,13 @@ class ModelConfig(Section):
     def _ids_have_no_distance(self) -> Self:
         if any(one.is_integer for one in self.model.inputs):
             self.__dict__["monitor"] = self.monitor.with_ids()  # a section is frozen
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_have_no_classes(self) -> Self:
+        if self.model.is_regression:
+            check_monitor(self.monitor)
+            self.__dict__["serve"] = answered_alone(self.serve)
         return self
 
 

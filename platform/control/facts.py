@@ -114,7 +114,12 @@ class ControlFacts:
                 "signal",
             ),
             **gauge("drift_limit", "Statistic at which a level begins", limits, "signal", "level"),
-            **gauge("accuracy_ratio", "Share of right answers, 0 to 1", accuracy, "of"),
+            **gauge(
+                "accuracy_ratio",
+                "Share of right answers, 0 to 1, or R2 of a regression",
+                accuracy,
+                "of",
+            ),
             **self._counter(
                 "labels_joined",
                 "Labels by outcome of the join",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 
+import numpy as np
+
 from undrift.control.lifecycle import step
 from undrift.control.memory import Memory
 from undrift.control.settings import LifecycleSettings
@@ -56,6 +58,21 @@ def check_readable(store: Store, version: int) -> None:
     """
     store.weights_path(version)
     store.reference(version)
+
+
+def check_task(store: Store, version: int, *, numbers: bool) -> None:
+    """Check that a version has targets of the configured task.
+
+    Raises:
+        StoreError: It has not.
+    """
+    targets = store.reference(version).y
+    if numbers == np.issubdtype(targets.dtype, np.integer):
+        held = "classes" if numbers else "numbers"
+        raise StoreError(
+            f"version {version} in the state folder answers {held}, and model.task says otherwise; "
+            "use another state folder for another model"
+        )
 
 
 def way_out(store: Store, state: State) -> str:

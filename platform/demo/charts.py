@@ -60,7 +60,7 @@ class Frame:
 
 
 def accuracy_chart(result: DemoResult) -> str:
-    """Return the accuracy of the platform and of the frozen model over the stream."""
+    """Return the accuracy, or R2, of the platform and of the frozen model over the stream."""
     frame = Frame(result.stream_rows, top=44.0, height=250.0, high=1.0)
     middle = [(b.start + b.stop) / 2 for b in result.curve]
     ours = [b.ours for b in result.curve]
@@ -77,7 +77,11 @@ def accuracy_chart(result: DemoResult) -> str:
         *_marks(frame, result, y=22.0),
         *_row_axis(frame, frame.bottom),
     ]
-    return _svg(parts, frame.bottom + 40, f"Accuracy over {result.stream_rows} rows")
+    return _svg(
+        parts,
+        frame.bottom + 40,
+        f"{result.measure[0].upper()}{result.measure[1:]} over {result.stream_rows} rows",
+    )
 
 
 def versions_chart(result: DemoResult) -> str:

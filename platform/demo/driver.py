@@ -20,7 +20,7 @@ from undrift.errors import PlatformError
 from undrift.serve.body import ALL_REJECTED
 from undrift.settings import Section
 from undrift.streams.project import predict
-from undrift.streams.stream import Stream
+from undrift.streams.stream import Stream, known
 from undrift.views import DriftView, StatusView, VersionView, read
 
 _CLOSED_BY_PEER = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
@@ -167,7 +167,8 @@ class Driver:
                 return
             version = int(answer.data["model_version"])
             outputs = {o["name"]: o["data"] for o in answer.data["outputs"]}
-            record.predicted[rows] = np.asarray(outputs["label"], dtype=np.int64)
+            said = outputs["value" if "value" in outputs else "label"]
+            record.predicted[rows] = np.asarray(said).reshape(record.predicted[rows].shape)
             record.version[rows] = version
             weights_hash = str(answer.data["parameters"]["weights_hash"])
             record.hashes.setdefault(version, set()).add(weights_hash)
@@ -195,12 +196,13 @@ class Driver:
     async def _label(self, client: httpx.AsyncClient) -> None:
         """Send the due labels of answered rows; those of failed rows are dropped."""
         record = self.recording
-        answered = [r for r in self._pending if record.predicted[r] >= 0]
+        there = known(record.predicted[self._pending])
+        answered = [r for r, has in zip(self._pending, there.tolist(), strict=True) if has]
         self._pending = [r for r in self._pending if np.isnan(record.answered_at[r])]
         size = self.settings.labels_per_request
         for first in range(0, len(answered), size):
             rows = answered[first : first + size]
-            items = [{"id": self._row_id(r), "label": int(self.stream.live.y[r])} for r in rows]
+            items = [{"id": self._row_id(r), "label": self.stream.live.y[r].tolist()} for r in rows]
             try:
                 answer = await self._post(client, f"{self._path}/feedback", items)
             except httpx.HTTPError as error:

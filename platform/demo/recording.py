@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from undrift.records import IntArray, TimeArray
+from undrift.records import IntArray, TargetArray, TimeArray
+from undrift.streams.quality import Scores, none_of
 from undrift.streams.stream import Stream
 from undrift.views import DriftView, EventView, StatusView, VersionView
 
@@ -60,9 +61,9 @@ class Recording:
     """What happened to each row, and what the platform said meanwhile.
 
     Attributes:
-        y: (n,) true class, or ``UNKNOWN``.
-        frozen: (n,) class that the first model predicts.
-        predicted: (n,) class that the platform answered, -1 without an answer.
+        y: (n,) true class, or ``UNKNOWN``; or (n,) or (n, c) numbers, or NaN.
+        frozen: (n,) class that the first model predicts, or numbers.
+        predicted: (n,) class that the platform answered, -1 without an answer; or numbers, or NaN.
         version: (n,) version that answered, 0 without an answer.
         due_at: (n,) when the schedule says to send, Unix seconds.
         sent_at: (n,) when it was sent; NaN if it was not.
@@ -79,11 +80,12 @@ class Recording:
         snapshots: One for each poll.
         events: Notable events that the platform told of, oldest first.
         versions: Versions as the platform describes them.
+        scores: Scores answers.
     """
 
-    y: IntArray
-    frozen: IntArray
-    predicted: IntArray
+    y: TargetArray
+    frozen: TargetArray
+    predicted: TargetArray
     version: IntArray
     due_at: TimeArray
     sent_at: TimeArray
@@ -100,15 +102,19 @@ class Recording:
     snapshots: list[Snapshot] = field(default_factory=list)
     events: list[EventView] = field(default_factory=list)
     versions: list[VersionView] = field(default_factory=list)
+    scores: Scores = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.scores = Scores(self.y)
 
     @staticmethod
-    def of(stream: Stream, frozen: IntArray) -> Recording:
+    def of(stream: Stream, frozen: TargetArray) -> Recording:
         """Return an empty recording of ``stream``; ``frozen`` (n,) is the first model's answer."""
         n = len(stream)
         return Recording(
             y=stream.live.y,
             frozen=frozen,
-            predicted=np.full(n, -1, dtype=np.int64),
+            predicted=none_of(stream.live.y),
             version=np.zeros(n, dtype=np.int64),
             due_at=np.full(n, np.nan),
             sent_at=np.full(n, np.nan),

@@ -37,7 +37,7 @@ def render_report(result: DemoResult, goal: Goal | None = None) -> str:
         f'<p class="lead">{escape(result.task)}</p></header>',
         _verdict(result, goal),
         _tiles(result),
-        "<h2>Accuracy over the stream</h2>",
+        f"<h2>{_named(result)} over the stream</h2>",
         '<p class="note">Each row is answered before its label is known. The dotted line is the '
         "first model, left as it was; both are judged on the same rows.</p>",
         legend(),
@@ -75,12 +75,17 @@ def _verdict(result: DemoResult, goal: Goal | None) -> str:
     return f'<div class="verdict open"><b>The loop did not close:</b><ul>{items}</ul></div>'
 
 
+def _named(result: DemoResult) -> str:
+    """Return what quality is called, at the beginning of a sentence."""
+    return result.measure[0].upper() + result.measure[1:]
+
+
 def _tiles(result: DemoResult) -> str:
     last, late = result.fifths[-1], result.adaptations
     promoted = result.counts["promoted"]
     tiles = [
         (
-            "Accuracy, last fifth",
+            f"{_named(result)}, last fifth",
             f'<span class="ours">{_percent(last.ours)}</span>',
             f"frozen model {_percent(last.frozen)}, {_points(last.gap_points)} points",
         ),

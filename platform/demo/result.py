@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from undrift.demo.recording import Recording, Snapshot
-from undrift.streams.stream import NEVER, UNKNOWN, Stream
+from undrift.streams.stream import NEVER, Stream, known
 from undrift.views import EventView, VersionView
 
 CURVE_POINTS = 120
@@ -23,14 +23,14 @@ COUNTED = ("warning", "drift", "retraining", "promoted", "rolled_back", "failed"
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Accuracy over the rows from ``start`` to ``stop``; NaN if none of them can be judged.
+    """Accuracy, or R2, over the rows from ``start`` to ``stop``; NaN if none can be judged.
 
     Attributes:
         start: First live row.
         stop: One past the last live row.
         rows: Rows that were answered and whose label is known.
-        ours: Share of right answers of the platform.
-        frozen: Share of right answers of the first model on the same rows.
+        ours: Share of right answers of the platform, or R2.
+        frozen: The same of the first model on the same rows.
     """
 
     start: int
@@ -116,6 +116,7 @@ class DemoResult:
         timeline: Snapshots of the platform.
         events: Notable events, each with the ``row`` sent by then.
         versions: Versions as the platform describes them.
+        measure: What is called accuracy here: ``accuracy``, or ``R2`` of numbers.
     """
 
     name: str
@@ -149,6 +150,7 @@ class DemoResult:
     timeline: tuple[Snapshot, ...]
     events: tuple[EventView, ...]
     versions: tuple[VersionView, ...]
+    measure: str = "accuracy"
 
     def closed(self, goal: Goal | None = None) -> tuple[bool, list[str]]:
         """Return whether the loop closed, and what is missing if it did not."""
@@ -225,19 +227,21 @@ def summarise(
         timeline=_thin(recording.snapshots),
         events=events,
         versions=tuple(recording.versions),
+        measure=recording.scores.measure,
     )
 
 
 def accuracy(recording: Recording, start: int, stop: int) -> Accuracy:
-    """Return the accuracy over the live rows from ``start`` to ``stop``."""
+    """Return the accuracy, or R2, over the live rows from ``start`` to ``stop``."""
     rows = slice(start, stop)
     y, predicted = recording.y[rows], recording.predicted[rows]
-    judged = (y != UNKNOWN) & (predicted >= 0)
+    judged = known(y) & known(predicted)
     count = int(judged.sum())
     if not count:
         return Accuracy(start, stop, 0, math.nan, math.nan)
-    ours = float((predicted == y)[judged].mean())
-    frozen = float((recording.frozen[rows] == y)[judged].mean())
+    scores = recording.scores
+    ours = float(scores(predicted, y)[judged].mean())
+    frozen = float(scores(recording.frozen[rows], y)[judged].mean())
     return Accuracy(start, stop, count, ours, frozen)
 
 

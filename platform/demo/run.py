@@ -167,7 +167,7 @@ def _clear(folder: Path) -> None:
 def _tell(console: Console, result: DemoResult, report: Path, missing: list[str]) -> None:
     last = result.fifths[-1]
     console.print(
-        f"\naccuracy over the last fifth: [bold]{last.ours:.1%}[/bold], "
+        f"\n{result.measure} over the last fifth: [bold]{last.ours:.1%}[/bold], "
         f"frozen model {last.frozen:.1%} ({last.gap_points:+.1f} points)"
     )
     counts = result.counts

@@ -169,7 +169,7 @@ def _accuracy(driver: Driver) -> RenderableType:
             )
         if name == "ours":
             table.add_row("", Text("─" * columns, style="bright_black"), "")
-    return Panel(table, title="accuracy", title_align="left")
+    return Panel(table, title=driver.recording.scores.measure, title_align="left")
 
 
 def bars(values: list[float], height: int) -> list[str]:

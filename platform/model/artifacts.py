@@ -10,6 +10,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from undrift.errors import ConfigError, ModelError
 from undrift.model.layout import Layout, layout_of, rows_of
@@ -24,7 +25,7 @@ from undrift.model.network import (
 )
 from undrift.model.preprocess import check_preprocess
 from undrift.model.settings import ModelSettings
-from undrift.records import FloatArray, IntArray
+from undrift.records import FloatArray, IntArray, TargetArray
 
 PROBED = 256  # rows of the reference that a model is tried on
 
@@ -37,14 +38,14 @@ class Inputs:
         factory: Builds the untrained model.
         weights: Initial weights.
         x: (n, *row_shape) reference inputs.
-        y: (n,) their class index.
+        y: (n,) their class index, or (n,) or (n, c) the numbers that a regression is to meet.
         row: (n,) where they stood in their stream, ascending; None: consecutive.
     """
 
     factory: Factory
     weights: dict[str, torch.Tensor]
     x: FloatArray
-    y: IntArray
+    y: TargetArray
     row: IntArray | None = None
 
 
@@ -75,29 +76,48 @@ def load_inputs(section: ModelSettings, reference: Path, folder: Path, min_rows:
         raise ConfigError(
             f"{reference} has {len(y)} rows; monitor.min_reference_rows asks for {min_rows}"
         )
-    classes = probe(model, head, torch.from_numpy(x[:PROBED]))
-    if classes != section.class_count:
-        raise ModelError(
-            f"{section.factory} answers with {classes} logits; "
-            f"model.classes says {section.class_count} classes"
-        )
+    _check_outputs(section, probe(model, head, torch.from_numpy(x[:PROBED])), head, y, reference)
     return Inputs(factory, weights, x, y, row)
+
+
+def _check_outputs(
+    section: ModelSettings, outputs: int, head: nn.Linear, y: TargetArray, path: Path
+) -> None:
+    """Check that a model has as many outputs as there are classes, or numbers to be met."""
+    if not section.is_regression:
+        if outputs != section.class_count:
+            raise ModelError(
+                f"{section.factory} answers with {outputs} logits; "
+                f"model.classes says {section.class_count} classes"
+            )
+        return
+    wide = y.shape[1] if y.ndim > 1 else 1
+    if wide != outputs:
+        raise ConfigError(
+            f"{path}: y has {wide} numbers to a row; {section.factory} answers with {outputs}"
+        )
+    if head.out_features != outputs:
+        raise ModelError(
+            f"{section.factory} answers with {outputs} numbers to a row, but its last linear layer "
+            f"has {head.out_features} outputs; name the one that makes the answer as "
+            "model.embedding"
+        )
 
 
 def load_reference(
     path: Path, input_shape: tuple[int, ...], classes: int, layout: Layout | None = None
-) -> tuple[FloatArray, IntArray, IntArray | None]:
+) -> tuple[FloatArray, TargetArray, IntArray | None]:
     """Read labelled rows from a file with the arrays ``x``, ``y`` and perhaps ``row``.
 
     Args:
         path: The file, ``.npz`` or ``.safetensors``.
         input_shape: Shape of one row.
-        classes: Number of classes.
+        classes: Number of classes; 0 where the rows have numbers to be met.
         layout: Several named inputs, each an array of its own in place of ``x``.
 
     Returns:
-        (n, *row_shape) inputs, (n,) class index, and where each row stood in its stream, if the
-        file says so.
+        (n, *row_shape) inputs, (n,) class index or (n,) or (n, c) numbers, and where each row
+        stood in its stream, if the file says so.
 
     Raises:
         ConfigError: The file is not such a file, or its rows are not such rows.
@@ -111,20 +131,44 @@ def load_reference(
         x = rows_of(arrays, input_shape, layout)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
-    if y.shape != (len(x),) or y.dtype.kind not in "iu":
-        raise ConfigError(f"{path}: y is {y.dtype} {y.shape}, expected integers ({len(x)},)")
-    if len(y) and not (y.min() >= 0 and y.max() < classes):
-        raise ConfigError(
-            f"{path}: y runs from {y.min()} to {y.max()}, expected 0 to {classes - 1}"
-        )
+    y = _classes_of(y, len(x), classes, path) if classes else _numbers_of(y, len(x), path)
     if row is None:
-        return x, y.astype(np.int64), None
-    if row.shape != y.shape or row.dtype.kind not in "iu" or (np.diff(row) <= 0).any():
+        return x, y, None
+    if row.shape != (len(x),) or row.dtype.kind not in "iu" or (np.diff(row) <= 0).any():
         raise ConfigError(
             f"{path}: row is {row.dtype} {row.shape}, expected {len(x)} integers, ascending: where "
             "each row stood in its stream"
         )
-    return x, y.astype(np.int64), row.astype(np.int64)
+    return x, y, row.astype(np.int64)
+
+
+def _classes_of(y: NDArray[Any], rows: int, classes: int, path: Path) -> IntArray:
+    if y.shape != (rows,) or y.dtype.kind not in "iu":
+        raise ConfigError(f"{path}: y is {y.dtype} {y.shape}, expected integers ({rows},)")
+    if len(y) and not (y.min() >= 0 and y.max() < classes):
+        raise ConfigError(
+            f"{path}: y runs from {y.min()} to {y.max()}, expected 0 to {classes - 1}"
+        )
+    return y.astype(np.int64)
+
+
+def _numbers_of(y: NDArray[Any], rows: int, path: Path) -> FloatArray:
+    """Return (n,) or (n, c) numbers, c at least 2, each of them finite and not always the same."""
+    if y.shape[:1] != (rows,) or y.ndim > 2 or y.dtype.kind not in "iuf" or not y.size:
+        raise ConfigError(
+            f"{path}: y is {y.dtype} {y.shape}, expected numbers ({rows},) or ({rows}, outputs)"
+        )
+    with np.errstate(over="ignore"):
+        numbers = y.astype(np.float32).reshape(rows, -1)
+    if not np.isfinite(numbers).all():
+        row = int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])
+        raise ConfigError(f"{path}: y of row {row} is no finite 32-bit number; drop such rows")
+    for i in np.flatnonzero(np.ptp(numbers, axis=0) == 0).tolist():
+        raise ConfigError(
+            f"{path}: y[{i}] is {numbers[0, i]:g} in every row, so an error has no scale; bring "
+            "rows in which it varies"
+        )
+    return numbers if numbers.shape[1] > 1 else numbers[:, 0]
 
 
 def _arrays(path: Path, names: set[str]) -> dict[str, NDArray[Any]]:

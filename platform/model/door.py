@@ -29,9 +29,12 @@ class Door:
         output: Name or index of the logits in what the model answers, nested ones joined by dots;
             None to find them: the one floating tensor of shape (rows, classes).
         layout: Its named inputs; None if it takes rows as they are.
+        numbers: Whether it answers numbers instead of logits; one to a row may lack its dimension.
 
     Attributes:
         layout: Its named inputs.
+        numbers: Whether it answers numbers.
+        unit: (c,) what numbers are divided by, while it is trained; None: they stand as they are.
     """
 
     def __init__(
@@ -39,8 +42,12 @@ class Door:
         classes: int | None = None,
         output: str | int | None = None,
         layout: Layout | None = None,
+        *,
+        numbers: bool = False,
     ) -> None:
         self._classes, self._output, self.layout = classes, output, layout
+        self.numbers = numbers
+        self.unit: torch.Tensor | None = None
         self._found: str | None = None
         self._by_name = True
 
@@ -101,8 +108,11 @@ class Door:
             >>> Door(classes=3).logits(nn.Identity(), answer, 2).shape
             torch.Size([2, 3])
         """
-        if isinstance(answer, torch.Tensor):
-            return answer
+        found = answer if isinstance(answer, torch.Tensor) else self._found_in(model, answer, rows)
+        found = found[:, None] if self.numbers and found.ndim == 1 else found
+        return found if self.unit is None else found / self.unit.to(found)
+
+    def _found_in(self, model: nn.Module, answer: Any, rows: int) -> torch.Tensor:
         told = dict(_tensors(answer))
         if self._output is not None:
             found = _within(answer, str(self._output))
@@ -118,14 +128,15 @@ class Door:
         if len(alike) == 1:
             self._found = alike[0]
             return told[alike[0]]
-        wanted = f"[{rows}, {self._classes or 'classes'}]"
+        what, of = ("answer", "outputs") if self.numbers else ("logits", "classes")
         raise ModelError(
             f"{type(model).__name__} answers with {_listed(told)}; {len(alike) or 'none'} of it "
-            f"can be the logits, {wanted}; name them as model.output"
+            f"can be the {what}, [{rows}, {self._classes or of}]; name them as model.output"
         )
 
     def _fits(self, tensor: torch.Tensor, rows: int) -> bool:
-        if tensor.ndim != 2 or not tensor.is_floating_point() or len(tensor) != rows:
+        dimensions = (1, 2) if self.numbers else (2,)
+        if tensor.ndim not in dimensions or not tensor.is_floating_point() or len(tensor) != rows:
             return False
         return self._classes is None or tensor.shape[1] == self._classes
 

@@ -37,7 +37,13 @@ def factory_of(section: ModelSettings, search_path: Path | None = None) -> Facto
 
 
 def _marked(factory: Factory, section: ModelSettings) -> nn.Module:
-    return Door(section.class_count, section.output, layout_of(section)).mark(factory())
+    door = Door(
+        section.class_count or None,
+        section.output,
+        layout_of(section),
+        numbers=section.is_regression,
+    )
+    return door.mark(factory())
 
 
 def load_factory(name: str, search_path: Path | None = None) -> Factory:
@@ -332,8 +338,18 @@ def forward_with_embedding(
     return logits, embedding
 
 
+def width(model: nn.Module, x: torch.Tensor) -> int:
+    """Return how many numbers a model answers to a row, by a forward pass over (n, ...) rows.
+
+    Raises:
+        ModelError: It fails.
+    """
+    with differentiable(model), torch.no_grad():
+        return int(ask(model, x).shape[1])
+
+
 def probe(model: nn.Module, head: nn.Linear, x: torch.Tensor) -> int:
-    """Run the model on a few rows as it will be run, and return its number of classes.
+    """Run the model on a few rows as it will be run, and return its number of outputs.
 
     Args:
         model: The model; its modes are restored.
@@ -346,17 +362,21 @@ def probe(model: nn.Module, head: nn.Linear, x: torch.Tensor) -> int:
     name, shape = type(model).__name__, door_of(model).shape(x)
     with differentiable(model), torch.no_grad():
         output = ask(model, x)
-        got = list(output.shape)
-        if len(got) != 2 or got[0] != len(x) or got[1] < 2:
+        got, numbers = list(output.shape), door_of(model).numbers
+        if len(got) != 2 or got[0] != len(x) or got[1] < (1 if numbers else 2):
+            per = "one logit per row and class, shape [{0}, classes]"
+            if numbers:
+                per = "one or more numbers per row, shape [{0}] or [{0}, outputs]"
             raise ModelError(
-                f"{name} must return one logit per row and class, shape [{len(x)}, classes] for "
-                f"input {shape}; it returned {got}"
+                f"{name} must return {per.format(len(x))} for input {shape}; it returned {got}"
             )
         forward_with_embedding(model, head, x)
     output = output.float()
     bad = torch.nonzero(~output.isfinite().all(dim=1))
     if len(bad):
         raise ModelError(f"{name} answers row {int(bad[0])} of the reference with no finite number")
+    if numbers:
+        return got[1]
     if bool((output >= 0).all()) and bool(((output.sum(dim=1) - 1).abs() < _ONE).all()):
         raise ModelError(
             f"{name} answers with probabilities, rows that are never negative and sum to one; it "

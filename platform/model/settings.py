@@ -46,7 +46,8 @@ class ModelSettings(Section):
 
     factory: str = Field(pattern=_FUNCTION)
     """Function without arguments that returns the `nn.Module`, as `module:function`; the module
-    may lie beside the YAML file. The model maps a batch to one logit per class."""
+    may lie beside the YAML file. The model maps a batch to one logit per class, or to numbers with
+    `task: regression`."""
 
     weights: InputFile
     """Initial weights, a `.safetensors` file that fits the factory's model."""
@@ -68,15 +69,20 @@ class ModelSettings(Section):
     preprocess_example: InputFile | None = None
     """File with the bytes of one such value, on which `preprocess` is tried beforehand."""
 
-    classes: Annotated[int | tuple[str, ...], AfterValidator(_classes)]
-    """Number of classes, or their names in the order of the model's outputs."""
+    task: Literal["classification", "regression"] = "classification"
+    """What the model answers: `classification`, one logit per class; `regression`, one number or
+    several for each row, as many as a forward pass shows."""
+
+    classes: Annotated[int | tuple[str, ...], AfterValidator(_classes)] | None = None
+    """Number of classes, or their names in the order of the model's outputs; not with
+    `task: regression`."""
 
     embedding: str = "auto"
     """Module whose input is the embedding; `auto` is the last linear layer."""
 
     output: str | int | None = None
-    """Name or index of the logits where the model answers a tuple, a dict or a dataclass, as
-    `logits` or `0`; by default the one floating tensor of shape (rows, classes)."""
+    """Name or index of the logits, or numbers, where the model answers a tuple, a dict or a
+    dataclass, as `logits` or `0`; by default the one floating tensor of shape (rows, classes)."""
 
     @model_validator(mode="after")
     def _one_or_several(self) -> Self:
@@ -90,14 +96,33 @@ class ModelSettings(Section):
             raise ValueError("inputs need different names, none of them y or row")
         return self
 
+    @model_validator(mode="after")
+    def _classes_or_numbers(self) -> Self:
+        if not self.is_regression and self.classes is None:
+            raise ValueError(
+                "classes is missing, the number of classes or their names; a model that answers "
+                "numbers has task: regression instead"
+            )
+        if self.is_regression and self.classes is not None:
+            raise ValueError(
+                "task: regression has no classes; leave classes out, the number of outputs is "
+                "found by a forward pass"
+            )
+        return self
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the model answers numbers instead of classes."""
+        return self.task == "regression"
+
     @property
     def class_count(self) -> int:
-        """Number of classes."""
-        return self.classes if isinstance(self.classes, int) else len(self.classes)
+        """Number of classes; 0 of a regression."""
+        return self.classes if isinstance(self.classes, int) else len(self.classes or ())
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; their numbers as text where the config names none."""
         if isinstance(self.classes, int):
             return tuple(str(i) for i in range(self.classes))
-        return self.classes
+        return self.classes or ()

@@ -33,7 +33,8 @@ def decide(
     *,
     labelled: int,
     labels_missing: bool,
-    estimated: tuple[float, float],
+    estimated: tuple[float, float] | None,
+    numbers: bool = False,
     segments: Sequence[str] = (),
     leader: Challenger | None = None,
 ) -> Verdict:
@@ -57,7 +58,8 @@ def decide(
         labelled: Labels that have come; before the first no sentence says what labels show.
         labels_missing: True if labels are further away than the configured lag.
         estimated: Label-free estimate of the loss of accuracy, as a fraction, and its standard
-            error.
+            error; None where there is none.
+        numbers: Whether answers are numbers, not classes.
         segments: Names of the segments in which errors have risen.
         leader: The challenger with the most evidence.
 
@@ -69,11 +71,12 @@ def decide(
     better = by_name["challenger"].level if "challenger" in by_name else Level.NONE
     moved = [r for r in reports if r.name in ("input", "output") and r.level > Level.NONE]
     names = " and ".join(r.name for r in moved)
-    loss, error = estimated
+    loss, error = estimated or (0.0, 0.0)
     losing = loss - SURE * error > settings.accuracy_tolerance
     strong = any(r.level is Level.DRIFT for r in moved)
-    change = f"{-loss:+.3f} ± {error:.3f}"
-    estimate = f"the {names} moved, labels are missing, estimated accuracy {change}"
+    estimate = f"the {names} moved, labels are missing"
+    if estimated is not None:
+        estimate += f", estimated accuracy {-loss:+.3f} ± {error:.3f}"
     kind = DriftKind.COVARIATE if performance is Level.NONE else DriftKind.BOTH
     unseen = labels_missing and performance < Level.DRIFT
     if unseen and settings.escalate_without_labels and strong and losing:
@@ -81,7 +84,7 @@ def decide(
     labels = max(performance, better)
     if labels > Level.NONE:
         as_sure = " and ".join(r.name for r in moved if r.level >= labels)
-        found = _from_labels(performance, better, leader)
+        found = _from_labels(performance, better, leader, numbers=numbers)
         if not as_sure:
             return Verdict(labels, DriftKind.CONCEPT, found + ", with inputs as before")
         return Verdict(labels, DriftKind.BOTH, found + f", and the {as_sure} moved as well")
@@ -100,10 +103,14 @@ def decide(
     return Verdict(Level.WARNING, kind, estimate if labels_missing else fine)
 
 
-def _from_labels(performance: Level, better: Level, leader: Challenger | None) -> str:
+def _from_labels(
+    performance: Level, better: Level, leader: Challenger | None, *, numbers: bool
+) -> str:
     """Return what the labels say: that the model is worse, or that another one would be better."""
     worse = "errors on late labels exceed the reference"
     if leader is None or better is Level.NONE:
         return worse + (", and nothing tried would do better" if leader is not None else "")
     ahead = f"a model of {leader.name} would answer {leader.lead:+.1%} more labels right"
+    if numbers:
+        ahead = f"a model of {leader.name} would have an R2 {leader.lead:+.3f} above it"
     return ahead if performance is Level.NONE else f"{worse}, and {ahead}"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from undrift.ids import uuid7_time
 from undrift.monitor.base import Signal, State
-from undrift.records import FloatArray, IntArray, Labels, Predictions, TimeArray
+from undrift.monitor.statistics.squared_errors import SquaredErrors
+from undrift.records import FloatArray, IntArray, Labels, Predictions, TargetArray, TimeArray
 
 _NO_LABEL = np.iinfo(np.int64).min
 
@@ -52,9 +53,12 @@ class Joined:
     Attributes:
         row: (n,) row numbers of the predictions.
         version: (n,) model versions that answered.
-        wrong: (n,) True where label and the class that was answered differ.
-        label: (n,) class index that the label named; the model may know no such class.
+        wrong: (n,) True where label and the class that was answered differ; of a regression the
+            squared error in units of the targets' variance.
+        label: (n,) class index that the label named; the model may know no such class. Of a
+            regression (n, c) numbers.
         former: (n,) class that the version before would have answered; -1 where it was not asked.
+            Of a regression its squared error, NaN where it was not asked.
         notes: (n, k) what was noted of each prediction when it was made.
         lag_rows: (n,) rows between the prediction and the newest row when they met.
         lag_seconds: (n,) time between the answer and the arrival of the label; not negative.
@@ -62,9 +66,9 @@ class Joined:
 
     row: IntArray
     version: IntArray
-    wrong: NDArray[np.bool_]
-    label: IntArray
-    former: IntArray
+    wrong: NDArray[np.bool_] | NDArray[np.float64]
+    label: TargetArray
+    former: TargetArray
     notes: FloatArray
     lag_rows: IntArray
     lag_seconds: TimeArray
@@ -122,6 +126,7 @@ class LabelJoin:
 
     Args:
         window: Newest predictions to keep, and most labels to keep waiting.
+        errors: How far numbers are from the truth; None where answers are classes.
 
     Example:
         >>> join = LabelJoin(window=1000)
@@ -131,8 +136,8 @@ class LabelJoin:
         (0, 1)
     """
 
-    def __init__(self, window: int) -> None:
-        self._window = window
+    def __init__(self, window: int, errors: SquaredErrors | None = None) -> None:
+        self._window, self.errors = window, errors
         self._forget()
 
     def _forget(self) -> None:
@@ -144,12 +149,11 @@ class LabelJoin:
         self._row = np.zeros(window, dtype=np.int64)
         self._at = np.zeros(window, dtype=np.float64)
         self._version = np.zeros(window, dtype=np.int64)
-        self._answered = np.zeros(window, dtype=np.int64)
-        self._former = np.zeros(window, dtype=np.int64)
-        self._label = np.full(window, _NO_LABEL, dtype=np.int64)
+        self._label = _unlabelled(window, self.errors)
+        self._answered, self._former = np.zeros_like(self._label), np.zeros_like(self._label)
         self._notes = np.zeros((window, 0), dtype=np.float32)
         # label, at, newest row then; its first item goes in the same time however many went before
-        self._orphans: OrderedDict[str, tuple[int, float, int]] = OrderedDict()
+        self._orphans: OrderedDict[str, tuple[Any, float, int]] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -165,7 +169,7 @@ class LabelJoin:
     def labelled_since(self, row: int) -> int:
         """Return how many predictions in the window, from ``row`` on, have their label."""
         held = self._held
-        return int(np.sum((self._label[held] != _NO_LABEL) & (self._row[held] >= row)))
+        return int(np.sum(_told(self._label[held]) & (self._row[held] >= row)))
 
     def coverage(self, until_row: int) -> float | None:
         """Return the share of predictions in the window before ``until_row`` that have a label.
@@ -178,19 +182,20 @@ class LabelJoin:
         """
         held = self._held
         due = held[self._row[held] < until_row]
-        return float(np.mean(self._label[due] != _NO_LABEL)) if len(due) else None
+        return float(np.mean(_told(self._label[due]))) if len(due) else None
 
     def due(
         self, until_row: int, version: int, most: int
-    ) -> tuple[NDArray[np.bool_], IntArray, FloatArray]:
+    ) -> tuple[NDArray[np.bool_], TargetArray, FloatArray]:
         """Return the newest rows of a version before ``until_row``, at most so many.
 
         Returns:
-            (n,) whether they have a label, (n,) class that was answered, (n, k) their notes.
+            (n,) whether they have a label, (n,) class or (n, c) numbers that were answered, (n, k)
+            their notes.
         """
         held = self._held
         held = held[(self._row[held] < until_row) & (self._version[held] == version)][-most:]
-        return self._label[held] != _NO_LABEL, self._answered[held], self._notes[held]
+        return _told(self._label[held]), self._answered[held], self._notes[held]
 
     def add(self, rows: Predictions, notes: FloatArray | None = None) -> tuple[Joined, LabelCounts]:
         """Remember predictions, and join those whose label came first.
@@ -229,21 +234,21 @@ class LabelJoin:
         found: list[tuple[int, float]] = []
         tally = dict.fromkeys(("joined", "duplicate", "conflict", "unknown", "late"), 0)
         expired = self._expire()
-        for name, label, at in zip(
-            labels.ids, labels.label.tolist(), labels.at.tolist(), strict=True
-        ):
+        told = _like(self._label, labels.label).tolist()
+        for name, label, at in zip(labels.ids, told, labels.at.tolist(), strict=True):
             sequence = self._sequence.get(name)
             if sequence is None:
                 tally[self._orphan(name, label, at)] += 1
                 expired += self._expire()
                 continue
             slot = sequence % self._window
-            if self._label[slot] == _NO_LABEL:
+            if not _told(self._label[slot]):
                 self._label[slot] = label
                 found.append((slot, at))
                 tally["joined"] += 1
             else:
-                tally["duplicate" if self._label[slot] == label else "conflict"] += 1
+                same = np.array_equal(self._label[slot], label)
+                tally["duplicate" if same else "conflict"] += 1
         return self._joined(found), LabelCounts(**tally, expired=expired)
 
     def state(self) -> State:
@@ -261,7 +266,7 @@ class LabelJoin:
             "label": self._label[slots],
             "notes": self._notes[slots],
             "orphan_ids": _pack(list(self._orphans)),
-            "orphan_label": np.array([o[0] for o in orphans], dtype=np.int64),
+            "orphan_label": _like(self._label, [o[0] for o in orphans]),
             "orphan_at": np.array([o[1] for o in orphans], dtype=np.float64),
             "orphan_row": np.array([o[2] for o in orphans], dtype=np.int64),
         }
@@ -299,7 +304,7 @@ class LabelJoin:
         self._version[slots] = rows.version[part]
         self._answered[slots] = rows.answers[part]
         self._former[slots] = rows.formers[part]
-        self._label[slots] = _NO_LABEL
+        self._label[slots] = _unlabelled(len(slots), self.errors)
         self._notes[slots] = notes
         found: list[tuple[int, float]] = []
         expired = reused = 0
@@ -320,7 +325,7 @@ class LabelJoin:
             expired += self._expire()
         return found, expired, reused
 
-    def _orphan(self, name: str, label: int, at: float) -> str:
+    def _orphan(self, name: str, label: Any, at: float) -> str:
         kept = self._orphans.get(name)
         if kept is not None:
             return "duplicate" if kept[0] == label else "conflict"
@@ -343,16 +348,35 @@ class LabelJoin:
     def _joined(self, found: list[tuple[int, float]]) -> Joined:
         slots = np.array([slot for slot, _ in found], dtype=np.int64)
         arrived = np.array([at for _, at in found], dtype=np.float64)
+        label, answered, former = self._label[slots], self._answered[slots], self._former[slots]
+        far = self.errors
         return Joined(
             row=self._row[slots],
             version=self._version[slots],
-            wrong=self._label[slots] != self._answered[slots],
-            label=self._label[slots],
-            former=self._former[slots],
+            wrong=label != answered if far is None else far(answered, label),
+            label=label,
+            former=former if far is None else far(former, label),
             notes=self._notes[slots],
             lag_rows=self._newest_row - self._row[slots],
             lag_seconds=np.maximum(arrived - self._at[slots], 0.0),
         )
+
+
+def _unlabelled(n: int, errors: SquaredErrors | None) -> TargetArray:
+    """Return labels of n predictions that have none yet."""
+    if errors is None:
+        return np.full(n, _NO_LABEL, dtype=np.int64)
+    return np.full((n, errors.width), np.nan, dtype=np.float32)
+
+
+def _told(label: Any) -> Any:
+    """Return which of some labels there are."""
+    return label != _NO_LABEL if label.dtype == np.int64 else ~np.isnan(label[..., 0])
+
+
+def _like(kept: TargetArray, labels: Any) -> TargetArray:
+    """Return labels of the kind and shape of those that are kept."""
+    return np.asarray(labels, dtype=kept.dtype).reshape(len(labels), *kept.shape[1:])
 
 
 def _pack(names: list[str]) -> NDArray[np.uint8]:

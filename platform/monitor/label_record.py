@@ -13,6 +13,7 @@ from undrift.monitor.base import Stateful
 from undrift.monitor.join import Joined, LabelCounts, LabelJoin
 from undrift.monitor.statistics.dependence import correlation_time
 from undrift.monitor.statistics.sampling import unlike
+from undrift.monitor.statistics.squared_errors import wrong_of
 from undrift.records import Reference
 from undrift.views import LabelsView
 
@@ -40,7 +41,8 @@ class LabelRecord(Stateful):
         self.newest_row = -1
         self._reference_error = self._previous_error = 0.0
         self._reference_rows = 0
-        self._first = self._wrong = self._previous_wrong = np.zeros(0, dtype=np.bool_)
+        self._first: NDArray[Any] = np.zeros(0, dtype=np.bool_)
+        self._wrong = self._previous_wrong = self._first
         self._lag_rows = np.zeros(0, dtype=np.int64)
         self._lag_seconds = np.zeros(0)
         self._counts = np.zeros(len(_OUTCOMES), dtype=np.int64)
@@ -54,13 +56,22 @@ class LabelRecord(Stateful):
         """The stream begins with ``row``: labels are missing from there on, not from row 0."""
         self.newest_row = row - 1
 
-    def watch(self, reference: Reference) -> None:
-        """Begin to record a new version; what was recorded becomes the version before it."""
-        recent = reference.recent
-        wrong = reference.output[recent].argmax(axis=1) != reference.y[recent]
+    def watch(self, reference: Reference, scale: float = 1.0) -> None:
+        """Begin to record a new version; what was recorded becomes the version before it.
+
+        Args:
+            reference: Its reference.
+            scale: Units of the errors to come in one of those so far.
+        """
+        wrong = wrong_of(reference)[reference.recent]
         self._previous_error, self._reference_error = self._reference_error, float(wrong.mean())
         self._previous_wrong, self._wrong = self._wrong, np.zeros(0, dtype=np.bool_)
         self._first, self._reference_rows = self._wrong, len(wrong)
+        self._reference_variance = float(wrong.var())
+        self._measure = "accuracy" if wrong.dtype == np.bool_ else "R2"
+        if scale != 1.0:
+            self._previous_error *= scale
+            self._previous_wrong = self._previous_wrong * scale
 
     def count(self, counts: LabelCounts) -> None:
         """Add what became of some labels."""
@@ -124,10 +135,13 @@ class LabelRecord(Stateful):
         for size in (n for n in _FIRST if n <= len(self._first)):
             first = self._first[:size]
             now, time = float(first.mean()), correlation_time(first, np.arange(size))
-            spread = before * (1.0 - before) / self._reference_rows + now * (1.0 - now) / size
+            spread = self._reference_variance / self._reference_rows + float(first.var()) / size
             if now - before > _SURE * np.sqrt(time * spread):
+                shown = f"{now:.1%} errors, the reference {before:.1%}"
+                if first.dtype != np.bool_:
+                    shown = f"an R2 of {1.0 - now:.3f}, the reference {1.0 - before:.3f}"
                 return (
-                    f"the first {size:,} labels show {now:.1%} errors, the reference {before:.1%}: "
+                    f"the first {size:,} labels show {shown}: "
                     "it is easier than this traffic, so what looks like drift may be the "
                     "reference; make it of labelled rows of this traffic"
                 )
@@ -163,11 +177,15 @@ class LabelRecord(Stateful):
         return {"rows": _quantiles(self._lag_rows), "seconds": _quantiles(self._lag_seconds)}
 
     def accuracy(self) -> dict[str, Any]:
-        """Return the accuracy on the newest labels, how many they are, and on the reference."""
+        """Return the accuracy on the newest labels, how many they are, and on the reference.
+
+        Of a regression it is R2, one less the mean error in units of the targets' variance.
+        """
         return {
             "window_labels": len(self._wrong),
             "window": float(1 - self._wrong.mean()) if len(self._wrong) else None,
             "reference": 1 - self._reference_error,
+            "measure": self._measure,
         }
 
     def _push(self, window: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:

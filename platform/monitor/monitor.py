@@ -13,6 +13,7 @@ from undrift.errors import StoreError
 from undrift.evidence import Change, Evidence, Level, ProbationReport, SignalReport
 from undrift.model.mixture import Mixture
 from undrift.monitor.base import Calibration, State, collect, restore
+from undrift.monitor.challengers.answers import answers_of
 from undrift.monitor.challengers.challengers import Challengers
 from undrift.monitor.ensemble import decide
 from undrift.monitor.join import Joined, LabelCounts, LabelJoin
@@ -24,7 +25,9 @@ from undrift.monitor.signals.input import InputSignal
 from undrift.monitor.signals.output import OutputSignal
 from undrift.monitor.signals.performance import performance_signal_for
 from undrift.monitor.signals.segments import SegmentReport, Segments
+from undrift.monitor.signals.values import ValueSignal
 from undrift.monitor.statistics.detector import EDetector
+from undrift.monitor.statistics.squared_errors import SquaredErrors, scale_of
 from undrift.records import Labels, Predictions, Reference
 from undrift.views import AccuracyView, CalibrationView, SegmentView, SummaryView
 
@@ -68,12 +71,12 @@ class Monitor:
         class_names: tuple[str, ...] = (),
     ) -> None:
         self._settings, self._class_names = settings, class_names
-        self._join = LabelJoin(settings.join_window_rows)
+        self._join = LabelJoin(settings.join_window_rows, SquaredErrors.of(reference))
         self._probation = Probation(settings)
         self._run_id = ""
         self._rows, self._newest_row, self._previous = 0, -1, -1
         self._labels = LabelRecord(settings.accuracy_window)
-        self._former = Challengers(settings)
+        self._former = Challengers(settings, answers_of(reference))
         self._watch(version, reference, regime_start)
 
     @property
@@ -137,7 +140,8 @@ class Monitor:
             self._settings,
             labelled=self._labels.outcomes()["joined"],
             labels_missing=missing,
-            estimated=(estimate.loss, estimate.error),
+            estimated=None if estimate is None else (estimate.loss, estimate.error),
+            numbers=self._join.errors is not None,
             segments=[s.name for s in self._segments.report() if s.level > Level.NONE],
             leader=challengers[0],
         )
@@ -202,8 +206,8 @@ class Monitor:
             ),
             accuracy=AccuracyView(
                 **self._labels.accuracy(),
-                estimated=estimate.accuracy,
-                estimated_error=estimate.error,
+                estimated=None if estimate is None else estimate.accuracy,
+                estimated_error=None if estimate is None else estimate.error,
             ),
             segments=tuple(map(_segment, self._segments.report())),
             calibration=_calibrations(
@@ -244,8 +248,10 @@ class Monitor:
         self._calibration = {n: Calibration(**c | {"notes": tuple(c["notes"])}) for n, c in saved}
 
     def _watch(self, version: int, reference: Reference, regime_start: int) -> None:
-        inputs, outputs = InputSignal(self._settings), OutputSignal(self._settings)
-        performance = performance_signal_for(self._settings)
+        errors = SquaredErrors.of(reference)
+        inputs = InputSignal(self._settings)
+        outputs = (OutputSignal if errors is None else ValueSignal)(self._settings)
+        performance = performance_signal_for(self._settings, numbers=errors is not None)
         challengers, segments = Challengers(self._settings), Segments(self._settings)
         self._calibration = {
             "input": inputs.fit(reference),
@@ -258,9 +264,9 @@ class Monitor:
         self._challengers, self._segments = challengers, segments
         self._recall = ClassRecall(self._settings.accuracy_window)
         self._recall.fit(reference)
-        self._version, self._regime_start = version, regime_start
-        self._armed_row = self._newest_row
-        self._labels.watch(reference)
+        self._version, self._regime_start, self._armed_row = version, regime_start, self._newest_row
+        self._labels.watch(reference, scale_of(self._join.errors, errors))
+        self._join.errors = errors
 
     def _take_joined(self, joined: Joined) -> None:
         if not len(joined):

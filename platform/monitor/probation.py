@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ class Probation(Stateful):
     old one is: while its mean given the past is at most the tolerance t, 1 + b (L - t) is an
     e-value for every stake b. What makes rows hard is hard for both, so a world that moves on is
     not taken for a worse version.
+
+    Of a regression an error is the squared one in units of the target's variance, at most 1, and L
+    the difference of two; on rows without a pair the test bets on the error itself.
 
     Of the other rows, as those of a replica that has restarted, it tests that the error is at most
     the baseline's plus t, by likelihood ratios mixed over higher rates. The baseline may be
@@ -84,12 +87,16 @@ class Probation(Stateful):
         wrong, pair = rows.wrong[part], rows.former[part] >= 0
         if not self.running or len(wrong) == 0:
             return
-        former_wrong = pair & (rows.former[part] != rows.label[part])
+        if rows.wrong.dtype == np.bool_:
+            former_wrong = pair & (rows.former[part] != rows.label[part])
+        else:
+            wrong = np.minimum(wrong, 1.0)
+            former_wrong = np.where(pair, np.minimum(rows.former[part], 1.0), 0.0)
         loss = 1.0 * wrong - former_wrong - tolerance
         bets = np.where(pair[:, None], 1.0 + loss[:, None] * self.STAKES, 1.0)
         self._baseline = baseline
         allowed = float(np.clip(baseline + tolerance, 1e-3, 0.999))
-        ratios = likelihood_ratio(wrong, allowed, error_alternatives(allowed))
+        ratios = _ratios(wrong, allowed)
         ratios[pair] = 1.0
         won, wealth = _products(self._won, bets), _products(self._wealth, ratios)
         evidence = won.mean(axis=1) * wealth.mean(axis=1)
@@ -97,9 +104,9 @@ class Probation(Stateful):
         seen = int(failed[0]) + 1 if len(failed) else len(wrong)
         self._won, self._wealth = won[seen - 1], wealth[seen - 1]
         self._labels += seen
-        self._errors += int(wrong[:seen].sum())
+        self._errors += wrong[:seen].sum().item()
         self._pairs += int(pair[:seen].sum())
-        self._former_errors += int(former_wrong[:seen].sum())
+        self._former_errors += former_wrong[:seen].sum().item()
         if len(failed):
             self._status = _STATUSES.index("failed")
         elif self._labels == self._settings.probation_labels:
@@ -120,6 +127,16 @@ class Probation(Stateful):
             f"{asked if compared else ''}: error {error:.3f}, at most {allowed:.3f} allowed"
         )
         return ProbationReport(status, detail, self._labels, error, baseline, self._against)
+
+
+def _ratios(wrong: NDArray[Any], allowed: float) -> NDArray[np.float64]:
+    """Return (n, k) e-values against a mean error of at most ``allowed``."""
+    alternatives = error_alternatives(allowed)
+    if wrong.dtype == np.bool_:
+        return likelihood_ratio(wrong, allowed, alternatives)
+    stakes = np.linspace(0.05, 0.7, len(alternatives))
+    bets: NDArray[np.float64] = 1.0 + (wrong[:, None] - allowed) * stakes
+    return bets
 
 
 def _products(start: NDArray[np.float64], factors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,9 +28,10 @@ from undrift.model.mixture import Mixture
 from undrift.monitor.history import Moment, take
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
-from undrift.records import IntArray, Labels, Predictions
+from undrift.records import Labels, Predictions, TargetArray
 from undrift.replay.timeline import Scribe, Timeline
 from undrift.replay.training import Shelf, Trainer
+from undrift.streams.quality import answers, is_numbers, none_of
 from undrift.streams.stream import Stream
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import ASKED, Pool, rows_to_read
@@ -58,14 +59,14 @@ class Simulation:
 
     Attributes:
         timeline: What happened.
-        predicted: (n,) class that was answered.
+        predicted: (n,) class that was answered, or numbers as labels are.
         trained: Labelled rows used by the retrainings of each regime, by its first row.
         retrainings: Retrainings begun.
         rows_trained_on: Labelled rows of their regimes, over all of them.
     """
 
     timeline: Timeline
-    predicted: IntArray
+    predicted: TargetArray
     trained: dict[int, int]
     retrainings: int
     rows_trained_on: int
@@ -129,7 +130,7 @@ class _Loop:
         n = len(stream)
         self.ids = tuple(map(str, range(n)))
         self.at = np.arange(1, n + 1) / pace.rows_per_s
-        self.predicted = np.full(n, -1, dtype=np.int64)
+        self.predicted = none_of(stream.live.y)
         self.label_rows, self.label_at = stream.due()
         self.former_mixture: Mixture | None = None
         self.labelled = 0
@@ -172,7 +173,8 @@ class _Loop:
         given, mixture = output, self.monitor.mixture() if self.mixes else None
         if mixture is not None and mixture.version == version:
             given = mixture(output, embedding, x[start:stop])
-        self.predicted[start:stop] = given.argmax(axis=1)
+        numbers = is_numbers(self.predicted)
+        self.predicted[start:stop] = answers(given, self.predicted)
         return Predictions(
             ids=self.ids[start:stop],
             row=np.arange(start, stop),
@@ -181,11 +183,11 @@ class _Loop:
             x=x[start:stop],
             embedding=embedding,
             output=output,
-            answered=self.predicted[start:stop],
+            answered=given if numbers else self.predicted[start:stop],
             former=self._former(start, stop),
         )
 
-    def _former(self, start: int, stop: int) -> IntArray | None:
+    def _former(self, start: int, stop: int) -> TargetArray | None:
         """Return what the version before would have answered, while a probation asks for it."""
         probation = self.monitor.probation
         if probation.status != "running" or probation.against is None:
@@ -194,8 +196,7 @@ class _Loop:
         output, embedding = self.shelf.answers(probation.against, x, start, stop)
         if mixture is not None:
             output = mixture(output, embedding, x[start:stop])
-        classes: IntArray = output.argmax(axis=1)
-        return classes
+        return output if is_numbers(self.predicted) else answers(output, self.predicted)
 
     def _due(self, sent: int) -> Labels | None:
         """Return the labels that have arrived since the last tick."""

@@ -22,7 +22,7 @@ from undrift.events import Codec
 from undrift.evidence import Evidence
 from undrift.monitor.history import Moment
 from undrift.monitor.retention import begin
-from undrift.records import IntArray
+from undrift.records import TargetArray
 from undrift.replay.loop import Pace, Simulation, simulate
 from undrift.replay.plot import check_plot, write_plot
 from undrift.replay.sources import (
@@ -34,7 +34,8 @@ from undrift.replay.sources import (
 )
 from undrift.replay.timeline import Timeline, replay_recording
 from undrift.replay.training import Recalibrator, Shelf, Trainer
-from undrift.streams.stream import UNKNOWN, Stream
+from undrift.streams.quality import Scores, answers
+from undrift.streams.stream import Stream, known
 
 DEFAULT_LAG = 200
 
@@ -80,6 +81,7 @@ class Replayed:
         timeline: What would have happened.
         totals: Counts and costs.
         accuracy: Accuracy of the frozen model and, with retraining, of the platform.
+        measure: What it is: ``accuracy``, or ``R2`` of numbers.
     """
 
     source: str
@@ -87,6 +89,7 @@ class Replayed:
     timeline: Timeline
     totals: dict[str, Any]
     accuracy: dict[str, dict[str, float | None]]
+    measure: str = "accuracy"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -96,6 +99,7 @@ class Replayed:
             "timeline": [entry.to_dict() for entry in self.timeline.entries],
             "totals": self.totals,
             "accuracy": self.accuracy,
+            "measure": self.measure,
         }
 
 
@@ -193,7 +197,8 @@ def _labelled(options: ReplayOptions, console: Console) -> Replayed:
     )
     accuracy = _accuracies(stream, shelf, found if options.retrain else None)
     notes = (*stream.notes, note, how)
-    return Replayed(str(options.data), notes, found.timeline, totals, accuracy)
+    measure = Scores(stream.live.y).measure
+    return Replayed(str(options.data), notes, found.timeline, totals, accuracy, measure)
 
 
 def _prepare(
@@ -242,12 +247,9 @@ def _accuracies(
 ) -> dict[str, dict[str, float | None]]:
     """Return accuracy over everything and over the last three fifths of the whole file."""
     x = stream.live.x
-    frozen = np.concatenate(
-        [
-            shelf.answers(1, x, a, min(a + 4096, len(x)))[0].argmax(axis=1)
-            for a in range(0, len(x), 4096)
-        ]
-    )
+    starts = range(0, len(x), 4096)
+    parts = [shelf.answers(1, x, a, min(a + 4096, len(x)))[0] for a in starts]
+    frozen = answers(np.concatenate(parts), stream.live.y)
     late = max(0, 2 * (stream.rows_before + len(stream)) // 5 - stream.rows_before)
     players = {"frozen": frozen} | ({} if found is None else {"platform": found.predicted})
     return {
@@ -259,7 +261,9 @@ def _accuracies(
     }
 
 
-def _accuracy(stream: Stream, predicted: IntArray, start: int) -> float | None:
+def _accuracy(stream: Stream, predicted: TargetArray, start: int) -> float | None:
     y = stream.live.y[start:]
-    known = y != UNKNOWN
-    return float((predicted[start:] == y)[known].mean()) if known.any() else None
+    judged = known(y) & known(predicted[start:])
+    if not judged.any():
+        return None
+    return float(Scores(stream.live.y)(predicted[start:], y)[judged].mean())

@@ -19,7 +19,7 @@ from undrift.model.artifacts import load_inputs
 from undrift.model.layout import held, layout_of, row_shape
 from undrift.monitor.history import Moment, moments
 from undrift.monitor.retention import first
-from undrift.records import FloatArray, IntArray
+from undrift.records import FloatArray, IntArray, TargetArray
 from undrift.replay.training import Shelf
 from undrift.store.blobs import Blobs
 from undrift.store.bucket import check_url
@@ -139,22 +139,23 @@ def stream_for(config: Config, path: Path, label: str | None, lag: int) -> Strea
     Args:
         config: The configuration.
         path: The file; all of its rows are played.
-        label: Name or number of its label column.
+        label: Name or number of its label column; of several outputs those of all, with commas.
         lag: Rows between a prediction and its label.
 
     Raises:
         ConfigError: The rows are not such rows; the text says why.
     """
-    file = read_table(path, label)
-    table, column = file.table, label_column(file, label)
-    x, notes = _inputs(replace(file, table=table.drop_columns([column])), config)
-    y = _labels(table[column], column, config.model.class_names, path)
+    several = label.split(",") if label and config.model.is_regression else [label]
+    file = read_table(path, several[0])
+    columns = [label_column(file, one) for one in several]
+    x, notes = _inputs(replace(file, table=file.table.drop_columns(columns)), config)
+    y = _targets(file, columns, config)
     shape = row_shape(config.model)
-    nothing = Rows(np.empty((0, *shape), dtype=np.float32), np.empty(0, dtype=np.int64))
+    nothing = Rows(np.empty((0, *shape), dtype=np.float32), y[:0])
     return Stream(
         name=config.model.name,
         title=path.name,
-        task=f"Predict {column!r}.",
+        task=f"Predict {', '.join(map(repr, columns))}.",
         input_shape=shape,
         class_names=config.model.class_names,
         train=nothing,
@@ -203,6 +204,25 @@ def _check_names(wanted: Sequence[str], file: TableFile) -> None:
             f"{file.path}: monitor.features names {', '.join(map(repr, absent[:10]))}, which the "
             f"file does not have{hint}; its columns are {', '.join(file.table.column_names[:30])}"
         )
+
+
+def _targets(file: TableFile, columns: Sequence[str], config: Config) -> TargetArray:
+    """Return (n,) classes, or (n,) or (n, c) numbers, NaN where a label is missing."""
+    if not config.model.is_regression:
+        return _labels(file.table[columns[0]], columns[0], config.model.class_names, file.path)
+    found = [_numbers(label_texts(file.table[name]), name, file.path) for name in columns]
+    return found[0] if len(found) == 1 else np.stack(found, axis=1)
+
+
+def _numbers(texts: pa.Array, column: str, path: Path) -> FloatArray:
+    try:
+        values = pc.fill_null(texts.cast(pa.float32()), np.nan).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid as error:
+        told = f"{path}: column {column!r} has labels that are no numbers: {error}"
+        raise ConfigError(told) from None
+    for row in np.flatnonzero(~np.isfinite(values) & texts.is_valid().to_numpy(False)).tolist():
+        raise ConfigError(f"{path}: row {row:,} of column {column!r} is no finite number")
+    return np.asarray(values, np.float32)
 
 
 def _labels(values: pa.ChunkedArray, column: str, classes: tuple[str, ...], path: Path) -> IntArray:

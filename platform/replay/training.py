@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from undrift.records import FloatArray, IntArray, Reference
+from undrift.records import FloatArray, IntArray, Reference, TargetArray
 from undrift.train.attempt import attempt, settled
 from undrift.train.budget import Budget
 from undrift.train.candidate import build_reference, check_reference
@@ -53,7 +53,7 @@ class Shelf:
         model: A model of the right architecture; its weights are overwritten.
         weights: Weights of version 1.
         x: (n, *input_shape) reference inputs of version 1.
-        y: (n,) their class index.
+        y: (n,) their class index, or (n,) or (n, c) numbers.
         row: (n,) where they stood in their stream, ascending; None: consecutive.
         head: Linear layer whose input is the embedding.
     """
@@ -63,7 +63,7 @@ class Shelf:
         model: nn.Module,
         weights: Mapping[str, torch.Tensor],
         x: FloatArray,
-        y: IntArray,
+        y: TargetArray,
         row: IntArray | None = None,
         head: str = "auto",
     ) -> None:
@@ -100,7 +100,7 @@ class Shelf:
     def answers(
         self, version: int, x: FloatArray, start: int, stop: int
     ) -> tuple[FloatArray, FloatArray]:
-        """Return probabilities and embeddings of rows ``start`` to ``stop`` of a stream ``x``."""
+        """Return outputs and embeddings of rows ``start`` to ``stop`` of a stream ``x``."""
         weights = self.weights(version)
         first, output, embedding = self._ahead or (0, x[:0], x[:0])
         if self._scored is not weights or start < first or stop > first + len(output):

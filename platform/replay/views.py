@@ -85,7 +85,7 @@ def _facts(found: Replayed) -> Table:
             f"{totals['retrainings']} on {totals['labels_trained_on']:,} labels; "
             f"{training_s:.1f} s of training, {how}",
         ),
-        *_accuracy(found.accuracy),
+        *_accuracy(found.accuracy, found.measure),
         *_decisions(totals),
         ("replay", f"{totals['replay_s']:.1f} s, {totals['rows_per_s']:,.0f} rows a second"),
     ]
@@ -94,10 +94,10 @@ def _facts(found: Replayed) -> Table:
     return table
 
 
-def _accuracy(accuracy: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:
+def _accuracy(accuracy: dict[str, dict[str, float | None]], measure: str) -> list[tuple[str, str]]:
     return [
         (
-            f"accuracy, {name}",
+            f"{measure}, {name}",
             ", ".join(f"{part.replace('_', ' ')} {_share(value)}" for part, value in parts.items()),
         )
         for name, parts in accuracy.items()

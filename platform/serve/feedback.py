@@ -20,6 +20,7 @@ from undrift.serve.body import (
     present,
     show,
 )
+from undrift.serve.numbers import as_labels, number_labels
 from undrift.serve.protocol import ModelSpec
 from undrift.serve.settings import ServeSettings
 
@@ -33,13 +34,13 @@ def parse_feedback(
 
     The body is a JSON list, or ``{"labels": [...]}``, of ``{"id", "label", "timestamp"}``. A label
     is a class index (a whole number, as 1 or 1.0), a class name, or a list of those for a request
-    of several rows. A timestamp is optional, in Unix seconds or ISO 8601 (UTC unless it names a
-    zone). Null is as good as absent.
+    of several rows; of a regression, see `number_labels`. A timestamp is optional, in Unix seconds
+    or ISO 8601 (UTC unless it names a zone). Null is as good as absent.
 
     Args:
         body: The HTTP body.
         content_type: The header of that name; empty if absent.
-        spec: The model whose classes count.
+        spec: The model whose classes or targets count.
         settings: Limits on bytes and labels.
         now: Unix seconds, for items without a timestamp.
 
@@ -63,23 +64,25 @@ def parse_feedback(
             f'the body must be a list of {{"id", "label"}} objects, not {kind(items)}'
         )
     lists = [v for item in items if isinstance(item, dict) and type(v := item.get("label")) is list]
-    if max(len(items), sum(map(len, lists))) > most:
-        raise _too_many(f"{max(len(items), sum(map(len, lists))):,} labels", most)
+    told = max(len(items), sum(map(len, lists)) // max(spec.targets, 1))
+    if told > most:
+        raise _too_many(f"{told:,} labels", most)
     by_name = {name: i for i, name in enumerate(spec.classes)}
     ids: list[str] = []
-    label: list[int] = []
+    label: list[Any] = []
     at: list[float] = []
     rejected: list[dict[str, Any]] = []
     for index, item in enumerate(items):
         try:
-            new_ids, new_labels, when = _parse_label(item, spec.n_classes, by_name, now)
+            new_ids, new_labels, when = _parse_label(item, spec, by_name, now)
         except RequestError as error:
             rejected.append({"index": index, "error": str(error)})
             continue
         ids += new_ids
         label += new_labels
         at += [when] * len(new_ids)
-    return Labels(tuple(ids), np.array(label, np.int64), np.array(at, np.float64)), rejected
+    told_by = as_labels(label, spec.targets) if spec.targets else np.array(label, np.int64)
+    return Labels(tuple(ids), told_by, np.array(at, np.float64)), rejected
 
 
 def acknowledgement(accepted: int, rejected: list[dict[str, Any]]) -> tuple[dict[str, Any], int]:
@@ -102,8 +105,8 @@ def _too_many(got: str, most: int) -> RequestError:
 
 
 def _parse_label(
-    item: Any, n_classes: int, by_name: dict[str, int], now: float
-) -> tuple[tuple[str, ...], list[int], float]:
+    item: Any, spec: ModelSpec, by_name: dict[str, int], now: float
+) -> tuple[tuple[str, ...], list[Any], float]:
     if not isinstance(item, dict):
         raise RequestError(f'expected an object {{"id", "label"}}, got {kind(item)}')
     item = present(item)
@@ -114,8 +117,11 @@ def _parse_label(
     given = item["label"] if isinstance(item["label"], list) else [item["label"]]
     if not given:
         raise RequestError("'label' is an empty list")
-    request_id = check_id(item["id"], rows=len(given) == 1)
-    labels = [_class_index(value, n_classes, by_name) for value in given]
+    if spec.targets:
+        labels: list[Any] = list(number_labels(item["label"], spec.targets))
+    else:
+        labels = [_class_index(value, spec.n_classes, by_name) for value in given]
+    request_id = check_id(item["id"], rows=len(labels) == 1)
     when = _parse_time(item["timestamp"]) if "timestamp" in item else now
     return row_ids(request_id, len(labels)), labels, when
 

@@ -249,6 +249,10 @@ def _schemas(spec: ModelSpec, settings: ServeSettings) -> dict[str, Schema]:
         timeout={**_COUNT, "description": "Microseconds until an answer is of no use."},
     )
     label: Schema = {"type": "integer", "minimum": 0, "maximum": spec.n_classes - 1}
+    if spec.targets:
+        label = {"type": "number"}
+    if spec.targets > 1:
+        label = _list(label, minItems=spec.targets, maxItems=spec.targets)
     if spec.classes:
         label = {"anyOf": [label, {"enum": list(spec.classes)}]}
     metadata = _list(_tensor())

@@ -42,10 +42,11 @@ class ModelSpec:
     Args:
         name: Name of the model in URLs.
         input_shape: Shape of one row.
-        n_classes: Number of classes.
+        n_classes: Number of classes; 0 of a regression.
         classes: Their names, in order; empty if they have none.
         layout: Its named inputs; None if it takes one tensor of floats, ``input``.
         preprocessed: Requests bring one tensor of bytes, ``input``, of which rows are made.
+        targets: Numbers that a regression answers to a row; 0 where it answers classes.
 
     Attributes:
         inputs: The input tensors.
@@ -60,6 +61,7 @@ class ModelSpec:
     classes: tuple[str, ...] = ()
     layout: Layout | None = None
     preprocessed: bool = False
+    targets: int = 0
     inputs: tuple[InputSettings, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,8 @@ class ModelSpec:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the output tensors."""
+        if self.targets:
+            return ("value",)
         return ("probabilities", "label", "class") if self.classes else ("probabilities", "label")
 
 
@@ -169,7 +173,7 @@ def encode_infer(
 
     Args:
         request: The request.
-        output: (n, c) class probabilities, one row per row of the request.
+        output: (n, c) class probabilities, or numbers, one row per row of the request.
         spec: The model.
         version: Version that answered.
         weights_hash: Hash of its weights.
@@ -227,6 +231,7 @@ def model_metadata(spec: ModelSpec, versions: Iterable[int]) -> dict[str, Any]:
         "probabilities": ("FP32", [-1, spec.n_classes]),
         "label": ("INT64", [-1]),
         "class": ("BYTES", [-1]),
+        "value": ("FP32", [-1] if spec.targets == 1 else [-1, spec.targets]),
     }
     return {
         "name": spec.name,
@@ -250,6 +255,8 @@ def _output(name: str, output: FloatArray, spec: ModelSpec) -> tuple[str, NDArra
     """Return datatype and values of one output tensor."""
     if name == "probabilities":
         return "FP32", output
+    if name == "value":
+        return "FP32", output[:, 0] if spec.targets == 1 else output
     label = output.argmax(axis=1)
     if name == "label":
         return "INT64", label

@@ -19,16 +19,23 @@ from typing import Any, cast
 
 import numpy as np
 import ray.serve._private.replica as serve_replica
+import torch
 from ray import serve
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from undrift.errors import ModelError, RequestError, StoreError, UndriftError
 from undrift.model.layout import blank, layout_of, row_shape
-from undrift.model.network import check_brought, factory_of, load_safetensors
+from undrift.model.network import (
+    Factory,
+    check_brought,
+    factory_of,
+    load_safetensors,
+    width,
+)
 from undrift.model.preprocess import load_preprocess
 from undrift.model.settings import ModelSettings
-from undrift.records import FloatArray, Labels, Predictions
+from undrift.records import FloatArray, Labels, Predictions, TargetArray
 from undrift.serve.batcher import Batcher
 from undrift.serve.delivery import deliver
 from undrift.serve.follower import Follower, check_running
@@ -85,17 +92,18 @@ class ModelReplica:
         self._settings, self._tokens = settings, Tokens(given.operator, given.tokens)
         self._controller, self._monitor = controller, monitor
         names = model.classes
+        self._factory = factory_of(model, given.search_path)
         self._spec = ModelSpec(
             name=model.name,
             input_shape=row_shape(model),
             n_classes=model.class_count,
-            classes=() if isinstance(names, int) else names,
+            classes=names if isinstance(names, tuple) else (),
             layout=layout_of(model),
             preprocessed=model.preprocess is not None,
+            targets=_targets(model, self._factory),
         )
         preprocess = load_preprocess(model, given.search_path)
         self._preparing = None if preprocess is None else Preparing(preprocess)
-        self._factory = factory_of(model, given.search_path)
         self.incoming = Incoming(given.state)
         self._models = DoubleBuffer(
             self._factory, model.embedding, max_slowdown=settings.swap.max_slowdown
@@ -196,7 +204,7 @@ class ModelReplica:
             x=x,
             embedding=answer.embedding,
             output=answer.alone,
-            answered=answer.output.argmax(axis=1) if answer.labels else None,
+            answered=self._answered(answer),
         )
         finite = np.flatnonzero(np.isfinite(answer.output).all(axis=1))
         if len(finite) == 0:
@@ -209,6 +217,12 @@ class ModelReplica:
         task = asyncio.get_running_loop().create_task(self._compare(rows))
         self._comparing.add(task)
         task.add_done_callback(self._comparing.discard)
+
+    def _answered(self, answer: Answer) -> TargetArray | None:
+        """Return what was answered, where the model's own output does not tell."""
+        if self._spec.targets:
+            return answer.output
+        return answer.output.argmax(axis=1) if answer.labels else None
 
     async def _compare(self, rows: Predictions) -> None:
         """Put rows on the tap with what the version before would have answered."""
@@ -278,3 +292,8 @@ class ModelReplica:
             raise RequestError(f"the controller does not answer: {cause}", 503) from error
         except (RayActorError, TimeoutError) as error:
             raise RequestError("the controller does not answer; try again", 503) from error
+
+
+def _targets(model: ModelSettings, factory: Factory) -> int:
+    """Return how many numbers a regression answers to a row; 0 of a classifier."""
+    return width(factory(), torch.from_numpy(blank(model, 2))) if model.is_regression else 0

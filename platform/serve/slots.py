@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from undrift.errors import ModelError, RequestError, SwapError
+from undrift.model.door import door_of
 from undrift.model.mixture import Mixture
 from undrift.model.network import Factory, find_head, forward_with_embedding, load_weights
 from undrift.model.receipt import Receipt
-from undrift.records import FloatArray, IntArray
+from undrift.records import FloatArray, IntArray, TargetArray
 
 NEGLIGIBLE_S = 0.01  # a forward pass of the probe below this is never called slow
 
@@ -25,8 +26,8 @@ class Answer:
     """What one version of the model says about a batch, alone or in a mixture.
 
     Attributes:
-        output: (n, c) class probabilities that are answered.
-        alone: (n, c) class probabilities by the model alone; the same array without a mixture.
+        output: (n, c) class probabilities, or numbers of a regression, that are answered.
+        alone: (n, c) the same by the model alone; the same array without a mixture.
         embedding: (n, e) input of the head.
         version: Version that computed all rows.
         hash: Hash of its weights.
@@ -133,7 +134,7 @@ class DoubleBuffer:
         """Whether there is a version before that is still asked what it would answer."""
         return self._former is not None
 
-    def former(self, x: FloatArray, version: int) -> IntArray | None:
+    def former(self, x: FloatArray, version: int) -> TargetArray | None:
         """Return what the version before would have answered where ``version`` did.
 
         Args:
@@ -141,7 +142,8 @@ class DoubleBuffer:
             version: Version that has answered it.
 
         Returns:
-            (n,) classes; None if the version before is not asked any more, or another one is live.
+            (n,) classes, or (n, c) numbers of a regression; None if the version before is not asked
+            any more, or another one is live.
         """
         with self._compute:
             former = self._former
@@ -150,6 +152,8 @@ class DoubleBuffer:
             output, embedding = self._forward(former.model, former.head, x)
         if former.mixture is not None:
             output = former.mixture(output, embedding, x)
+        if door_of(former.model).numbers:
+            return output
         classes: IntArray = output.argmax(axis=1)
         return classes
 
@@ -269,5 +273,7 @@ class DoubleBuffer:
         rows = torch.from_numpy(x if x.flags.writeable else x.copy()).to(self._device)
         with torch.inference_mode():
             logits, embedding = forward_with_embedding(model, head, rows)
-            output = torch.softmax(logits.float(), dim=-1)
+            output = logits.float()
+            if not door_of(model).numbers:
+                output = torch.softmax(output, dim=-1)
         return output.cpu().numpy(), embedding.float().cpu().numpy()

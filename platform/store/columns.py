@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from undrift.records import FloatArray, Labels, Predictions
+from undrift.records import FloatArray, Labels, Predictions, TargetArray
 
 SHAPE = "shape"
 """Metadata of a column of vectors: the shape of one, in JSON."""
@@ -61,6 +61,21 @@ def vectors(table: pa.Table, name: str, shape: list[int]) -> FloatArray:
     return flat.reshape(len(table), *shape)
 
 
+def target_column(name: str, values: TargetArray) -> tuple[pa.Field, pa.Array]:
+    """Return field and column of (n,) classes or numbers, or of (n, c) numbers."""
+    if values.ndim > 1:
+        return vector_column(name, values)
+    array = pa.array(values)
+    return pa.field(name, array.type), array
+
+
+def targets(table: pa.Table, name: str) -> TargetArray:
+    """Return the (n,) or (n, c) values of such a column."""
+    if pa.types.is_primitive(table.schema.field(name).type):
+        return column(table, name)
+    return vectors(table, name, [-1]) if len(table) else np.empty((0, 0), dtype=np.float32)
+
+
 def column(table: pa.Table, name: str) -> NDArray[Any]:
     """Return the (n,) values of a column."""
     values: NDArray[Any] = table[name].to_numpy()
@@ -79,7 +94,7 @@ def to_labels(table: pa.Table | None) -> Labels:
     nth = table[NTH] if NTH in table.column_names else pa.nulls(len(table), pa.int64())
     places = pc.fill_null(nth, 0).to_numpy(zero_copy_only=False)
     order = np.lexsort((places, column(table, "seq")))
-    return Labels(ids_of(table, order), column(table, "label")[order], column(table, "at")[order])
+    return Labels(ids_of(table, order), targets(table, "label")[order], column(table, "at")[order])
 
 
 def cut(rows: Batch, begin: int, end: int) -> Batch | None:

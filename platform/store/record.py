@@ -23,6 +23,8 @@ from undrift.store.columns import (
     ends,
     ids_of,
     no_predictions,
+    target_column,
+    targets,
     to_labels,
     until,
     vector_column,
@@ -78,9 +80,8 @@ class Record:
             columns[name] = pa.field(name, array.type), array
         for name in _VECTORS:
             columns[name] = vector_column(name, getattr(rows, name))
-        for name, classes in (("answered", rows.answers), ("former", rows.formers)):
-            array = pa.array(classes, pa.int64())
-            columns[name] = pa.field(name, array.type), array
+        for name, answers in (("answered", rows.answers), ("former", rows.formers)):
+            columns[name] = target_column(name, answers)
         return self._appended(self._predictions, seq, commit_table(seq, rows.ids, columns), ours)
 
     def mend(self) -> list[Path]:
@@ -94,10 +95,10 @@ class Record:
 
     def append_labels(self, seq: int, rows: Labels, *, ours: bool = False) -> int:
         """Commit the labels of number ``seq``; otherwise as `append_predictions`."""
-        label, at = pa.array(rows.label), pa.array(rows.at)
+        at = pa.array(rows.at)
         nth = pa.array(range(len(rows)), pa.int64())  # a compaction may shuffle one append's rows
         columns = {
-            "label": (pa.field("label", label.type), label),
+            "label": target_column("label", rows.label),
             "at": (pa.field("at", at.type), at),
             NTH: (pa.field(NTH, nth.type), nth),
         }
@@ -272,8 +273,8 @@ class Record:
         order = np.argsort(column(table, "row"), kind="stable")
         shapes = self._known_shapes()
         found: dict[str, Any] = {name: vectors(table, name, shapes[name]) for name in _VECTORS}
-        numbers = ("row", "at", "version", "answered", "former")
-        found |= {name: column(table, name) for name in numbers}
+        found |= {name: column(table, name) for name in ("row", "at", "version")}
+        found |= {name: targets(table, name) for name in ("answered", "former")}
         return Predictions(ids_of(table, order), **{name: v[order] for name, v in found.items()})
 
 

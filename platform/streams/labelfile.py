@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -30,14 +32,14 @@ class LabelBlock:
     Attributes:
         row: n rows of the file, from 1.
         ids: n inference ids.
-        labels: n class names or indices; text that is neither is left as it is.
+        labels: n class names or indices, numbers, or lists of them; other text is left as it is.
         times: n times at which they became known, Unix seconds or ISO 8601; None: not told.
         read: Rows of the file up to the end of this block, with and without a label.
     """
 
     row: list[int]
     ids: list[str]
-    labels: list[int | str]
+    labels: list[Any]
     times: list[float | str] | None
     read: int
 
@@ -48,6 +50,7 @@ def read_labels(
     columns: Sequence[str],
     class_names: Sequence[str],
     size: int = BLOCK_ROWS,
+    targets: int = 0,
 ) -> Iterator[LabelBlock]:
     """Yield the labels of a file in order.
 
@@ -57,21 +60,26 @@ def read_labels(
         columns: Names of the columns of ids, of labels and, if there is one, of times.
         class_names: Names of the classes; a number that is no name is an index.
         size: Most rows to a block.
+        targets: Columns that are numbers to be met, in place of that of classes; 0 for classes.
 
     Raises:
         ConfigError: It cannot be read, or lacks a column.
     """
-    names, read = frozenset(class_names), 0
+    names, read, wide = frozenset(class_names), 0, max(targets, 1)
     for batch in _batches(path, file, columns):
         for start in range(0, len(batch), size):
             part = batch.slice(start, size)
-            rows = part.column(1).is_valid().to_numpy(zero_copy_only=False).nonzero()[0]
+            told = [
+                part.column(1 + i).is_valid().to_numpy(zero_copy_only=False) for i in range(wide)
+            ]
+            rows = np.all(told, axis=0).nonzero()[0]
             kept = part.take(pa.array(rows))
+            values = [kept.column(1 + i).to_pylist() for i in range(wide)]
             yield LabelBlock(
                 row=[read + 1 + int(i) for i in rows],
                 ids=["" if i is None else str(i) for i in kept.column(0).to_pylist()],
-                labels=[_label(value, names) for value in kept.column(1).to_pylist()],
-                times=_times(kept.column(2)) if len(columns) > 2 else None,
+                labels=_numbers(values) if targets else [_label(v, names) for v in values[0]],
+                times=_times(kept.column(1 + wide)) if len(columns) > 1 + wide else None,
                 read=read + len(part),
             )
             read += len(part)
@@ -132,6 +140,17 @@ def _label(value: Any, names: frozenset[str]) -> int | str:
         return text
     number = int(text.partition(".")[0])
     return str(number) if str(number) in names else number
+
+
+def _numbers(columns: list[list[Any]]) -> list[Any]:
+    """Return numbers, or lists of them; what is no finite number is left as text."""
+    numbers = [[_finite(value) for value in column] for column in columns]
+    return numbers[0] if len(numbers) == 1 else [list(row) for row in zip(*numbers, strict=True)]
+
+
+def _finite(value: Any) -> float | str:
+    found = _number_or_text(value)
+    return found if isinstance(found, float) and math.isfinite(found) else str(value)
 
 
 def _times(column: pa.Array) -> list[float | str]:

@@ -15,7 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from undrift.errors import ModelError
-from undrift.records import FloatArray, IntArray
+from undrift.model.door import door_of
+from undrift.model.network import ask
+from undrift.records import FloatArray, TargetArray
 from undrift.streams.stream import Rows, Stream
 
 STEPS, BATCH, LEARNING_RATE = 1000, 64, 2e-3
@@ -100,10 +102,13 @@ def train_first(model: nn.Module, rows: Rows, steps: int = STEPS, seed: int = 0)
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, x: FloatArray) -> IntArray:
-    """Return the (n,) predicted class of (n, *input_shape) rows."""
-    parts = [model(part).argmax(dim=1) for part in torch.from_numpy(x).split(4096)]
-    return np.asarray(torch.cat(parts).numpy(), dtype=np.int64)
+def predict(model: nn.Module, x: FloatArray) -> TargetArray:
+    """Return the (n,) predicted class of (n, *input_shape) rows, or (n,) or (n, c) numbers."""
+    parts = [ask(model, part).float() for part in torch.from_numpy(x).split(4096)]
+    output = torch.cat(parts)
+    if door_of(model).numbers:
+        return np.asarray((output if output.shape[1] > 1 else output[:, 0]).numpy(), np.float32)
+    return np.asarray(output.argmax(dim=1).numpy(), np.int64)
 
 
 def write_project(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from undrift.records import FloatArray, IntArray
+from undrift.records import FloatArray, IntArray, TargetArray
 
 NEVER = int(np.iinfo(np.int64).max)
 """``label_at`` of a row whose label never arrives."""
@@ -22,11 +22,11 @@ class Rows:
 
     Attributes:
         x: (n, *input_shape) inputs.
-        y: (n,) class index, or ``UNKNOWN``.
+        y: (n,) class index, or ``UNKNOWN``; or (n,) or (n, c) numbers, or NaN.
     """
 
     x: FloatArray
-    y: IntArray
+    y: TargetArray
 
     def __len__(self) -> int:
         return len(self.y)
@@ -45,7 +45,7 @@ class Stream:
         title: Title for a person.
         task: One or two sentences: what is predicted from what, and what changes.
         input_shape: Shape of one row.
-        class_names: Name of each class.
+        class_names: Name of each class; none where labels are numbers.
         train: What the first model learns from.
         reference: Held out from ``train``; what the signals are calibrated on.
         live: The stream itself; rows of unknown label carry ``UNKNOWN``.
@@ -86,16 +86,24 @@ class Stream:
         Returns:
             (k,) live rows and (k,) the number of rows sent when each label arrives, ascending.
         """
-        known = np.flatnonzero((self.label_at < NEVER) & (self.live.y != UNKNOWN))
-        order = known[np.argsort(self.label_at[known], kind="stable")]
+        there = np.flatnonzero((self.label_at < NEVER) & known(self.live.y))
+        order = there[np.argsort(self.label_at[there], kind="stable")]
         return order, self.label_at[order]
 
 
-def fixed_lag(y: IntArray, lag: int) -> IntArray:
+def known(values: TargetArray) -> NDArray[np.bool_]:
+    """Return which of (n,) or (n, c) labels or answers there are: no class below 0, and no NaN."""
+    if np.issubdtype(values.dtype, np.integer):
+        found: NDArray[np.bool_] = values > UNKNOWN
+        return found
+    return np.asarray(~np.isnan(values).any(axis=tuple(range(1, values.ndim))), np.bool_)
+
+
+def fixed_lag(y: TargetArray, lag: int) -> IntArray:
     """Return the arrival of each label, ``lag`` rows after its own row.
 
     Args:
-        y: (n,) class index, or ``UNKNOWN``: such labels never arrive.
+        y: (n,) class index, or ``UNKNOWN``, or numbers, or NaN: such labels never arrive.
         lag: Rows between a prediction and its label, at least 0.
 
     Returns:
@@ -107,4 +115,4 @@ def fixed_lag(y: IntArray, lag: int) -> IntArray:
         [6, 7]
     """
     arrival = np.arange(1, len(y) + 1, dtype=np.int64) + lag
-    return np.where(y == UNKNOWN, NEVER, arrival)
+    return np.where(known(y), arrival, NEVER)

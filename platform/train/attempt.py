@@ -21,11 +21,10 @@ from undrift.train.retrain import Checkpoints, retrain
 from undrift.train.settings import TrainSettings
 from undrift.train.start import choose_start
 from undrift.train.trainee import Trainee
+from undrift.train.units import Weights, in_units
 
 ARCHIVE = 8  # older versions that a retraining may start from
 _SLOWER = 4  # a collapsed candidate is trained again with this fraction of the learning rate
-
-Weights = Callable[[int], Mapping[str, torch.Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +94,35 @@ def attempt(
     Raises:
         TrainingError: No candidate came of it.
     """
+    with in_units(trainee, pool, weights(plan.base_version)) as units:
+        if units is None:
+            return _attempt(
+                trainee, good, weights, pool, reference, plan, settings, reference_rows,
+                progress, checkpoints, later,
+            )  # fmt: skip
+        made = _attempt(
+            trainee, good, units.weights(weights), units.pool(pool), units.reference(reference),
+            plan, settings, reference_rows, progress, checkpoints,
+            later and (lambda: units.pool(later())),
+        )  # fmt: skip
+    result = units.result(made.result)
+    trainee.load(result.state_dict)
+    return replace(made, result=result, reference=units.back(made.reference))
+
+
+def _attempt(
+    trainee: Trainee,
+    good: Sequence[int],
+    weights: Weights,
+    pool: Pool,
+    reference: Reference,
+    plan: RetrainPlan,
+    settings: TrainSettings,
+    reference_rows: int,
+    progress: Callable[[Progress], None] | None,
+    checkpoints: Callable[[int], Checkpoints] | None,
+    later: Callable[[], Pool] | None,
+) -> Attempt:
     plan = settled(plan, pool)
     check_reference(pool, plan.regime_start, reference_rows)
     others = [v for v in good if v != plan.base_version][-ARCHIVE:]

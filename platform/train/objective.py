@@ -170,15 +170,15 @@ class Regression:
         return 0.5 * output.pow(2).sum(dim=1)
 
     def quality(self, answer: FloatArray, y: TargetArray) -> float:
-        """Return the coefficient of determination; minus infinity to 1."""
+        """Return the coefficient of determination, mean over outputs; minus infinity to 1."""
         return 1.0 - float(self.errors(answer, y).mean())
 
     def errors(self, answer: FloatArray, y: TargetArray) -> NDArray[np.float64]:
-        """Return the squared error (n,) of each row over the variance of the targets."""
+        """Return the squared error (n,) of each row over the variance, mean over outputs."""
         y = y.reshape(answer.shape).astype(np.float64)
-        variance = float(y.var(axis=0).sum())
-        squared: NDArray[np.float64] = ((answer - y) ** 2).sum(axis=1)
-        return squared / max(variance, 1e-12)
+        apart = (answer - y) ** 2 / np.maximum(y.var(axis=0), 1e-12)
+        errors: NDArray[np.float64] = apart.mean(axis=1)
+        return errors
 
     def collapsed(self, answer: FloatArray, y: TargetArray) -> bool:
         """Return whether the answers vary less than a thousandth as much as the targets."""

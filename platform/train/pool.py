@@ -145,6 +145,8 @@ def rows_to_read(labelled: int | None, until: int, max_rows: int) -> tuple[range
 
 def _joined(reference: TargetArray, labels: TargetArray) -> TargetArray:
     """Return targets of the reference and of live rows, all classes or all numbers."""
+    if not len(labels):
+        return reference
     if reference.shape[1:] != labels.shape[1:]:
         raise TrainingError(
             f"labels have shape {list(labels.shape[1:])} per row, but those of the base version's "

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from undrift.model.door import door_of
 from undrift.model.network import find_head, forward_with_embedding
 from undrift.records import FloatArray
-from undrift.train.objective import Classification, Objective
+from undrift.train.objective import Classification, Objective, Regression
 
 
 def score(
@@ -25,12 +26,13 @@ def score(
     Args:
         model: The model, on ``device``; it is left in evaluation mode.
         x: (n, *input_shape) rows.
-        objective: Makes answers (n, c) of outputs; by default class probabilities.
+        objective: Makes answers (n, c) of outputs; by default class probabilities, or the numbers
+            of a model that answers numbers.
         head: Linear layer whose input is the embedding.
         batch: Rows of one forward pass.
         device: Where to run it.
     """
-    objective = objective or Classification()
+    objective = objective or (Regression() if door_of(model).numbers else Classification())
     layer = find_head(model, head)[1]
     model.eval()
     answers, embeddings = [], []

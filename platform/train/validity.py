@@ -38,7 +38,10 @@ def validity(
 
     Args:
         x: (n, *input_shape) inputs.
-        y: (n,) class index, or targets of a regression, of which nothing can be said.
+        y: (n,) class index, or (n,) or (n, c) targets of a regression. Of those a squared distance
+            takes the place of a disagreement: the contradiction is by how much further an older
+            label is from those of its neighbours than these are from each other, as a share of what
+            it would be with any labels for neighbours; as in a quadratically weighted kappa.
         stratum: (n,) stratum of each row, which has older rows or new ones, never both.
         new: (n,) True for rows of the new regime.
         doubt: Who has the benefit of it: True counts the most contradiction that the rows allow,
@@ -52,23 +55,25 @@ def validity(
     older = np.unique(stratum[~new])
     if not len(older) or not new.any():
         return valid
-    if not np.issubdtype(y.dtype, np.integer):
-        valid[older] = float(not doubt)
-        return valid
+    numbers = not np.issubdtype(y.dtype, np.integer)
+    if numbers:
+        y = _standardised(y)
     rng = np.random.default_rng(seed)
     if not np.isfinite(x).all():
         x = np.nan_to_num(x, posinf=0.0, neginf=0.0)
     recent = _some(np.flatnonzero(new), _NEW_ROWS, rng)
     asked = np.concatenate([_some(np.flatnonzero(stratum == s), _OF_STRATUM, rng) for s in older])
     lacks, could, told = _agreement(x, y, recent, asked, seed)
-    known = np.bincount(y[recent], minlength=int(y.max()) + 1) >= _FEWEST
+    known = np.ones(len(y), dtype=np.bool_)
+    if not numbers:
+        known = (np.bincount(y[recent], minlength=int(y.max()) + 1) >= _FEWEST)[y]
     for s in older:
-        here = (stratum[asked] == s) & told & known[y[asked]]
+        here = (stratum[asked] == s) & told & known[asked]
         if here.sum() >= _FEWEST:
             contradiction = _contradiction(lacks[here], could[here], doubt=doubt)
             valid[s] = max(0.0, 1.0 - contradiction / _HALF)
         elif doubt:
-            valid[s] = 1.0 - known[y[stratum == s]].mean()
+            valid[s] = 1.0 - known[stratum == s].mean()
     return valid
 
 
@@ -90,12 +95,38 @@ def _agreement(
     usual = tree.query(tree.data, k + 1)[0][:, -1]
     far, near = tree.query(z, k)
     votes = y[recent][near.reshape(len(z), k)]
-    agree = (votes == y[asked][:, None]).mean(axis=1)
-    pairs = ((votes[:, :, None] == votes[:, None, :]).sum(axis=(1, 2)) - k) / (k * (k - 1))
-    share = np.bincount(y[recent]) / len(recent)
     told = far.reshape(len(z), k)[:, -1] <= np.quantile(usual, _NEAR)
     told &= density_ratio(x[asked], x[recent], seed=seed) >= _ALIKE
-    return pairs - agree, pairs - share[votes].mean(axis=1), told
+    return (*_compared(votes, y[asked], y[recent]), told)
+
+
+def _compared(
+    votes: TargetArray, own: TargetArray, recent: TargetArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return by how much fewer of (m, k) votes agree than should, with a row's own label and any.
+
+    Of numbers, (m, k, c) votes, by how much further they are from a row's own label, and would be
+    if they were any.
+    """
+    k = votes.shape[1]
+    if votes.ndim > 2:
+        apart = ((votes - own[:, None]) ** 2).mean(axis=(1, 2))
+        pairs = 2.0 * votes.var(axis=1, ddof=1).mean(axis=1)
+        any_votes = ((own - recent.mean(axis=0)) ** 2 + recent.var(axis=0)).mean(axis=1)
+        return apart - pairs, any_votes - pairs
+    agree = (votes == own[:, None]).mean(axis=1)
+    pairs = ((votes[:, :, None] == votes[:, None, :]).sum(axis=(1, 2)) - k) / (k * (k - 1))
+    share = np.bincount(recent) / len(recent)
+    return pairs - agree, pairs - share[votes].mean(axis=1)
+
+
+def _standardised(y: TargetArray) -> NDArray[np.float64]:
+    """Return (n, c) numbers, those of each column with a spread of one."""
+    numbers = y.reshape(len(y), -1).astype(np.float64)
+    spread = numbers.std(axis=0)
+    standard: NDArray[np.float64] = numbers - numbers.mean(axis=0)
+    standard /= np.where(spread > 0, spread, 1.0)
+    return standard
 
 
 def _contradiction(lacks: NDArray[np.float64], could: NDArray[np.float64], *, doubt: bool) -> float:

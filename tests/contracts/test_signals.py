@@ -20,6 +20,7 @@ from undrift.monitor.settings import MonitorSettings
 from undrift.monitor.signals.error import PerformanceSignal
 from undrift.monitor.signals.input import InputSignal
 from undrift.monitor.signals.output import OutputSignal
+from undrift.monitor.signals.values import ValueSignal
 from undrift.records import Labels, Predictions, Reference
 
 SETTINGS = MonitorSettings()
@@ -46,6 +47,7 @@ KINDS = (
     Kind("input", InputSignal, {"shift": 1.0}),
     Kind("input", InputSignal, {"shift": 1.0}, MARGINAL, "marginal"),
     Kind("output", OutputSignal, {"shift": 2.0}),
+    Kind("output", ValueSignal, {"shift": 2.0}, statistic="values"),
     Kind("performance", PerformanceSignal, {"flipped": 0.5}),
 )
 

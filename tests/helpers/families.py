@@ -12,8 +12,8 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 from tests.helpers.family import CLASSES, Family
+from tests.helpers.regressions import REGRESSIONS
 from tests.helpers.structured import STRUCTURED
-from undrift.model.door import Door
 
 
 class Fn(nn.Module):
@@ -377,9 +377,11 @@ def _seeded(family: Family) -> Family:
             model = family.build()
             if any(isinstance(m, nn.modules.lazy.LazyModuleMixin) for m in model.modules()):
                 model(torch.zeros(2, *family.shape))
-        return Door(CLASSES, family.output, family.layout).mark(model)
+        return family.door.mark(model)
 
     return replace(family, build=build)
 
 
-FAMILIES = {name: _seeded(family) for name, family in (_FAMILIES | STRUCTURED).items()}
+FAMILIES = {
+    name: _seeded(family) for name, family in (_FAMILIES | STRUCTURED | REGRESSIONS).items()
+}

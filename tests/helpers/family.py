@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from undrift.model.door import Door
 from undrift.model.layout import Layout
 from undrift.model.settings import InputSettings
 
@@ -31,6 +32,7 @@ class Family:
         inputs: Its named inputs, instead of the shape; whole numbers of them are from 0 to 19.
         output: Which part of its answer are the logits, as ``model.output`` names it.
         alone: Returns its logits without undrift, of rows as they are stored.
+        targets: Numbers that it answers to a row; 0 where it answers classes.
     """
 
     build: Callable[[], nn.Module]
@@ -40,7 +42,14 @@ class Family:
     inputs: tuple[InputSettings, ...] = ()
     output: str | int | None = None
     alone: Callable[[nn.Module, torch.Tensor], torch.Tensor] = told
+    targets: int = 0
 
     @property
     def layout(self) -> Layout | None:
         return Layout(self.inputs) if self.inputs else None
+
+    @property
+    def door(self) -> Door:
+        """How it is asked."""
+        numbers = self.targets > 0
+        return Door(None if numbers else CLASSES, self.output, self.layout, numbers=numbers)

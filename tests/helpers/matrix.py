@@ -33,6 +33,7 @@ from undrift.train.retrain import retrain
 from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
 from undrift.train.trainee import Trainee
+from undrift.train.units import in_units
 
 
 def world(name: str, n: int = 240) -> tuple[nn.Module, dict[str, torch.Tensor], Pool, Reference]:
@@ -44,13 +45,17 @@ def world(name: str, n: int = 240) -> tuple[nn.Module, dict[str, torch.Tensor], 
         x = rng.integers(0, 20, (n, *family.shape)).astype(np.float32)
     if family.layout is not None:
         x = family.layout.pack(arrays(family, rng, n))
-    y = np.digitize(x.reshape(n, -1)[:, 0], np.quantile(x.reshape(n, -1)[:, 0], [0.33, 0.67]))
+    first = x.reshape(n, -1)[:, 0]
+    y = np.digitize(first, np.quantile(first, [0.33, 0.67])).astype(np.int64)
+    if family.targets:
+        numbers = x.reshape(n, -1)[:, : family.targets] * 10.0 ** np.arange(family.targets)
+        y = numbers.astype(np.float32)[:, 0] if family.targets == 1 else numbers.astype(np.float32)
     model = family.build()
     weights = {key: value.clone() for key, value in model.state_dict().items()}
     output, embedding = score(model, x, head=family.head)
     rows = by_hand.predictions(x, at=np.arange(n), embedding=embedding, output=output)
     reference = Reference(x[:80], y[:80], embedding[:80], output[:80], np.ones(80, np.bool_))
-    labels = Labels(rows.ids, y.astype(np.int64), np.zeros(n))
+    labels = Labels(rows.ids, y, np.zeros(n))
     return model, weights, Pool.build(rows, labels, reference, 20_000), reference
 
 
@@ -80,7 +85,8 @@ def checked(name: str, folder: Path) -> Inputs:
         input_shape=() if family.inputs else family.shape,
         inputs=family.inputs,
         output=family.output,
-        classes=CLASSES,
+        task="regression" if family.targets else "classification",
+        classes=None if family.targets else CLASSES,
         embedding=family.head,
     )
     globals()[_BUILT] = family.build
@@ -108,7 +114,14 @@ def retrained(
     settings = TrainSettings(batch_size=16, learning_rate=1e-3)
     trainee = Trainee(model, FAMILIES[name].head)
     kept = pool.x.copy(), reference.x.copy()
-    found = retrain(trainee, weights, pool, reference, plan, settings=settings)
+    with in_units(trainee, pool, weights) as units:
+        if units is None:
+            found = retrain(trainee, weights, pool, reference, plan, settings=settings)
+        else:
+            base, rows = units.weights(lambda _: weights)(1), units.pool(pool)
+            told = units.reference(reference)
+            found = retrain(trainee, base, rows, told, plan, settings=settings)
+            found = units.result(found)
     np.testing.assert_array_equal(pool.x, kept[0])
     np.testing.assert_array_equal(reference.x, kept[1])
     return found, weights
@@ -151,10 +164,11 @@ HEAD = """# Models that were tried
     python -m tests.helpers.matrix
 
 Small models of many families ([tests/helpers/families.py](../tests/helpers/families.py); those with
-several inputs or answers, [tests/helpers/structured.py](../tests/helpers/structured.py)): weights
-and rows are written as a user would, read as `undrift up` reads them, served, retrained by every
-method, and the result is served in their place. `tests/unit/test_families.py` holds all of them to
-the first two columns and one method each in the gate, and to every method in the slow suite.
+several inputs or answers, [tests/helpers/structured.py](../tests/helpers/structured.py); those that
+answer numbers, [tests/helpers/regressions.py](../tests/helpers/regressions.py)): weights and rows
+are written as a user would, read as `undrift up` reads them, served, retrained by every method, and
+the result is served in their place. `tests/unit/test_families.py` holds all of them to the first
+two columns and one method each in the gate, and to every method in the slow suite.
 
 """
 

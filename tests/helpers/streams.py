@@ -1,6 +1,8 @@
-"""Synthetic streams for the tests of the monitor: two classes, six features, a softmax model."""
+"""Synthetic streams for the tests of the monitor: six features, two classes or a number."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -44,7 +46,7 @@ class Stream:
         return predictions, Labels(ids=ids, label=label.astype(np.int64), at=rows / 10.0 + 50.0)
 
     def reference(self, n: int = 600) -> Reference:
-        predictions, labels = Stream(int(self.rng.integers(2**31))).take(n)
+        predictions, labels = type(self)(int(self.rng.integers(2**31))).take(n)
         return Reference(
             x=predictions.x,
             y=labels.label,
@@ -52,3 +54,20 @@ class Stream:
             output=predictions.output,
             recent=np.ones(n, dtype=np.bool_),
         )
+
+
+class NumberStream(Stream):
+    """The same with a number: the label is what a linear model answers, and normal noise.
+
+    The sign of the model is wrong for a share ``flipped`` of rows.
+    """
+
+    def take(
+        self, n: int, *, shift: float = 0.0, flipped: float = 0.0, version: int = 1
+    ) -> tuple[Predictions, Labels]:
+        rows, told = super().take(n, shift=shift, version=version)
+        answer = (rows.x @ LEAD)[:, None]
+        sign = np.where(self.rng.random(n) < flipped, -1.0, 1.0)
+        label = (sign * answer[:, 0] + self.rng.normal(size=n)).astype(np.float32)
+        rows = replace(rows, output=answer, answered=answer)
+        return rows, Labels(told.ids, label, told.at)

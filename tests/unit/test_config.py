@@ -247,3 +247,37 @@ def test_messages_speak_of_no_pydantic_terms(folder: Path) -> None:
     path = write(folder, serve__port="x", model__classes={"a": 1}, lifecycle__mode=3)
     for line in problems(path):
         assert not re.search(r"Input should|type=|pydantic|Value error", line)
+
+
+def test_regression_has_no_classes_and_answers_alone(folder: Path) -> None:
+    config = load_config(write(folder, model__task="regression", model__classes=None))
+    assert (config.model.is_regression, config.model.class_count) == (True, 0)
+    assert config.model.class_names == ()
+    assert not config.serve.mixes
+    assert not undrift.config.PlatformConfig.of(config).only().serve.mixes
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"model__classes": ["a", "b"]}, "model: task: regression has no classes"),
+        ({"serve__answer": "mixture"}, "serve.answer: 'mixture' needs classes"),
+        ({"monitor__segments": ["x"]}, "monitor.segments: ['x'] needs classes"),
+        ({"monitor__season": "24 h"}, "monitor.season: '24 h' needs classes"),
+        ({"monitor__performance_statistic": "loss"}, "monitor.performance_statistic: 'loss' needs"),
+        ({"monitor__escalate_without_labels": True}, "monitor.escalate_without_labels: True needs"),
+    ],
+)
+def test_regression_refuses_what_needs_classes(
+    folder: Path, changes: dict[str, Any], problem: str
+) -> None:
+    found = problems(
+        write(folder, **{"model__task": "regression", "model__classes": None} | changes)
+    )
+    assert len(found) == 1
+    assert found[0].startswith(f"undrift.yaml: {problem}")
+
+
+def test_classification_needs_classes(folder: Path) -> None:
+    (line,) = problems(write(folder, model__classes=None))
+    assert line.startswith("undrift.yaml: model: classes is missing")

@@ -12,7 +12,7 @@ from undrift.cli.verbs import app
 
 
 def test_there_is_an_example_of_each_kind() -> None:
-    assert NAMES == ["image", "series", "tabular", "text"]
+    assert NAMES == ["image", "regression", "series", "tabular", "text"]
     for name in NAMES:
         readme = (EXAMPLES / name / "README.md").read_text(encoding="utf-8")
         assert "undrift demo --config undrift.yaml --data stream.parquet --label label" in readme

@@ -14,6 +14,7 @@ from undrift.model.heads import MEMORIES, RidgeHeads
 from undrift.model.mixture import Mixture
 from undrift.monitor.base import Calibration, Measures, Stateful
 from undrift.monitor.calibration import limits, recent_rows
+from undrift.monitor.challengers.answers import Classes, Numbers, answers_of
 from undrift.monitor.challengers.contest import Contest
 from undrift.monitor.challengers.hedge import Hedge
 from undrift.monitor.challengers.inputs import Standard
@@ -43,27 +44,29 @@ class Challengers(LabelSignal):
     from, but also where only neighbours are alike. So the second counts only where answers are
     known to be worse than they were, and for large leads.
 
-    A waiting row takes 4 bytes for each feature, at most 129, and for each challenger.
+    A waiting row takes 4 bytes for each feature, at most 129, and for each number that a challenger
+    answers.
 
     Args:
         settings: Budget of false alarms.
+        answers: What is answered; classes, until `fit` says otherwise.
     """
 
     KINDS: ClassVar[tuple[tuple[bool, int], ...]] = tuple(product((False, True), MEMORIES))
     URGENT: ClassVar[float] = 0.1
-    """Accuracy that a challenger must surely lead by where it need not have served to show it."""
+    """Accuracy, or R2, that a challenger must surely lead by where it need not have served."""
     SAVED = ("_features", "_targets", "_count")
-    PARTS = ("_embedding", "_input", "_heads", "_served", "_prompt", "_hedge", "_keen")
+    PARTS = ("_said", "_embedding", "_input", "_heads", "_served", "_prompt", "_hedge", "_keen")
 
-    def __init__(self, settings: MonitorSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: MonitorSettings, answers: Classes | Numbers | None = None) -> None:
+        self._settings, self._said = settings, answers or Classes()
         self._embedding, self._input = Standard(), Standard()
         self._start(2)
 
     @property
     def width(self) -> int:
         """Numbers noted of a row."""
-        return self._features.shape[1] + 1 + len(self.KINDS)
+        return self._features.shape[1] + (1 + len(self.KINDS)) * self._said.width
 
     def fit(self, reference: Reference) -> Calibration:
         """Take scales from ``reference``, let the challengers learn from it, and begin anew.
@@ -74,6 +77,7 @@ class Challengers(LabelSignal):
         recent = recent_rows(reference, self._settings)
         self._embedding.fit(recent.embedding)
         self._input.fit(recent.x[:, :0] if self._settings.by_embedding else recent.x)
+        self._said = answers_of(reference)
         self._start(reference.output.shape[1])
         newest = reference.newest
         if newest is not None:
@@ -82,7 +86,7 @@ class Challengers(LabelSignal):
         known = self._describe(
             reference.embedding[order], reference.x[order], np.arange(len(order))
         )
-        self._learn(known, reference.y[order])
+        self._learn(known, self._said.labels(reference.y[order]))
         if newest is not None:
             self._catch_up(newest)
         return Calibration(len(recent))
@@ -90,13 +94,12 @@ class Challengers(LabelSignal):
     def _catch_up(self, newest: Reference) -> None:
         """Learn from rows that came before the version did, after answering those held out."""
         known = self._describe(newest.embedding, newest.x, np.arange(len(newest)))
-        live, label = newest.output.argmax(axis=1), newest.y
+        live, label = self._said.live(newest.output), self._said.labels(newest.y)
         for part in aligned(self._count, len(newest)):
-            held_out = newest.recent[part]
-            said = np.column_stack([live[part], self._answers(known[part] @ self._heads.weights)])
-            right = (said == label[part, None])[held_out]
-            self._hedge.update(right)
-            self._keen.update(right)
+            said = np.hstack([live[part], self._answers(known[part] @ self._heads.weights)])
+            scores = self._said.scores(said, label[part])[newest.recent[part]]
+            self._hedge.update(scores)
+            self._keen.update(scores)
             self._learn(known[part], label[part])
 
     def begin_contests(self) -> None:
@@ -108,7 +111,7 @@ class Challengers(LabelSignal):
         """Return (n, width): features of rows, what the live model says, and each challenger."""
         known = self._describe(rows.embedding, rows.x, rows.row)
         answers = self._answers(row_products(known, self._heads.weights, rows.row))
-        return np.column_stack([known, rows.output.argmax(axis=1), answers]).astype(np.float32)
+        return np.hstack([known, self._said.live(rows.output), answers]).astype(np.float32)
 
     def own(self, batch: Joined, behind: int) -> Joined:
         """Return ``batch`` with this signal's notes alone, which ``behind`` others follow."""
@@ -116,25 +119,29 @@ class Challengers(LabelSignal):
         return replace(batch, notes=batch.notes[:, end - self.width : end])
 
     def measure(self, batch: Joined) -> Measures:
-        """Return (n, 2 + width): whether the answer was right, label, and the notes."""
-        told = np.column_stack([~batch.wrong, batch.label])
+        """Return (n, 1 + t + width): score of the answer, label, and the notes."""
+        score = 1.0 - np.minimum(batch.wrong, 1.0)
+        told = np.column_stack([score, self._said.labels(batch.label)])
         return Measures(batch.row, np.hstack([told, batch.notes.astype(np.float64)]))
 
     def advance(self, measures: Measures) -> None:
         """Take in labels that met their predictions: bet on them, then learn from them."""
         for part in aligned(self._count, len(measures)):
             rows, values = measures.row[part], measures.values[part]
-            right, label, known, said = np.split(values, (1, 2, 2 + self._features.shape[1]), 1)
-            live, served = said[:, :1], said[:, 1:]
-            self._served.update(1.0 * (served == label) - (live == label), rows)
-            self._hedge.update(said == label)
+            wide = self._said.width
+            ends = 1, 1 + wide, 1 + wide + self._features.shape[1]
+            score, label, known, said = np.split(values, ends, axis=1)
+            served = self._said.scores(said, label)
+            self._served.update(served[:, 1:] - served[:, :1], rows)
+            self._hedge.update(served)
             # Always the whole block, so that an answer does not depend on the row's company.
             here = slice(self._place, self._place + len(rows))
             self._features[here] = known
             prompt = self._answers(self._features @ self._heads.weights)[here]
-            self._prompt.update((prompt == label) - right, rows)
-            self._keen.update(np.hstack([live, prompt]) == label)
-            self._learn(known, label[:, 0].astype(np.int64))
+            prompted = self._said.scores(prompt, label)
+            self._prompt.update(prompted - score, rows)
+            self._keen.update(np.hstack([served[:, :1], prompted]))
+            self._learn(known, label)
 
     def report(self) -> SignalReport:
         """Return level, statistic and change point of the first contest."""
@@ -164,12 +171,14 @@ class Challengers(LabelSignal):
     def mixture(self, version: int, *, worse: bool) -> Mixture | None:
         """Return the live model's answer mixed with the challengers'; None before any label.
 
+        None of a regression, too.
+
         Args:
             version: Version of the live model.
             worse: Whether it is known to be worse than it was; then answers that nobody was
                 served count too.
         """
-        if not self._hedge.count:
+        if not self._hedge.count or isinstance(self._said, Numbers):
             return None
         heads = self._heads.weights.reshape(len(self._heads.weights), len(self.KINDS), -1)
         scalings = (self._embedding.scaling, self._input.scaling)
@@ -204,14 +213,12 @@ class Challengers(LabelSignal):
         # What is learnt from later is what was noted, so it is rounded as notes are.
         return np.hstack(parts).astype(np.float32).astype(np.float64)
 
-    def _answers(self, scores: Matrix) -> IntArray:
-        answers: IntArray = scores.reshape(len(scores), len(self.KINDS), -1).argmax(axis=2)
-        return answers
+    def _answers(self, values: Matrix) -> Matrix:
+        return self._said.of_heads(values, len(self.KINDS))
 
-    def _learn(self, known: Matrix, label: IntArray) -> None:
+    def _learn(self, known: Matrix, label: Matrix) -> None:
         """Keep labelled rows, and fit the heads whenever a block of them is full."""
-        classes = self._targets.shape[1]
-        target = (label[:, None] == np.arange(classes)) - 1.0 / classes
+        target = self._said.targets(label, self._targets.shape[1])
         for part in aligned(self._count, len(known)):
             here = slice(self._place, self._place + part.stop - part.start)
             self._features[here], self._targets[here] = known[part], target[part]

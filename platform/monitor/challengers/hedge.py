@@ -48,8 +48,8 @@ class Hedge(Stateful):
         self._right = np.zeros(models)
         self.count = 0
 
-    def update(self, right: NDArray[np.bool_]) -> None:
-        """Take in (n, models) whether each answered a row right, in stream order."""
+    def update(self, right: NDArray[np.bool_] | Matrix) -> None:
+        """Take in (n, models) whether each answered a row right, or its score, in stream order."""
         for part in aligned(self.count, len(right)):
             self._right = self._right + right[part].sum(axis=0)
             self.count += part.stop - part.start

@@ -14,7 +14,7 @@ from undrift.records import Reference
 
 
 class ClassRecall(Stateful):
-    """Recall of each class, for reports; it decides nothing.
+    """Recall of each class, for reports; it decides nothing, and knows nothing of numbers.
 
     Args:
         window: Newest labels to look at.
@@ -37,15 +37,19 @@ class ClassRecall(Stateful):
 
     def fit(self, reference: Reference) -> None:
         """Take the recall of the recent reference rows, and forget the stream."""
+        self._forget()
         y = reference.y[reference.recent]
+        if not np.issubdtype(y.dtype, np.integer):
+            return
         right = reference.output[reference.recent].argmax(axis=1) == y
         classes = reference.output.shape[1]
         self._hits = np.bincount(y, weights=right, minlength=classes).astype(np.float64)
         self._size = np.bincount(y, minlength=classes).astype(np.float64)
-        self._forget()
 
     def update(self, batch: Joined) -> None:
         """Take in labels that met their predictions."""
+        if not len(self._size):
+            return
         for name, values in (("_row", batch.row), ("_label", batch.label), ("_wrong", batch.wrong)):
             kept: NDArray[np.int64] = np.concatenate([getattr(self, name), values])
             setattr(self, name, kept[-self._window :])

@@ -32,6 +32,7 @@ class InputSignal(Signal[Predictions]):
         settings: Budget of false alarms; statistic; names of the columns; seed.
     """
 
+    NAME: ClassVar[str] = "input"
     RAW_LIMIT: ClassVar[int] = 256
     SAVED = ("_raw", "_shape", "_learning")
     PARTS = ("_bets", "_changes", "_detector")
@@ -59,10 +60,9 @@ class InputSignal(Signal[Predictions]):
         recent = recent_rows(reference, self._settings)
         narrow = int(np.prod(recent.x.shape[1:])) <= self.RAW_LIMIT
         self._raw = narrow and not self._settings.by_embedding
-        source = recent.x if self._raw else recent.embedding
-        self._shape = np.array(source.shape[1:], dtype=np.int64)
+        self._shape = np.array(self._source(recent).shape[1:], dtype=np.int64)
         names = self._names()
-        data = self._columns(recent.x, recent.embedding)
+        data = self._columns(recent)
         time = self._bets.fit(data, recent.rows)
         self._changes.fit(data, np.full(data.shape[1], time))
         self._learning = True
@@ -71,8 +71,8 @@ class InputSignal(Signal[Predictions]):
         return Calibration(len(recent), time, _notes(len(recent), time, constant, self._settings))
 
     def measure(self, batch: Predictions) -> Measures:
-        """Return the (n, d) raw input or embedding, and what the test describes it by."""
-        data = self._columns(batch.x, batch.embedding)
+        """Return the (n, d) numbers that are watched, and what the test describes them by."""
+        data = self._columns(batch)
         return Measures(batch.row, np.hstack([data, self._bets.describe(data)], dtype=np.float64))
 
     def advance(self, measures: Measures) -> None:
@@ -81,25 +81,33 @@ class InputSignal(Signal[Predictions]):
         self._changes.add(measures.values[:, :width], measures.row)
         for part in pieces(self._bets.count, len(measures), InputBets.PIECE):
             if self._bets.count % InputBets.PIECE == 0:
-                self._learning = self._detector.report("input").level < Level.DRIFT
+                self._learning = self._detector.report(self.NAME).level < Level.DRIFT
             rows = measures.row[part]
             bets = self._bets.take(measures.values[part, width:], rows, learning=self._learning)
             self._detector.update(bets, rows)
 
     def report(self) -> SignalReport:
         """Return level, statistic and change point, and the columns that moved most."""
-        report = self._detector.report("input")
+        report = self._detector.report(self.NAME)
         if report.change_row is None:
             return report
-        what = "feature" if self._raw else "embedding"
-        return replace(report, changes=self._changes.report(report.change_row, what, self._names()))
+        what, names = self._what()[0], self._names()
+        return replace(report, changes=self._changes.report(report.change_row, what, names))
 
     def _new_detector(self) -> EDetector:
         bets = self._bets.bet(np.full((1, self._bets.ranked), 0.5)).shape[1]
         return EDetector(np.ones(bets), *limits(self._settings))
 
-    def _columns(self, x: FloatArray, embedding: FloatArray) -> FloatArray:
-        source = x if self._raw else embedding
+    def _source(self, rows: Predictions | Reference) -> FloatArray:
+        """Return what is watched of rows."""
+        return rows.x if self._raw else rows.embedding
+
+    def _what(self) -> tuple[str, str]:
+        """Return what a watched column is called, and the letter of its name."""
+        return ("feature", "x") if self._raw else ("embedding", "embedding")
+
+    def _columns(self, rows: Predictions | Reference) -> FloatArray:
+        source = self._source(rows)
         width = int(np.prod(source.shape[1:]))
         return source.reshape(len(source), width).astype(np.float32, copy=False)
 
@@ -113,7 +121,7 @@ class InputSignal(Signal[Predictions]):
                     f"{np.prod(self._shape)}; name all of them in order, or none"
                 )
             return given
-        letter = "x" if self._raw else "embedding"
+        letter = self._what()[1]
         places = np.ndindex(*self._shape.tolist())
         return tuple(f"{letter}[{','.join(map(str, place))}]" for place in places)
 

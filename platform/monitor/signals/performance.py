@@ -11,6 +11,7 @@ from undrift.monitor.signals.error import PerformanceSignal
 from undrift.monitor.signals.loss import LossSignal
 from undrift.monitor.signals.river import RiverSignal
 from undrift.monitor.signals.score import ScoreSignal
+from undrift.monitor.signals.squared_error import SquaredErrorSignal
 
 _STATISTICS: dict[str, Callable[[MonitorSettings], LabelSignal]] = {
     "error": PerformanceSignal,
@@ -19,11 +20,12 @@ _STATISTICS: dict[str, Callable[[MonitorSettings], LabelSignal]] = {
 }
 
 
-def performance_signal_for(settings: MonitorSettings) -> LabelSignal:
+def performance_signal_for(settings: MonitorSettings, *, numbers: bool = False) -> LabelSignal:
     """Return the performance signal that ``performance_statistic`` asks for, not yet fitted.
 
     Args:
         settings: Statistic and budget.
+        numbers: Whether labels are numbers; then ``error`` is the squared error.
 
     Returns:
         A signal that reports as ``performance``.
@@ -32,6 +34,8 @@ def performance_signal_for(settings: MonitorSettings) -> LabelSignal:
         ConfigError: The statistic names a detector that cannot be imported or built, or options
             are given for a statistic that takes none, or a season for one that knows none.
     """
+    if numbers:
+        return SquaredErrorSignal(settings)
     kind = _STATISTICS.get(settings.performance_statistic, RiverSignal)
     if kind is not RiverSignal and settings.performance_options:
         raise ConfigError(

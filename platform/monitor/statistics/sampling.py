@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.monitor.statistics.dependence import correlation_time
-from undrift.records import FloatArray, IntArray
+from undrift.records import FloatArray, TargetArray
 
 FEWEST = 100  # rows on either side
 _EFFECT = 0.2  # Cohen's h or d that matters
@@ -16,7 +16,10 @@ _CHANCE = 1e-4  # of a finding where there is none, over all that is compared
 
 
 def unlike(
-    labelled: NDArray[np.bool_], answered: IntArray, numbers: FloatArray, names: tuple[str, ...]
+    labelled: NDArray[np.bool_],
+    answered: TargetArray,
+    numbers: FloatArray,
+    names: tuple[str, ...],
 ) -> str:
     """Return how labelled rows differ from the others, in words; empty if they do not.
 
@@ -26,13 +29,16 @@ def unlike(
 
     Args:
         labelled: (n,) True for rows that have a label; others are old enough to have one.
-        answered: (n,) class that was answered.
+        answered: (n,) class that was answered, or (n, c) numbers.
         numbers: (n, k) what else is known of a row, whatever its scale.
         names: Names of the classes; a number is its own.
     """
     with_label, without = int(labelled.sum()), int((~labelled).sum())
     if min(with_label, without) < FEWEST:
         return ""
+    if answered.ndim > 1:  # numbers, compared as all else that is known
+        numbers = np.hstack([answered, numbers])
+        answered = np.zeros(len(answered), dtype=np.int64)
     classes = int(answered.max()) + 1
     time = correlation_time(labelled.astype(np.float64), np.arange(len(labelled)))
     error = float(np.sqrt(time * (1.0 / with_label + 1.0 / without)))

@@ -101,3 +101,47 @@ def test_reference_of_several_inputs_that_do_not_fit(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         load_reference(written(tmp_path, "npz", **changed), (TWO.width,), 2, TWO)
+
+
+def numbers(folder: Path, y: NDArray[np.generic]) -> Path:
+    path = folder / "reference.npz"
+    np.savez(path, x=np.zeros((3, 2)), y=y)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("y", "shape"),
+    [
+        (np.array([1, 2, 3]), (3,)),
+        (np.array([0.5, 2.0, 3.0]), (3,)),
+        (np.array([[0.5], [2.0], [3.0]]), (3,)),
+        (np.array([[0.5, 1.0], [2.0, 0.0], [3.0, 7.0]]), (3, 2)),
+    ],
+)
+def test_reference_of_a_regression_has_numbers(
+    tmp_path: Path, y: NDArray[np.generic], shape: tuple[int, ...]
+) -> None:
+    found = load_reference(numbers(tmp_path, y), (2,), 0)[1]
+    assert (found.shape, found.dtype) == (shape, np.float32)
+    np.testing.assert_allclose(found.ravel(), y.ravel())
+
+
+@pytest.mark.parametrize(
+    ("y", "text"),
+    [
+        (np.array(["a", "b", "c"]), "expected numbers"),
+        (np.array([True, False, True]), "expected numbers"),
+        (np.array([1.0, 2.0]), "expected numbers"),
+        (np.zeros((3, 2, 2)), "expected numbers"),
+        (np.zeros((3, 0)), "expected numbers"),
+        (np.array([1.0, np.nan, 2.0]), "y of row 1 is no finite"),
+        (np.array([1.0, 2.0, np.inf]), "y of row 2 is no finite"),
+        (np.array([1.0, 2.0, 1e39]), "y of row 2 is no finite"),
+        (np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]), r"y\[1\] is 5 in every row"),
+    ],
+)
+def test_reference_whose_numbers_cannot_be_met_is_refused(
+    tmp_path: Path, y: NDArray[np.generic], text: str
+) -> None:
+    with pytest.raises(ConfigError, match=text):
+        load_reference(numbers(tmp_path, y), (2,), 0)

@@ -147,3 +147,53 @@ def test_body_that_could_not_hold_so_few_labels_is_not_read() -> None:
 
 def test_as_many_labels_as_are_taken_at_once() -> None:
     assert len(parse([{"id": "a", "label": [0] * 10_000}])[0]) == 10_000
+
+
+ONE = ModelSpec("m", (1,), n_classes=0, targets=1)
+TWO = ModelSpec("m", (1,), n_classes=0, targets=2)
+
+
+def test_labels_of_a_regression_are_numbers_of_one_row_or_of_several() -> None:
+    labels, rejected = parse([{"id": "a", "label": 2.5}, {"id": "b", "label": [1, -3e5]}], ONE)
+    assert labels.ids == ("a", "b:0", "b:1")
+    assert labels.label.tolist() == [2.5, 1.0, -3e5]
+    assert (labels.label.dtype, rejected) == ("float32", [])
+
+
+def test_labels_of_several_outputs_are_lists() -> None:
+    given = [{"id": "a", "label": [2.5, 1]}, {"id": "b", "label": [[1, 2], [3, 4]]}]
+    labels, rejected = parse(given, TWO)
+    assert labels.ids == ("a", "b:0", "b:1")
+    assert labels.label.tolist() == [[2.5, 1.0], [1.0, 2.0], [3.0, 4.0]]
+    assert rejected == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "label", "text"),
+    [
+        (ONE, "tall", "must be a finite 32-bit number; got 'tall'"),
+        (ONE, True, "must be a finite 32-bit number"),
+        (ONE, 1e39, "must be a finite 32-bit number"),
+        (ONE, 10**400, "must be a finite 32-bit number"),
+        (ONE, [], "empty list"),
+        (ONE, [1.0, "x"], "must be a finite 32-bit number; got 'x'"),
+        (ONE, {}, "must be a finite 32-bit number"),
+        (TWO, 1.0, "must be a list of 2 numbers; got 1.0"),
+        (TWO, [1.0], "must be a list of 2 numbers"),
+        (TWO, [1.0, 2.0, 3.0], "must be a list of 2 numbers"),
+        (TWO, [[1.0, 2.0], [3.0]], "must be a list of 2 numbers"),
+        (TWO, [1.0, "x"], "must be a finite 32-bit number; got 'x', in"),
+    ],
+)
+def test_label_that_is_no_number_is_rejected(spec: ModelSpec, label: Any, text: str) -> None:
+    labels, rejected = parse([{"id": "a", "label": label}, {"id": "b", "label": "x"}], spec)
+    assert len(labels) == 0
+    assert text in rejected[0]["error"]
+    assert len(rejected) == 2
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_number_that_is_not_finite_is_rejected(value: str) -> None:
+    labels, rejected = parse(f'[{{"id": "a", "label": {value}}}]'.encode(), ONE)
+    assert len(labels) == 0
+    assert "finite" in rejected[0]["error"]

@@ -129,3 +129,19 @@ def test_what_cannot_be_read_is_told_with_the_file(
         read(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert told in str(caught.value)
+
+
+def test_numbers_of_one_output_and_text_that_is_none(tmp_path: Path) -> None:
+    path = written(tmp_path, "id,label\na,1\nb,-2.5e3\nc,\nd,tall\ne,nan\nf,1e999\n")
+    with path.open("rb") as file:
+        (block,) = read_labels(path, file, COLUMNS, (), targets=1)
+    assert block.row == [1, 2, 4, 5, 6]
+    assert block.labels == [1.0, -2500.0, "tall", "nan", "1e999"]
+
+
+def test_numbers_of_several_outputs_and_a_time(tmp_path: Path) -> None:
+    path = written(tmp_path, "id,up,down,at\na,1,2,9\nb,3,,9\nc,4,x,9\n")
+    with path.open("rb") as file:
+        (block,) = read_labels(path, file, ("id", "up", "down", "at"), (), targets=2)
+    assert (block.row, block.times) == ([1, 3], [9.0, 9.0])
+    assert block.labels == [[1.0, 2.0], [4.0, "x"]]

@@ -76,12 +76,42 @@ def test_few_new_rows_leave_the_benefit_of_the_doubt(new: int) -> None:
         np.testing.assert_array_equal(found, np.ones(len(found)))
 
 
-def test_of_numbers_to_be_met_nothing_is_said() -> None:
-    x, y = rows(200, 1)
-    stratum, new = np.arange(200) // 50, np.arange(200) >= 100
-    for doubt in (False, True):
-        found = validity(x, y.astype(np.float32), stratum, new, doubt=doubt, seed=0)
-        np.testing.assert_array_equal(found, [1 - doubt, 1 - doubt, 1, 1])
+def numbers(n: int, seed: int, *, turn: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Two numbers that follow the inputs and noise, a thousand apart in size; one may turn."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3)).astype(np.float32)
+    y = np.cos(turn) * x[:, 0] + np.sin(turn) * x[:, 1]
+    other = 1000.0 * x[:, 2]
+    return x, np.column_stack([y, other]) + rng.normal(size=(n, 2)) * [0.3, 300.0]
+
+
+def judged_numbers(turn: float, *, both: bool, doubt: bool, seed: int = 0) -> np.ndarray:
+    """Validity of the older rows by octile of the first number, and of the new rows last."""
+    (x, y), (x2, y2) = numbers(1200, 2 * seed), numbers(1200, 2 * seed + 1, turn=turn)
+    rows, told = np.concatenate([x, x2]), np.concatenate([y, y2]).astype(np.float32)
+    octile = np.searchsorted(np.quantile(y[:, 0], np.arange(1, 8) / 8), y[:, 0])
+    stratum = np.concatenate([octile, np.full(1200, 8)])
+    told = told if both else told[:, 0]
+    return validity(rows, told, stratum, np.arange(2400) >= 1200, doubt=doubt, seed=0)
+
+
+@pytest.mark.parametrize("doubt", [False, True])
+@pytest.mark.parametrize("both", [False, True])
+def test_numbers_that_are_as_before_are_true(both: bool, doubt: bool) -> None:
+    for seed in range(3):
+        assert (judged_numbers(0.0, both=both, doubt=doubt, seed=seed) > 0.7).all()
+
+
+@pytest.mark.parametrize("doubt", [False, True])
+def test_numbers_that_follow_another_input_now_are_no_longer_true(doubt: bool) -> None:
+    found = judged_numbers(np.pi / 2, both=False, doubt=doubt)
+    assert (found[:8] < 0.3).all()
+    assert found[8] == 1.0
+
+
+def test_numbers_of_which_one_in_two_has_changed_are_true_in_part() -> None:
+    whole, part = (judged_numbers(np.pi / 2, both=both, doubt=True)[:8] for both in (False, True))
+    assert part.mean() > whole.mean() + 0.05
 
 
 def test_wide_and_constant_inputs_are_no_obstacle() -> None:
