@@ -367,8 +367,12 @@ def probe(model: nn.Module, head: nn.Linear, x: torch.Tensor) -> int:
             per = "one logit per row and class, shape [{0}, classes]"
             if numbers:
                 per = "one or more numbers per row, shape [{0}] or [{0}, outputs]"
+            hint = ""
+            if not numbers and got in ([len(x)], [len(x), 1]):
+                hint = "; a model that answers numbers has model.task: regression"
             raise ModelError(
-                f"{name} must return {per.format(len(x))} for input {shape}; it returned {got}"
+                f"{name} must return {per.format(len(x))} for input {shape}; it returned "
+                f"{got}{hint}"
             )
         forward_with_embedding(model, head, x)
     output = output.float()

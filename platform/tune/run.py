@@ -119,6 +119,11 @@ def main(options: TuneOptions, console: Console, listener: Listener) -> Tuned:
     _check(options)
     path, out = _paths(options)
     stream = _first(options, path, console) if _alone(options) else None
+    if stream is None and load_config(path).model.is_regression:
+        raise ConfigError(
+            "undrift tune compares shares of right answers, which a regression has not; compare "
+            "settings by undrift replay --retrain, which tells R2"
+        )
     space = checked_space(read_space(options.space, options.searched, load_config(path)), path)
     history = _history(options, path, stream)
     memory = Memory(out.with_suffix(".plays"), history)

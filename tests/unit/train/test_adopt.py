@@ -101,3 +101,21 @@ def test_weights_that_do_not_fit_are_refused(turned: World) -> None:
     nan = {**turned.state, "4.bias": torch.tensor([0.0, torch.nan])}
     with pytest.raises(ModelError, match=r"not finite: 4.bias"):
         brought(turned, nan)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e5])
+def test_weights_that_answer_numbers_are_judged_by_r2(factor: float) -> None:
+    w = world(numbers=True)
+    state = {k: t * factor if k.startswith("4.") else t for k, t in w.state.items()}
+    y = np.float32(factor)
+    in_unit = replace(
+        w,
+        state=state,
+        pool=replace(w.pool, y=w.pool.y * y),
+        reference=replace(w.reference, y=w.reference.y * y, output=w.reference.output * y),
+    )
+    better = brought(in_unit, mirrored(in_unit))
+    assert better.verdict.accepted, better.verdict.reason
+    assert better.verdict.metrics["validation_R2_new"] > 0.9
+    worse = brought(in_unit, {**state, "4.weight": -state["4.weight"]})
+    assert not worse.verdict.accepted
