@@ -139,10 +139,41 @@ def test_saved_and_loaded_mid_stream_decides_alike(kind: type[NumberStream]) -> 
     assert one.summary() == other.summary()
     for name, value in one.state()[0].items():
         np.testing.assert_array_equal(value, other_again.state()[0][name])
+    for monitor in (one, other_again):  # what was learnt beside the version before is there still
+        monitor.rearm(1, reference, 1_000, run_id="back")
+    rows, labels = stream.take(300)
+    for monitor in (one, other_again):
+        monitor.fold(rows, labels)
+    assert one.evidence() == other_again.evidence()
 
 
 def scaled(reference: Reference, factor: float) -> Reference:
     return replace(reference, y=(factor * reference.y).astype(np.float32))
+
+
+def test_answers_that_moved_alone_are_told_by_the_output_signal(kind: type[NumberStream]) -> None:
+    stream = kind(12)
+    monitor = Monitor(SETTINGS, stream.reference(300), 1)
+    for n in range(20):
+        rows, _ = stream.take(50)
+        moved = rows.output + (n >= 10) * rows.output.std(axis=0)
+        monitor.fold(replace(rows, output=moved.astype(np.float32)), None)
+    inputs, outputs = monitor.evidence().signals[:2]
+    assert (inputs.level, outputs.level > Level.NONE) == (Level.NONE, True)
+
+
+def test_error_before_is_taken_over_in_the_units_of_the_new_reference(
+    kind: type[NumberStream],
+) -> None:
+    stream = kind(13)
+    reference = stream.reference(300)
+    monitor = Monitor(SETTINGS, reference, 1)
+    for rows, labels in played(stream, 500, 0, change=500):
+        monitor.fold(rows, labels)
+    error = 1.0 - (monitor.summary().accuracy.window or 0.0)
+    monitor.rearm(2, scaled(reference, 2.0), 0, against=True)
+    monitor.fold(*stream.take(5, version=2))
+    assert monitor.probation.baseline == pytest.approx(error / 4.0, rel=1e-6)
 
 
 @pytest.mark.parametrize(("worse", "status"), [(0.0, "passed"), (1.0, "failed")])

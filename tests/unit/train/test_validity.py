@@ -111,7 +111,7 @@ def test_numbers_that_follow_another_input_now_are_no_longer_true(doubt: bool) -
 
 def test_numbers_of_which_one_in_two_has_changed_are_true_in_part() -> None:
     whole, part = (judged_numbers(np.pi / 2, both=both, doubt=True)[:8] for both in (False, True))
-    assert part.mean() > whole.mean() + 0.05
+    assert whole.mean() + 0.05 < part.mean() < 0.9
 
 
 def test_wide_and_constant_inputs_are_no_obstacle() -> None:
