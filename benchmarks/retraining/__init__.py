@@ -1,4 +1,4 @@
-"""Retraining methods at equal compute, on eight tasks.
+"""Retraining methods at equal compute, and ten tasks in a row.
 
 One run, for tuning or a look:
 
@@ -9,9 +9,9 @@ One run, for tuning or a look:
     )
     found["mean"], found["new"], found["old"], found["forgetting"], found["cpu_s"]
 
-``tasks.TASKS`` names the tasks. The third argument is the share of a full retrain's operations
-that may be spent; ``overrides`` are fields of ``TrainSettings``, and ``kind`` to override what the
-product's monitor says of the drift. Use seeds from 100 on: they see rows that reported seeds never
-do. Base models are trained on first use and kept in ``build/retraining``. Call
-``torch.set_num_threads(1)`` first if times matter.
+``tasks.TASKS`` names the tasks; docs/retraining.md tells how to add your own. The third argument is
+the share of a full retrain's operations that may be spent; ``overrides`` are fields of
+``TrainSettings``, and ``kind`` to override what the product's monitor says of the drift. Use seeds
+from 100 on: they see rows that reported seeds never do. Base models are trained on first use and
+kept in ``build/retraining``. Call ``torch.set_num_threads(1)`` first if times matter.
 """

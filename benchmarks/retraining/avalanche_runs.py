@@ -3,8 +3,8 @@
     python -m benchmarks.retraining.avalanche_runs WORLD.npz JOBS.json RESULTS.json
 
 Runs in an environment of its own, which `rivals.py` makes. The loop, the penalties and the buffers
-are Avalanche's; learning-rate schedule, optimizer, clipping, batch and budget are those of the
-product, so that only the method differs.
+are Avalanche's, with its own weights for DER++; learning-rate schedule, optimizer, clipping and
+budget are those of the product, so that only the method differs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import copy
 import io
 import json
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -37,12 +38,9 @@ from avalanche.training.plugins import (  # noqa: E402
     EvaluationPlugin,
     EWCPlugin,
     MASPlugin,
-    ReplayPlugin,
-    SynapticIntelligencePlugin,
 )
-from avalanche.training.supervised import DER, EWC, MAS, Naive, SynapticIntelligence  # noqa: E402
+from avalanche.training.supervised import DER, EWC, MAS  # noqa: E402
 
-from benchmarks.retraining import nets  # noqa: E402
 from benchmarks.retraining.figures import Figures  # noqa: E402
 from benchmarks.retraining.memory import PeakMemory  # noqa: E402
 
@@ -71,6 +69,13 @@ class Allowance(SupervisedPlugin):  # type: ignore[misc]
             strategy.stop_training()
 
 
+class Loss(nn.CrossEntropyLoss):
+    """Cross-entropy that is never exactly 0, which Avalanche's MAS takes for no loss at all."""
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return super().forward(output, target) + 1e-12
+
+
 def make(method: str, model: nn.Module, memory: int, batch: int) -> Any:
     """Return a strategy that has seen nothing yet.
 
@@ -83,22 +88,17 @@ def make(method: str, model: nn.Module, memory: int, batch: int) -> Any:
     common: dict[str, Any] = {
         "model": model,
         "optimizer": torch.optim.AdamW(model.parameters(), weight_decay=0.0),
-        "criterion": nn.CrossEntropyLoss(),
-        "train_mb_size": batch,
+        "criterion": Loss(),
         "train_epochs": 0,
         "evaluator": EvaluationPlugin(),
     }
     if method == "ewc":
-        return EWC(ewc_lambda=1.0, mode="online", decay_factor=1.0, **common)
-    if method == "si":
-        return SynapticIntelligence(si_lambda=1.0, **common)
+        online = {"mode": "online", "decay_factor": 1.0}
+        return EWC(ewc_lambda=1.0, train_mb_size=batch, **online, **common)
     if method == "mas":
-        return MAS(lambda_reg=1.0, **common)
-    common["train_mb_size"] = batch // 2
-    if method == "replay":
-        buffer = ReplayPlugin(mem_size=memory, batch_size=batch // 2, batch_size_mem=batch // 2)
-        return Naive(plugins=[buffer], **common)
-    return DER(mem_size=memory, batch_size_mem=batch // 2, alpha=0.5, beta=0.5, **common)
+        return MAS(lambda_reg=1.0, train_mb_size=batch, **common)
+    half = batch // 2
+    return DER(mem_size=memory, train_mb_size=half, batch_size_mem=half, **common)
 
 
 class World:
@@ -116,7 +116,8 @@ class World:
 
     def model(self) -> nn.Module:
         """Return a network with the weights of the base model."""
-        model: nn.Module = getattr(nets, self.meta["net"])()
+        file, name = self.meta["net"]
+        model: nn.Module = runpy.run_path(file)[name]()
         state = {
             name.removeprefix("state/"): torch.from_numpy(array)
             for name, array in self._arrays.items()
@@ -137,22 +138,13 @@ def as_experiences(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> list[Any]:
     return list(benchmark_from_datasets(train=sets).train_stream)
 
 
-def begun(world: World, method: str) -> Any:
+def begun(world: World, method: str, batch: int) -> Any:
     """Return a strategy that knows the old rows, and has the base model.
 
-    An experience of no epochs fills buffers and measures importance. Synaptic intelligence
-    measures along the path of a training: its base model is trained here, on the same rows.
+    An experience of no epochs fills buffers and measures importance.
     """
-    meta = world.meta
-    if method != "si":
-        strategy = make(method, world.model(), meta["memory"], meta["batch"])
-        strategy.train(world.experiences()[0], eval_streams=[])
-        return strategy
-    torch.manual_seed(meta["seed"])
-    strategy = make(method, getattr(nets, meta["net"])(), meta["memory"], meta["batch"])
-    base = world.rows("base")
-    steps = meta["base_epochs"] * len(base[1]) // meta["batch"]
-    allowed(strategy, as_experiences([base])[0], meta["base_rate"], steps)
+    strategy = make(method, world.model(), world.meta["memory"], batch)
+    strategy.train(world.experiences()[0], eval_streams=[])
     return strategy
 
 
@@ -175,6 +167,7 @@ def run(world: World, strategy: Any, set_up_s: float, job: dict[str, Any]) -> di
         job: ``method``, ``share``, ``seed``, ``settings``.
     """
     meta, settings, method = world.meta, job["settings"], job["method"]
+    batch = settings["batch_size"]
     torch.manual_seed(job["seed"])
     if "strength" in settings:
         weigh(strategy, settings["strength"])
@@ -183,17 +176,17 @@ def run(world: World, strategy: Any, set_up_s: float, job: dict[str, Any]) -> di
     for number in range(1, meta["steps"] + 1):
         full, row = meta["full_flops"][number - 1], meta["row_flops"]
         set_up = SET_UP.get(method, 0.0) * len(experiences[number - 1].dataset) * row
-        steps = int((job["share"] * full - set_up) / (meta["batch"] * row))
+        steps = int((job["share"] * full - set_up) / (batch * row))
         with PeakMemory() as memory:
             started, cpu = time.perf_counter(), time.process_time()
             if steps > 0:
                 allowed(strategy, experiences[number], settings["learning_rate"], steps)
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-        early = set_up_s if number == 1 and method != "si" else 0.0
+        early = set_up_s if number == 1 else 0.0
         tests = [accuracy(strategy.model, world.rows(f"test{i}")) for i in range(number + 1)]
         figures.learnt(tests, accuracy(strategy.model, world.rows(f"ahead{number}")))
         figures.spent(
-            memory.mb, flops=set_up + max(steps, 0) * meta["batch"] * row, full_flops=full,
+            memory.mb, flops=set_up + max(steps, 0) * batch * row, full_flops=full,
             seconds=seconds + early, cpu_s=cpu + early, steps=max(steps, 0), refused=steps <= 0,
         )  # fmt: skip
     return {**job, "task": meta["task"], **figures.plain()}
@@ -204,8 +197,6 @@ def weigh(strategy: Any, strength: float) -> None:
     for plugin in strategy.plugins:
         if isinstance(plugin, EWCPlugin):
             plugin.ewc_lambda = strength
-        elif isinstance(plugin, SynapticIntelligencePlugin):
-            plugin.si_lambda = [strength]
         elif isinstance(plugin, MASPlugin):
             plugin._lambda = strength
 
@@ -223,11 +214,12 @@ def main(world_path: Path, jobs_path: Path, results: Path) -> None:
     world = World(world_path)
     jobs = json.loads(jobs_path.read_text(encoding="utf-8"))
     done = []
-    for method in dict.fromkeys(job["method"] for job in jobs):
+    kinds = [(job["method"], job["settings"]["batch_size"]) for job in jobs]
+    for kind in dict.fromkeys(kinds):
         cpu = time.process_time()
-        strategy = begun(world, method)
+        strategy = begun(world, *kind)
         cpu = time.process_time() - cpu
-        mine = [job for job in jobs if job["method"] == method]
+        mine = [job for job, its in zip(jobs, kinds, strict=True) if its == kind]
         done += [run(world, copy.deepcopy(strategy), cpu, job) for job in mine]
     results.write_text(json.dumps(done), encoding="utf-8")
 

@@ -4,141 +4,154 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
 from pathlib import Path
-from typing import Any, get_args
 
 import numpy as np
 
-from benchmarks.retraining import rivals
+from benchmarks.retraining import lifelong, rivals
 from benchmarks.retraining.jobs import Job, Settings
+from benchmarks.retraining.place import Place
 from benchmarks.retraining.runs import SCRATCH
-from benchmarks.retraining.sources import HERE
 from benchmarks.retraining.tasks import DEVELOPMENT
-from undrift.train.settings import MethodName, TrainSettings
+from undrift.train.settings import TrainSettings
 
 OURS, FULL = "bandit", "full"
-SHARES = (0.05, 0.1, 0.25, 0.5)
 HEADLINE = 0.25
-METHODS = tuple(name for name in get_args(MethodName) if name != FULL)
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+OTHER_SHARES = (0.1, 0.5, 0.05)  # in order of importance
+SHARES = tuple(sorted((HEADLINE, *OTHER_SHARES)))
+# Elastic and aware weights are Avalanche's here; the product has its own of both.
+METHODS = (
+    OURS, "finetune", "random", "last_layer", "replay", "der++", "rho_loss", "gradmatch",
+)  # fmt: skip
+DEVELOPMENT_TASKS = ("mnist-usps", "mnist-classes", "electricity")
+DEVELOPMENT_SEEDS = (DEVELOPMENT,)
+BATCHES, RATES = (64, 32, 16), (4e-3, 2e-3, 8e-3)  # the product's own first
 STRENGTHS = {
-    rivals.PREFIX + "ewc": (1e2, 1e3, 1e4, 1e5),
-    rivals.PREFIX + "mas": (0.1, 1.0, 10.0),
-    rivals.PREFIX + "si": (1e2, 1e4, 1e6),
+    rivals.PREFIX + "ewc": (1e3, 1e2, 1e4, 1e5),
+    rivals.PREFIX + "mas": (1.0, 0.1, 10.0),
 }
-TUNED = HERE / "tuned.json"
-DEVELOPMENT_SEEDS = (DEVELOPMENT, DEVELOPMENT + 1)
-INGREDIENTS = ("samples", "weights", "synapse", "neuron")
-_SWITCH = {"samples": "sample_selection", "weights": "block_selection"}
+TUNED = Path(__file__).parent / "tuned.json"
 _STRENGTH = 0.02  # of an importance term that is off by default
 
-Tuned = Mapping[str, Mapping[str, Mapping[str, float]]]
+Tuned = Mapping[str, Mapping[str, float]]
 
 
 def compared(without_avalanche: bool) -> tuple[str, ...]:
     """Return the methods of the frontier, ours first."""
-    others = tuple(name for name in METHODS if name != OURS)
-    return (OURS, *others, *(() if without_avalanche else rivals.METHODS))
+    return (*METHODS, *(() if without_avalanche else rivals.METHODS))
 
 
 def read_tuned() -> Tuned:
-    """Return the settings chosen on development seeds, by task and method."""
+    """Return the settings chosen on development tasks, by method."""
     tuned: Tuned = json.loads(TUNED.read_text(encoding="utf-8")) if TUNED.exists() else {}
     return tuned
 
 
-def settings_for(tuned: Tuned, task: str, method: str) -> Settings:
-    """Return what was chosen for a method; defaults for what was never tuned."""
-    found = dict(tuned.get(task, {}).get(FULL if method == SCRATCH else method, {}))
-    if method in rivals.METHODS and not found:
-        found = first_guess(method, TrainSettings().learning_rate)
-    return tuple(sorted(found.items()))
+def choices(method: str) -> dict[str, tuple[float, ...]]:
+    """Return what is chosen for a method on development tasks, the first guess first.
 
-
-def first_guess(method: str, rate: float) -> dict[str, float]:
-    """Return a learning rate and, where there is a penalty, the second of its strengths."""
+    Ours runs as it is shipped; so does a full retrain, but for its learning rate.
+    """
+    if method == OURS:
+        return {}
+    if method == FULL:
+        return {"learning_rate": RATES}
     strengths = STRENGTHS.get(method)
-    return {"learning_rate": rate} | ({"strength": strengths[1]} if strengths else {})
+    found = {"batch_size": BATCHES, "learning_rate": RATES}
+    return found | ({"strength": strengths} if strengths else {})
 
 
-def frontier_jobs(
-    task: str, methods: Iterable[str], seeds: int, tuned: Tuned, shares: Sequence[float] = SHARES
+def settings_for(tuned: Tuned, method: str) -> Settings:
+    """Return what was chosen for a method; the first guesses for what was not."""
+    name = FULL if method == SCRATCH else method
+    guess = {key: values[0] for key, values in choices(name).items()}
+    return tuple(sorted((guess | dict(tuned.get(name, {}))).items()))
+
+
+def stages(
+    tasks: Sequence[str],
+    methods: Sequence[str],
+    seeds: int,
+    sequences: Iterable[str],
+    tuned: Tuned,
+) -> list[list[Job]]:
+    """Return all runs, the most telling first: the headline, the sequences, other shares."""
+    first = [(method, HEADLINE) for method in methods] + [(FULL, 1.0), (SCRATCH, 1.0)]
+    headline = jobs(tasks, first, seeds, tuned)
+    headline += [
+        Job(task, OURS, HEADLINE, seed, settings)
+        for task in tasks
+        for settings in toggled().values()
+        for seed in range(seeds)
+    ]
+    other = [
+        jobs(tasks, [(method, share) for method in methods], seeds, tuned) for share in OTHER_SHARES
+    ]
+    return [headline, lifelong_jobs(sequences, seeds), *other]
+
+
+def jobs(
+    tasks: Iterable[str], cells: Sequence[tuple[str, float]], seeds: int, tuned: Tuned
 ) -> list[Job]:
-    """Return the runs of every method at every share, and of full retrains."""
-    cells = [(method, share) for method in methods for share in shares]
-    cells += [(FULL, 1.0), (SCRATCH, 1.0)]
+    """Return the runs of methods at shares."""
     return [
-        Job(task, method, share, seed, settings_for(tuned, task, method))
+        Job(task, method, share, seed, settings_for(tuned, method))
+        for task in tasks
         for method, share in cells
         for seed in range(seeds)
     ]
 
 
-def ablated(on: Sequence[bool]) -> dict[str, float | bool]:
-    """Return the settings with some ingredients on and the others off.
+def lifelong_jobs(sequences: Iterable[str], seeds: int) -> list[Job]:
+    """Return the runs of every player on some sequences."""
+    players = {lifelong.FROZEN: 1.0, lifelong.ANEW: 1.0, **lifelong.LOOP}
+    return [
+        Job(name, player, share, seed)
+        for name in sequences
+        for player, share in players.items()
+        for seed in range(seeds)
+    ]
 
-    Args:
-        on: One value for each of ``INGREDIENTS``.
-    """
-    defaults, found = TrainSettings(), dict[str, float | bool]()
-    for name, wanted in zip(INGREDIENTS, on, strict=True):
-        if name in _SWITCH:
-            found[_SWITCH[name]] = wanted
-            continue
-        default: float = getattr(defaults, f"{name}_strength")
-        found[f"{name}_strength"] = (default or _STRENGTH) if wanted else 0.0
+
+def toggled() -> dict[str, Settings]:
+    """Return settings in which one part of ours is off, or on if it is off by default."""
+    defaults = TrainSettings()
+    switches = {"samples": "sample_selection", "blocks": "block_selection"}
+    found: dict[str, Settings] = {}
+    for part, switch in switches.items():
+        on = getattr(defaults, switch)
+        found[f"{'without' if on else 'with'} {part}"] = ((switch, not on),)
+    for part in ("synapse", "neuron"):
+        name = f"{part}_strength"
+        on = getattr(defaults, name) > 0
+        value = 0.0 if on else _STRENGTH
+        found[f"{'without' if on else 'with'} {part}"] = ((name, value),)
     return found
 
 
-def ablation_jobs(task: str, seeds: int, tuned: Tuned) -> dict[tuple[bool, ...], list[Job]]:
-    """Return the runs of ours with every combination of ingredients, one a seed."""
-    rate = dict(settings_for(tuned, task, OURS))
-    return {
-        on: [
-            Job(task, OURS, HEADLINE, seed, tuple(sorted((rate | ablated(on)).items())))
-            for seed in range(seeds)
-        ]
-        for on in product((False, True), repeat=len(INGREDIENTS))
-    }
-
-
-def rate_jobs(task: str, method: str) -> dict[float, list[Job]]:
-    """Return the development runs of a method by learning rate."""
+def trials(method: str, settings: Mapping[str, float], name: str) -> dict[float, list[Job]]:
+    """Return the development runs of a method by the value of one setting."""
     share = 1.0 if method == FULL else HEADLINE
-    found = {}
-    for rate in RATES:
-        values = {"learning_rate": rate}
-        if method in rivals.METHODS:
-            values = first_guess(method, rate)
-        settings = tuple(sorted(values.items()))
-        found[rate] = [Job(task, method, share, seed, settings) for seed in DEVELOPMENT_SEEDS]
-    return found
-
-
-def strength_jobs(task: str, method: str, rate: float) -> dict[float, list[Job]]:
-    """Return the development runs of a rival by the strength of its penalty."""
     return {
-        strength: [
-            Job(task, method, HEADLINE, seed, (("learning_rate", rate), ("strength", strength)))
+        value: [
+            Job(task, method, share, seed, tuple(sorted({**settings, name: value}.items())))
+            for task in DEVELOPMENT_TASKS
             for seed in DEVELOPMENT_SEEDS
         ]
-        for strength in STRENGTHS.get(method, ())
+        for value in choices(method)[name]
     }
 
 
-def best(runs: Mapping[float, Sequence[Job]], out: Path) -> float:
-    """Return the setting whose runs have the best accuracy, as a mean of new and old rows."""
-    means = {
-        value: float(np.mean([job.read(out)["mean"] for job in jobs]))
-        for value, jobs in runs.items()
-    }
-    return max(means, key=lambda value: means[value])
+def best(runs: Mapping[float, Sequence[Job]], place: Place) -> float:
+    """Return the value whose runs have the best accuracy, as a mean of new and old rows."""
+
+    def mean(jobs: Sequence[Job]) -> float:
+        return float(np.mean([found["mean"] for job in jobs if (found := job.read(place))]))
+
+    return max(runs, key=lambda value: mean(runs[value]))
 
 
-def write_tuned(chosen: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+def write_tuned(chosen: Tuned) -> None:
     """Keep what was chosen, beside the code; what is not in it stays as it was."""
-    kept = {task: {**read_tuned().get(task, {}), **chosen.get(task, {})} for task in chosen}
-    TUNED.write_text(
-        json.dumps({**read_tuned(), **kept}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    text = json.dumps({**read_tuned(), **chosen}, indent=1, sort_keys=True)
+    TUNED.write_text(text + "\n", encoding="utf-8")

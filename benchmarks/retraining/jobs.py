@@ -1,4 +1,4 @@
-"""The runs to make. Each gives one JSON file, and is made again only when its code changes."""
+"""The runs to make. Each gives one JSON file, and is not made again while that is there."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
-from benchmarks.retraining import rivals
+from benchmarks.retraining import lifelong, rivals
+from benchmarks.retraining.place import Place
 from benchmarks.retraining.runs import run_one
-from benchmarks.retraining.sources import source_digest
 
 Settings = tuple[tuple[str, float | bool], ...]
 
@@ -23,8 +22,8 @@ class Job:
     """One run.
 
     Attributes:
-        task: A key of ``TASKS``.
-        method: A method of the product, ``scratch``, or one of ``rivals.METHODS``.
+        task: A key of ``TASKS``, or one of ``lifelong.SEQUENCES``.
+        method: A method of the product, ``scratch``, one of ``rivals.METHODS``, or a player.
         share: Share of a full retrain's operations.
         seed: Of rows, base model and retraining.
         settings: What differs from the product's defaults; for rivals, all that can be set.
@@ -41,38 +40,31 @@ class Job:
         """Whether it runs in the rival's environment."""
         return self.method.startswith(rivals.PREFIX)
 
-    def path(self, out: Path) -> Path:
-        """Return where its result is kept."""
+    def name(self) -> str:
+        """Return the name of the file of its result, below the folder of results."""
         parts = [self.method, f"{self.share:g}", str(self.seed)]
         if self.settings:
             parts.append(hashlib.sha256(repr(self.settings).encode()).hexdigest()[:8])
-        return out / "runs" / self.task / ("_".join(parts).replace(" ", "-") + ".json")
+        return f"{self.task}/{'_'.join(parts)}.json".replace(" ", "-")
 
-    def made_by(self) -> str:
-        """Return a digest of what its result depends on."""
-        text = repr(asdict(self)) + source_digest("rival" if self.is_rival else "product")
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def is_done(self, place: Place) -> bool:
+        """Tell whether its result is there."""
+        return (place.kept / "runs" / self.name()).exists()
 
-    def is_done(self, out: Path) -> bool:
-        """Tell whether its result is there and was made by the present code."""
-        path = self.path(out)
-        if not path.exists():
-            return False
-        return bool(json.loads(path.read_text(encoding="utf-8"))["made_by"] == self.made_by())
-
-    def read(self, out: Path) -> dict[str, Any]:
-        """Return its result."""
-        kept = json.loads(self.path(out).read_text(encoding="utf-8"))
-        result: dict[str, Any] = kept["result"]
+    def read(self, place: Place) -> dict[str, Any] | None:
+        """Return its result; None if it was not made."""
+        if not self.is_done(place):
+            return None
+        text = (place.kept / "runs" / self.name()).read_text(encoding="utf-8")
+        result: dict[str, Any] = json.loads(text)
         return result
 
-    def keep(self, result: dict[str, Any], out: Path) -> None:
+    def keep(self, result: dict[str, Any], place: Place) -> None:
         """Keep its result."""
-        path = self.path(out)
+        path = place.kept / "runs" / self.name()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
-        kept = {"made_by": self.made_by(), "result": result}
-        partial.write_text(json.dumps(kept), encoding="utf-8")
+        partial.write_text(json.dumps(result), encoding="utf-8")
         partial.replace(path)
 
 
@@ -85,25 +77,29 @@ def units(jobs: Iterable[Job]) -> list[list[Job]]:
     return [list(group) for _, group in groupby(sorted(jobs, key=key), key=key)]
 
 
-def execute(unit: Sequence[Job], data_dir: Path, out: Path) -> int:
+def execute(unit: Sequence[Job], place: Place) -> int:
     """Make those runs of a unit that are due, keep the results, and return their number."""
-    due = [job for job in unit if not job.is_done(out)]
+    place.add_tasks()
+    due = [job for job in unit if not job.is_done(place)]
     if due and due[0].is_rival:
         asked = [
             {"method": job.method, "share": job.share, "settings": dict(job.settings)}
             for job in due
         ]
-        results = rivals.run(due[0].task, due[0].seed, asked, data_dir, out)
+        results = rivals.run(due[0].task, due[0].seed, asked, place)
         for job in due:
-            job.keep(next(r for r in results if _answers(r, job)), out)
+            job.keep(next(r for r in results if _answers(r, job)), place)
         return len(due)
     for job in due:
-        settings = dict(job.settings)
-        result = run_one(
-            job.task, job.method, job.share, job.seed, settings, data_dir=data_dir, out=out
-        )
-        job.keep(result, out)
+        job.keep(_made(job, place), place)
     return len(due)
+
+
+def _made(job: Job, place: Place) -> dict[str, Any]:
+    if job.task in lifelong.SEQUENCES:
+        return lifelong.play(job.task, job.method, job.share, job.seed, place)
+    settings = dict(job.settings)
+    return run_one(job.task, job.method, job.share, job.seed, settings, place=place)
 
 
 def _answers(result: dict[str, Any], job: Job) -> bool:

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 
-def cnn() -> nn.Module:
-    """Two convolutional layers for 28 x 28 images, 10 classes; 47,000 weights."""
+def cnn(width: int = 1) -> nn.Module:
+    """Two convolutional layers for 28 x 28 images, 10 classes; 47,000 weights at width 1."""
+    first, second, hidden = 16 * width, 32 * width, 64 * width
     return nn.Sequential(
-        nn.Conv2d(1, 16, 5), nn.MaxPool2d(2), nn.ReLU(),
-        nn.Conv2d(16, 32, 5), nn.MaxPool2d(2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10),
+        nn.Conv2d(1, first, 5), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(first, second, 5), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(16 * second, hidden), nn.ReLU(), nn.Linear(hidden, 10),
     )  # fmt: skip
 
 
-def resnet() -> nn.Module:
-    """A residual network of 8, 16 and 32 channels for 32 x 32 images; 20,000 weights.
+def resnet(width: int = 1) -> nn.Module:
+    """A residual network of 8, 16 and 32 channels for 32 x 32 images; 20,000 weights at width 1.
 
     Reference:
         He et al.: Deep residual learning for image recognition. CVPR 2016.
     """
+    a, b, c = 8 * width, 16 * width, 32 * width
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        Residual(8, 8, 1), Residual(8, 16, 2), Residual(16, 32, 2),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
+        nn.Conv2d(3, a, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(a), nn.ReLU(),
+        Residual(a, a, 1), Residual(a, b, 2), Residual(b, c, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 10),
     )  # fmt: skip
 
 
@@ -49,16 +53,26 @@ class Residual(nn.Module):
         return F.relu(self.second_norm(self.second(inner)) + self.shortcut(x))
 
 
-def mlp(columns: int, classes: int) -> nn.Module:
-    """Two hidden layers of 256 units for tables."""
+def mlp(columns: int, classes: int, width: int = 1) -> nn.Module:
+    """Two hidden layers of 256 units at width 1, for tables."""
+    hidden = 256 * width
     return nn.Sequential(
-        nn.Linear(columns, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, classes)
-    )
+        nn.Linear(columns, hidden), nn.ReLU(),
+        nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, classes),
+    )  # fmt: skip
 
 
-def insects_mlp() -> nn.Module:
-    return mlp(33, 6)
+def insects_mlp(width: int = 1) -> nn.Module:
+    return mlp(33, 6, width)
 
 
-def electricity_mlp() -> nn.Module:
-    return mlp(6, 2)
+def electricity_mlp(width: int = 1) -> nn.Module:
+    return mlp(6, 2, width)
+
+
+def digits_mlp() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), mlp(784, 10))
+
+
+# What takes the place of a network where tasks are run large.
+LARGE = {net: partial(net, 8) for net in (cnn, resnet, insects_mlp, electricity_mlp)}

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
+from benchmarks.retraining import lifelong, lifelong_tables
 from benchmarks.retraining.design import FULL, HEADLINE, OURS, SHARES
 from benchmarks.retraining.results import Results
 from benchmarks.retraining.rivals import METHODS as RIVALS
@@ -29,7 +30,10 @@ SHOWN = 25.0  # points below a full retrain; what lies lower is cut off
 def draw(results: Results, folder: Path) -> None:
     """Draw every plot into ``folder``."""
     with mpl.rc_context(STYLE):
-        for name, figure in (("frontier", frontier(results)), ("forgetting", forgetting(results))):
+        made = {"frontier": frontier(results), "forgetting": forgetting(results)}
+        if results.sequences:
+            made["lifelong"] = in_a_row(results)
+        for name, figure in made.items():
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
@@ -67,12 +71,13 @@ def frontier(results: Results) -> Figure:
         lows = []
         for method in reversed(results.methods):
             values = [100 * results.median(task, method, share, "mean") for share in SHARES]
-            lows.append(min(values))
+            lows += [value for value in values if value == value]
             ax.plot(SHARES, values, label=method, **style(results, method))  # type: ignore[arg-type]
         whole = 100 * results.median(task, FULL, 1.0, "mean")
-        ax.axhline(whole, color="#666666", linewidth=0.8, linestyle=":")
-        ax.text(SHARES[-1], whole, "full", va="bottom", ha="right", fontsize=7, color="#666666")
-        ax.set_ylim(bottom=max(min(lows) - 1.0, whole - SHOWN))
+        if lows and whole == whole:
+            ax.axhline(whole, color="#666666", linewidth=0.8, linestyle=":")
+            ax.text(SHARES[-1], whole, "full", va="bottom", ha="right", fontsize=7, color="#666666")
+            ax.set_ylim(bottom=max(min(lows) - 1.0, whole - SHOWN))
         ax.set(xscale="log")
         ax.xaxis.set_major_locator(FixedLocator(SHARES))
         ax.xaxis.set_minor_locator(NullLocator())
@@ -94,11 +99,12 @@ def forgetting(results: Results) -> Figure:
     figure, axes = _grid(results, 0.6 + 0.19 * len(results.methods))
     names = list(reversed(results.methods))
     for i, (ax, task) in enumerate(zip(axes, results.tasks, strict=False)):
-        values = [100 * results.values(task, m, HEADLINE, "forgetting") for m in names]
-        middle = np.array([np.median(v) for v in values])
-        error = [middle - [v.min() for v in values], [v.max() for v in values] - middle]
-        colours = ["black" if m == OURS else "#9ecae1" if m in RIVALS else "#bbbbbb" for m in names]
-        ax.barh(names, middle, xerr=error, color=colours, error_kw={"linewidth": 0.8})
+        for m in names:
+            values = 100 * results.values(task, m, HEADLINE, "forgetting")
+            middle = float(np.median(values)) if len(values) else 0.0
+            error = [[middle - values.min()], [values.max() - middle]] if len(values) else None
+            colour = "black" if m == OURS else "#9ecae1" if m in RIVALS else "#bbbbbb"
+            ax.barh(m, middle, xerr=error, color=colour, error_kw={"linewidth": 0.8})
         ax.axvline(0.0, color="black", linewidth=0.6)
         ax.tick_params(axis="y", labelsize=8)
         if i % ROW:
@@ -108,4 +114,26 @@ def forgetting(results: Results) -> Figure:
         f"forgetting at {HEADLINE:.0%}, points of accuracy (bars: median; lines: range over seeds)",
         fontsize=9,
     )
+    return figure
+
+
+def in_a_row(results: Results) -> Figure:
+    """Draw accuracy on all tasks so far after each of ten tasks."""
+    figure = Figure(figsize=(3.6 * len(results.sequences), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(results.sequences), squeeze=False)[0]
+    styles = {OURS: ("black", "o"), FULL: (COLOURS[4], "s"), "finetune": (COLOURS[5], "D"),
+              lifelong.ANEW: (COLOURS[2], "^"), lifelong.FROZEN: (COLOURS[6], "v")}  # fmt: skip
+    for ax, sequence in zip(axes, results.sequences, strict=True):
+        ax.set_title(lifelong.TITLES[sequence], fontsize=9)
+        for player, (colour, marker) in styles.items():
+            mean = lifelong_tables.known(results, sequence, player)
+            if len(mean):
+                after = np.arange(1, mean.shape[1] + 1)
+                label = lifelong_tables.NAMES[player]
+                ax.plot(after, 100 * mean.mean(axis=0), color=colour, marker=marker, label=label)
+        ax.set_xlabel("tasks so far")
+        ax.grid(alpha=0.25)
+    axes[0].set_ylabel("accuracy on all tasks so far, %")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
     return figure

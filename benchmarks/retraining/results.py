@@ -1,26 +1,30 @@
-"""The figures behind tables and plots."""
+"""The figures behind tables and plots, of whatever runs are there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.retraining.design import (
+    DEVELOPMENT_TASKS,
     FULL,
+    HEADLINE,
+    OURS,
     SHARES,
     Tuned,
-    ablation_jobs,
+    lifelong_jobs,
     settings_for,
 )
-from benchmarks.retraining.jobs import Job
+from benchmarks.retraining.jobs import Job, Settings
+from benchmarks.retraining.place import Place
 from benchmarks.retraining.scoring import mean_ranks
 
 Values = NDArray[np.float64]
+Runs = dict[int, dict[str, Any]]  # by seed
 
 
 @dataclass(frozen=True)
@@ -28,57 +32,82 @@ class Results:
     """Everything that was measured.
 
     Attributes:
-        out: Folder of the results.
+        place: Where it is kept.
         tasks: Keys of ``TASKS``.
         methods: Methods of the frontier, ours first.
-        seeds: Runs of each kind.
-        tuned: Settings of each task and method.
-        ablations: Whether the ingredients were switched on and off.
+        seeds: Runs of each kind, at most.
+        sequences: Keys of ``lifelong.SEQUENCES``.
+        tuned: Settings of each method.
     """
 
-    out: Path
+    place: Place
     tasks: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: int
+    sequences: tuple[str, ...]
     tuned: Tuned
-    ablations: bool
 
-    def runs(self, task: str, method: str, share: float) -> list[dict[str, Any]]:
-        """Return the runs of one cell, one a seed."""
-        return self._kept.setdefault((task, method, share), self._read(task, method, share))
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The tasks on which nothing was chosen; all, if there is no other."""
+        apart = tuple(task for task in self.tasks if task not in DEVELOPMENT_TASKS)
+        return apart or self.tasks
+
+    def runs(self, task: str, method: str, share: float, settings: Settings | None = None) -> Runs:
+        """Return the runs of one cell by seed."""
+        if settings is None:
+            settings = settings_for(self.tuned, method)
+        key = task, method, share, settings
+        if key not in self._kept:
+            jobs = {seed: Job(task, method, share, seed, settings) for seed in range(self.seeds)}
+            found = {seed: job.read(self.place) for seed, job in jobs.items()}
+            self._kept[key] = {seed: run for seed, run in found.items() if run}
+        return self._kept[key]
+
+    def played(self, sequence: str, player: str) -> Runs:
+        """Return the runs of a player on a sequence by seed."""
+        jobs = [job for job in lifelong_jobs([sequence], self.seeds) if job.method == player]
+        return {job.seed: run for job in jobs if (run := job.read(self.place))}
 
     def values(self, task: str, method: str, share: float, name: str) -> Values:
         """Return one figure of the runs of a cell."""
-        return np.array([run[name] for run in self.runs(task, method, share)])
+        return np.array([run[name] for run in self.runs(task, method, share).values()])
 
     def median(self, task: str, method: str, share: float, name: str) -> float:
-        """Return the median of a figure over seeds."""
-        return float(np.median(self.values(task, method, share, name)))
+        """Return the median of a figure over seeds; NaN without runs."""
+        values = self.values(task, method, share, name)
+        return float(np.median(values)) if len(values) else float("nan")
 
-    def ratio(self, task: str, method: str, share: float, name: str) -> float:
-        """Return the median, over seeds, of a figure over that of a full retrain."""
-        whole = self.values(task, FULL, 1.0, name)
-        return float(np.median(self.values(task, method, share, name) / whole))
+    def ratios(self, task: str, method: str, share: float, name: str) -> Values:
+        """Return a figure over that of the full retrain of the same seed."""
+        return _paired(self.runs(task, method, share), self.runs(task, FULL, 1.0), name, np.divide)
 
-    def ranks(self, shares: tuple[float, ...] = SHARES) -> dict[str, float]:
-        """Return each method's mean rank over tasks and shares, by median accuracy."""
+    def gains(self, task: str, method: str, share: float, name: str = "mean") -> Values:
+        """Return a figure of ours at the headline share less that of another, seed by seed."""
+        ours = self.runs(task, OURS, HEADLINE)
+        return _paired(ours, self.runs(task, method, share), name, np.subtract)
+
+    def parts(self, task: str, settings: Settings, name: str = "mean") -> Values:
+        """Return a figure of ours less that of ours with other settings, seed by seed."""
+        other = self.runs(task, OURS, HEADLINE, settings)
+        return _paired(self.runs(task, OURS, HEADLINE), other, name, np.subtract)
+
+    def ranks(self, shares: tuple[float, ...] = SHARES) -> tuple[dict[str, float], int]:
+        """Return each method's mean rank over the cells in which all were run, and their number."""
         cells = [
             {method: self.median(task, method, share, "mean") for method in self.methods}
-            for task in self.tasks
+            for task in self.reported
             for share in shares
         ]
-        return mean_ranks(cells)
-
-    def ablation(self, task: str) -> dict[tuple[bool, ...], list[dict[str, Any]]]:
-        """Return the runs with every combination of ingredients."""
-        jobs = ablation_jobs(task, self.seeds, self.tuned)
-        return {on: [job.read(self.out) for job in some] for on, some in jobs.items()}
+        whole = [cell for cell in cells if not np.isnan(list(cell.values())).any()]
+        return (mean_ranks(whole) if whole else {}), len(whole)
 
     @cached_property
-    def _kept(self) -> dict[tuple[str, str, float], list[dict[str, Any]]]:
+    def _kept(self) -> dict[tuple[str, str, float, Settings], Runs]:
         return {}
 
-    def _read(self, task: str, method: str, share: float) -> list[dict[str, Any]]:
-        settings = settings_for(self.tuned, task, method)
-        jobs = [Job(task, method, share, seed, settings) for seed in range(self.seeds)]
-        return [job.read(self.out) for job in jobs]
+
+def _paired(one: Runs, other: Runs, name: str, operation: Any) -> Values:
+    seeds = sorted(set(one) & set(other))
+    values = [np.array([runs[seed][name] for seed in seeds]) for runs in (one, other)]
+    return np.asarray(operation(*values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -14,12 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.retraining.base import RATE
+from benchmarks.retraining.place import Place
 from benchmarks.retraining.worlds import world
-from undrift.train.settings import TrainSettings
 
 PREFIX = "avalanche "
-METHODS = tuple(PREFIX + name for name in ("ewc", "mas", "si", "replay", "der++"))
+METHODS = tuple(PREFIX + name for name in ("ewc", "mas", "der++"))
 PACKAGES = ("torch==2.13.0", "torchvision==0.28.0", "avalanche-lib==0.6.0")
 ENVIRONMENT = Path("build/avalanche")
 _ROOT = Path(__file__).parents[2]
@@ -44,27 +44,24 @@ def prepare(folder: Path = ENVIRONMENT) -> Path:
     return python
 
 
-def run(
-    task: str, seed: int, jobs: Sequence[dict[str, Any]], data_dir: Path, out: Path
-) -> list[dict[str, Any]]:
+def run(task: str, seed: int, jobs: Sequence[dict[str, Any]], place: Place) -> list[dict[str, Any]]:
     """Run jobs of one task and seed in one process of the rival's environment.
 
     Args:
         task: A key of ``TASKS``.
         seed: Of rows, base model and retraining.
-        jobs: ``method`` of ``METHODS``, ``share`` of a full retrain, ``settings``: learning rate
-            and, where there is a penalty, its strength.
-        data_dir: Folder of the data sets.
-        out: Folder for files.
+        jobs: ``method`` of ``METHODS``, ``share`` of a full retrain, ``settings``: learning rate,
+            batch size and, where there is a penalty, its strength.
+        place: Where data and files are.
 
     Returns:
         The figures of each job, as `runs.run_one` returns them.
     """
-    folder = out / "exchange" / f"{task}-{seed}-{os.getpid()}"
+    folder = place.out / "exchange" / f"{task}-{seed}-{os.getpid()}"
     folder.mkdir(parents=True)
     files = [folder / name for name in ("world.npz", "jobs.json", "results.json")]
     try:
-        np.savez(files[0], **export(task, seed, data_dir, out))  # type: ignore[arg-type]
+        np.savez(files[0], **export(task, seed, place))  # type: ignore[arg-type]
         plain = [
             {**job, "seed": seed, "method": job["method"].removeprefix(PREFIX)} for job in jobs
         ]
@@ -84,15 +81,15 @@ def run(
     return [{**result, "method": PREFIX + result["method"]} for result in results]
 
 
-def export(task: str, seed: int, data_dir: Path, out: Path) -> dict[str, NDArray[Any]]:
+def export(task: str, seed: int, place: Place) -> dict[str, NDArray[Any]]:
     """Return everything that the rival's environment needs as named arrays.
 
     The old rows are those of the first pool; a buffer may hold as many.
     """
-    it = world(task, seed, data_dir, out)
+    it = world(task, seed, place)
     steps = [it.step(number) for number in range(1, len(it.regimes))]
     old = steps[0].candidates()[0]
-    parts = {"base": it.regimes[0].train, "old": old, "test0": it.regimes[0].test}
+    parts = {"old": old, "test0": it.regimes[0].test}
     for number, step in enumerate(steps, 1):
         parts[f"new{number}"] = step.candidates()[1]
         parts[f"test{number}"] = it.regimes[number].test
@@ -100,12 +97,12 @@ def export(task: str, seed: int, data_dir: Path, out: Path) -> dict[str, NDArray
     meta = {
         "task": task,
         "seed": seed,
-        "net": it.task.net.__name__,
+        "net": [
+            str(Path(inspect.getsourcefile(it.task.net) or "").absolute()),
+            it.task.net.__name__,
+        ],
         "steps": len(steps),
         "memory": len(old),
-        "batch": TrainSettings().batch_size,
-        "base_epochs": it.task.base_epochs,
-        "base_rate": RATE,
         "full_flops": [step.full_flops for step in steps],
         "row_flops": steps[0].row_flops,
     }

@@ -1,11 +1,13 @@
 """Retrain by every method at equal compute, and write docs/retraining.md.
 
-    python -m benchmarks.retraining --data-dir DIR              # an hour or so on two cores
-    python -m benchmarks.retraining --data-dir DIR --develop    # chooses learning rates first
-    python -m benchmarks.retraining --data-dir DIR --quick      # a look, in two minutes
+    python -m benchmarks.retraining --data-dir DIR                 # 25 minutes on two cores
+    python -m benchmarks.retraining --data-dir DIR --quick         # a look, in five minutes
+    python -m benchmarks.retraining --data-dir DIR --tasks FILE    # the same on tasks of your own
+    python -m benchmarks.retraining --data-dir DIR --develop       # chooses the rivals' settings
 
-DIR holds `mnist/`, `fashion_mnist/`, `usps/`, `cifar10_jpg/`, `insects_gradual/` and `elec2/`.
-A run that is made is kept under `--out`, and made again only when its code has changed.
+docs/retraining.md says where the data sets come from, and what a file of tasks holds. A run that
+is made is kept under `--out` and not made again; asked again, the command goes on where it stopped.
+The page is written of whatever is there. Raise `VERSION` in `place.py` when results change.
 """
 
 from __future__ import annotations
@@ -13,61 +15,60 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks.retraining import design, rivals, tables
+from benchmarks.retraining import design, lifelong, rivals, tables
 from benchmarks.retraining.jobs import Job, execute, units
+from benchmarks.retraining.place import OUT, Place
 from benchmarks.retraining.results import Results
 from benchmarks.retraining.tasks import TASKS
-from benchmarks.retraining.worlds import OUT, unpack
+from benchmarks.retraining.worlds import unpack
 
-QUICK_TASKS, QUICK_METHODS = ("mnist-usps", "electricity"), ("bandit", "finetune", "random")
+QUICK_TASKS, QUICK_METHODS = ("mnist-usps", "insects"), ("bandit", "finetune", "random", "der++")
 
 
-def make(jobs: Sequence[Job], data_dir: Path, out: Path, processes: int) -> None:
-    """Make what is not made yet."""
-    due = units(job for job in jobs if not job.is_done(out))
-    total, done, started = sum(map(len, due)), 0, time.perf_counter()
-    print(f"{total} of {len(jobs)} runs to make", flush=True)
+def make(stages: Sequence[Sequence[Job]], place: Place, processes: int, minutes: float) -> None:
+    """Make what is not made yet, stage by stage; begin nothing when the minutes are over."""
+    due = deque(unit for jobs in stages for unit in units(j for j in jobs if not j.is_done(place)))
+    total, done, started = sum(map(len, due)), 0, time.monotonic()
+    print(f"{total} of {sum(map(len, stages))} runs to make", flush=True)
+    pending: dict[Future[int], list[Job]] = {}
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(execute, unit, data_dir, out): unit for unit in due}
-        for future in as_completed(pending):
-            unit, done = pending[future], done + future.result()
-            print(
-                f"  {done}/{total} {unit[0].task}, seed {unit[0].seed}, "
-                f"{time.perf_counter() - started:.0f} s",
-                flush=True,
-            )
+        while due or pending:
+            over = time.monotonic() - started > 60 * minutes
+            while due and len(pending) < processes and not over:
+                unit = due.popleft()
+                pending[pool.submit(execute, unit, place)] = unit
+            if not pending:
+                print(f"time is over; {sum(map(len, due))} runs are left", flush=True)
+                return
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                unit = pending.pop(future)
+                done += future.result()
+                seconds = time.monotonic() - started
+                print(f"  {done}/{total} {unit[0].name()}, {seconds:.0f} s", flush=True)
 
 
-def develop(
-    tasks: Sequence[str], methods: Sequence[str], data_dir: Path, out: Path, processes: int
-) -> None:
-    """Choose learning rates, then the strengths of rivals' penalties, on development seeds."""
-    cells = [(task, method) for task in tasks for method in (*methods, design.FULL)]
-    rates = {cell: design.rate_jobs(*cell) for cell in cells}
-    make(flat(rates), data_dir, out, processes)
-    rate = {cell: design.best(runs, out) for cell, runs in rates.items()}
-    strengths = {cell: design.strength_jobs(*cell, rate[cell]) for cell in cells}
-    make(flat(strengths), data_dir, out, processes)
-    chosen: dict[str, dict[str, dict[str, float]]] = {}
-    for (task, method), runs in strengths.items():
-        found = {"learning_rate": rate[task, method]}
-        if runs:
-            found["strength"] = design.best(runs, out)
-        chosen.setdefault(task, {})[method] = found
-    design.write_tuned(chosen)
-
-
-def flat(cells: Mapping[Any, Mapping[Any, Sequence[Job]]]) -> list[Job]:
-    """Return the jobs of all cells."""
-    return [job for runs in cells.values() for jobs in runs.values() for job in jobs]
+def develop(methods: Sequence[str], place: Place, processes: int) -> None:
+    """Choose rivals' settings one after the other, on development tasks and seeds."""
+    chosen = {name: dict(design.settings_for({}, name)) for name in (*methods, design.FULL)}
+    for setting in ("batch_size", "learning_rate", "strength"):
+        cells = {
+            name: design.trials(name, values, setting)
+            for name, values in chosen.items()
+            if setting in design.choices(name)
+        }
+        runs = [job for trials in cells.values() for jobs in trials.values() for job in jobs]
+        make([runs], place, processes, float("inf"))
+        for name, trials in cells.items():
+            chosen[name][setting] = design.best(trials, place)
+    design.write_tuned({name: values for name, values in chosen.items() if values})
 
 
 def arguments() -> argparse.Namespace:
@@ -75,42 +76,51 @@ def arguments() -> argparse.Namespace:
         prog="python -m benchmarks.retraining", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=OUT, help="results, kept from call to call")
+    parser.add_argument("--docs", type=Path, help="where the page goes")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--only", default="", help="part of a task's name; writes no page")
-    parser.add_argument("--methods", default="", help="as bandit,random; writes no page")
+    parser.add_argument("--minutes", type=float, default=25.0, help="then nothing more is begun")
+    parser.add_argument("--tasks", type=Path, help="Python file with tasks, instead of ours")
+    parser.add_argument("--only", default="", help="part of a task's name; the page is of it alone")
+    parser.add_argument("--quick", action="store_true", help="one seed, two tasks, four methods")
+    parser.add_argument("--page", action="store_true", help="write the page and make no run")
+    parser.add_argument("--large", action="store_true", help="wide networks, on a GPU if there is")
     parser.add_argument(
-        "--develop", action="store_true", help="choose learning rates on development seeds"
+        "--develop", action="store_true", help="choose settings on development tasks and seeds"
     )
-    parser.add_argument("--quick", action="store_true", help="one seed, two tasks, three methods")
     parser.add_argument("--without-avalanche", action="store_true")
     return parser.parse_args()
 
 
+def page_folder(options: argparse.Namespace) -> Path:
+    """Return where the page goes: into docs/ only if it is of everything."""
+    if options.docs is not None:
+        return Path(options.docs)
+    parts = [options.tasks.stem] if options.tasks else []
+    parts += [name for name in ("quick", "large") if getattr(options, name)]
+    parts += [options.only] if options.only else []
+    return options.out / "-".join(parts) if parts else Path("docs")
+
+
 def main() -> None:
     options = arguments()
-    without = options.without_avalanche or options.quick
-    methods = design.compared(without)
-    tasks = [name for name in TASKS if options.only in name]
-    seeds, docs = options.seeds, options.docs
-    if options.methods:
-        methods = tuple(options.methods.split(","))
+    place = Place(options.data_dir, options.out, options.tasks, options.large)
+    tasks = place.add_tasks() or list(TASKS)
+    tasks = [name for name in tasks if options.only in name]
+    methods = design.compared(options.without_avalanche or options.quick or options.large)
+    seeds, sequences = options.seeds, () if options.only or options.tasks else lifelong.SEQUENCES
     if options.quick:
-        tasks, methods, seeds = list(QUICK_TASKS), QUICK_METHODS, 1
-        docs = options.out / "quick"
-    if any(name in rivals.METHODS for name in methods):
-        rivals.prepare()
-    unpack(options.data_dir, options.out, tasks)
-    if options.develop:
-        develop(tasks, methods, options.data_dir, options.out, options.jobs)
-        return
+        tasks, methods, seeds, sequences = list(QUICK_TASKS), QUICK_METHODS, 1, ()
     tuned = design.read_tuned()
-    jobs = [j for task in tasks for j in design.frontier_jobs(task, methods, seeds, tuned)]
-    if not (options.quick or options.methods):
-        jobs += flat({task: design.ablation_jobs(task, seeds, tuned) for task in tasks})
-    make(jobs, options.data_dir, options.out, options.jobs)
-    if not (options.only or options.methods):
-        results = Results(options.out, tuple(tasks), methods, seeds, tuned, not options.quick)
-        tables.write(results, docs)
+    if not options.page:
+        if any(name in rivals.METHODS for name in methods):
+            rivals.prepare()
+        unpack(place, tasks)
+        if options.develop:
+            develop(methods, place, options.jobs)
+            return
+        stages = design.stages(tasks, methods, seeds, sequences, tuned)
+        make(stages, place, options.jobs, options.minutes)
+    results = Results(place, tuple(tasks), methods, seeds, tuple(sequences), tuned)
+    tables.write(results, page_folder(options))

@@ -13,8 +13,9 @@ from torch import nn
 from benchmarks.retraining.base import reference
 from benchmarks.retraining.figures import Figures
 from benchmarks.retraining.memory import PeakMemory
+from benchmarks.retraining.place import OUT, Place
 from benchmarks.retraining.tasks import Rows
-from benchmarks.retraining.worlds import OUT, State, Step, world
+from benchmarks.retraining.worlds import State, Step, world
 from undrift.errors import TrainingError
 from undrift.evidence import DriftKind
 from undrift.train.plan import RetrainPlan
@@ -33,8 +34,9 @@ def run_one(
     seed: int,
     overrides: Mapping[str, Any] | None = None,
     *,
-    data_dir: Path,
+    data_dir: Path | None = None,
     out: Path = OUT,
+    place: Place | None = None,
 ) -> dict[str, Any]:
     """Retrain through all steps of a task with one method and return what came of it.
 
@@ -49,6 +51,7 @@ def run_one(
         overrides: Fields of ``TrainSettings``; ``kind`` overrides what the monitor says.
         data_dir: Folder of the data sets.
         out: Folder for base models and unpacked data.
+        place: Both, and which networks; instead of ``data_dir`` and ``out``.
 
     Returns:
         Plain JSON values: ``new``, ``old``, ``mean``, ``forgetting`` (fractions), ``flops``,
@@ -57,12 +60,14 @@ def run_one(
         what came next.
     """
     torch.set_num_threads(1)
-    it = world(task, seed, data_dir, out)
+    place = place or Place(data_dir or Path(), out)
+    it = world(task, seed, place)
     values = dict(overrides or {})
     kind = DriftKind(values.pop("kind", it.kind))
     settings = TrainSettings(**values)
     model = it.task.net()
     model.load_state_dict(it.state)
+    device = "cuda" if place.large and torch.cuda.is_available() else "cpu"
     figures = Figures(accuracy(model, it.regimes[0].test))
     for number in range(1, len(it.regimes)):
         step = it.step(number)
@@ -80,7 +85,7 @@ def run_one(
         if method == SCRATCH:
             torch.manual_seed(plan.seed)
             model = it.task.net()
-        _retrain(model, step, plan, settings, figures)
+        _retrain(Trainee(model, device=device), step, plan, settings, figures)
         tests = [regime.test for regime in it.regimes[: number + 1]]
         figures.learnt(
             [accuracy(model, rows) for rows in tests], accuracy(model, it.regimes[number].ahead)
@@ -90,20 +95,21 @@ def run_one(
 
 
 def _retrain(
-    model: nn.Module, step: Step, plan: RetrainPlan, settings: TrainSettings, figures: Figures
+    trainee: Trainee, step: Step, plan: RetrainPlan, settings: TrainSettings, figures: Figures
 ) -> None:
     """Retrain a model in place and note the cost."""
+    model = trainee.model
     state: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     known = reference(model, step.known)
     with PeakMemory() as memory:
         started, cpu = time.perf_counter(), time.process_time()
         try:
-            result = retrain(Trainee(model), state, step.pool, known, plan, settings=settings)
+            result = retrain(trainee, state, step.pool, known, plan, settings=settings)
             state, flops, steps, refused = result.state_dict, result.flops, result.steps, 0
         except TrainingError:
             flops, steps, refused = 0.0, 0, 1
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    model.load_state_dict(state)
+    model.cpu().load_state_dict(state)
     figures.spent(
         memory.mb, flops=flops, full_flops=step.full_flops, seconds=seconds, cpu_s=cpu,
         steps=steps, refused=refused,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,27 +30,6 @@ def mean_ranks(cells: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def allowed_forgetting(finetune: float) -> float:
     """Return how much may be forgotten beside fine-tuning: half of it, or a negligible amount."""
     return max(finetune / 2, NEGLIGIBLE)
-
-
-def effects(
-    scores: Mapping[tuple[bool, ...], NDArray[np.float64]], ingredient: int
-) -> NDArray[np.float64]:
-    """Return what an ingredient adds to the score in each run.
-
-    Args:
-        scores: (runs,) by which ingredients were on; every combination is there.
-        ingredient: Its position.
-
-    Returns:
-        (runs,) mean, over all combinations of the others, of the score with it less the score
-        without it.
-    """
-    gains = []
-    for on in product((False, True), repeat=len(next(iter(scores)))):
-        if on[ingredient]:
-            off = (*on[:ingredient], False, *on[ingredient + 1 :])
-            gains.append(scores[on] - scores[off])
-    return np.asarray(np.mean(gains, axis=0))
 
 
 def interval(values: NDArray[np.float64], draws: int = 10_000) -> tuple[float, float, float]:

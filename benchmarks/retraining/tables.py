@@ -1,4 +1,4 @@
-"""The tables of docs/retraining.md, and the page."""
+"""The tables of docs/retraining.md, and the page, of whatever runs are there."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ import numpy as np
 import torch
 
 from benchmarks.detection.markdown import Row, table
-from benchmarks.retraining import plots
+from benchmarks.retraining import lifelong_tables, plots
 from benchmarks.retraining.design import (
     DEVELOPMENT_SEEDS,
+    DEVELOPMENT_TASKS,
     FULL,
     HEADLINE,
-    INGREDIENTS,
     OURS,
     SHARES,
     settings_for,
+    toggled,
 )
 from benchmarks.retraining.results import Results, Values
 from benchmarks.retraining.rivals import METHODS as RIVALS
 from benchmarks.retraining.runs import SCRATCH
-from benchmarks.retraining.scoring import WITHIN, allowed_forgetting, effects, interval
+from benchmarks.retraining.scoring import WITHIN, allowed_forgetting, interval
 from benchmarks.retraining.tasks import TASKS
+
+NONE = "-"
 
 
 def write(results: Results, docs: Path) -> None:
@@ -38,11 +41,13 @@ def write(results: Results, docs: Path) -> None:
         "summary": summary,
         "rivals": rivals,
         "tasks": tasks,
+        "gains": gains,
         "headline": headline,
         "ranks": ranks,
         "forgetting": forgetting,
         "cost": cost,
         "ablation": ablation,
+        "lifelong": lifelong_tables.tables,
         "settings": settings,
     }
     for name, section in sections.items():
@@ -55,83 +60,86 @@ def write(results: Results, docs: Path) -> None:
 
 
 def summary(results: Results) -> str:
-    """Return the targets and how they fared."""
-    rows = [close_row(results), time_row(results), rank_row(results), *forgetting_rows(results)]
-    if results.ablations:
-        rows.append(ingredients_row(results))
+    """Return the targets and how they fared, on the tasks on which nothing was chosen."""
+    rows = [
+        *close_rows(results), *rank_rows(results), *forgetting_rows(results),
+        *parts_rows(results), *lifelong_tables.summary(results),
+    ]  # fmt: skip
     return table(["measure", "must reach", "reached", ""], rows)
 
 
-def close_row(results: Results) -> Row:
-    gaps = {
-        task: results.median(task, OURS, HEADLINE, "mean") - results.median(task, FULL, 1.0, "mean")
-        for task in results.tasks
-    }
-    close = sum(gap >= -WITHIN for gap in gaps.values())
-    worst = min(gaps, key=lambda task: gaps[task])
-    needed = -(-5 * len(gaps) // 7)  # five of seven, rounded up
-    text = f"{close} of {len(gaps)}; worst {100 * gaps[worst]:+.1f} points ({TASKS[worst].title})"
+def close_rows(results: Results) -> list[Row]:
+    """Return how ours compares with the full retrain, in accuracy and in time."""
+    found = {task: results.gains(task, FULL, 1.0) for task in results.reported}
+    means = {task: float(gains.mean()) for task, gains in found.items() if len(gains)}
+    if not means:
+        return []
+    close, needed = sum(gap >= -WITHIN for gap in means.values()), -(-5 * len(means) // 7)
+    worst = min(means, key=lambda task: means[task])
     name = "accuracy (mean of new and old) at 25 % of a full retrain's operations"
-    target = f"within 1.0 point of the full retrain on {needed} of {len(gaps)} tasks"
-    return [name, target, text, verdict(close >= needed)]
-
-
-def time_row(results: Results) -> Row:
-    wall, cpu = (
-        {task: results.ratio(task, OURS, HEADLINE, name) for task in results.tasks}
-        for name in ("seconds", "cpu_s")
-    )
-    text = f"{min(wall.values()):.0%} to {max(wall.values()):.0%}"
-    text += f" (CPU time {min(cpu.values()):.0%} to {max(cpu.values()):.0%})"
-    target = "at most 40 % of the full retrain's on every task"
-    return ["wall time of that run", target, text, verdict(max(wall.values()) <= 0.4)]
-
-
-def rank_row(results: Results) -> Row:
-    found = results.ranks()
-    first = sorted(found, key=lambda name: found[name])
-    other = next(name for name in first if name != OURS)
-    text = f"{found[OURS]:.2f} of {len(found)}; {other} {found[other]:.2f}"
-    return ["mean rank over tasks and shares", "first", text, verdict(first[0] == OURS)]
-
-
-def forgetting_rows(results: Results) -> list[Row]:
-    cells = [(task, share) for task in results.tasks for share in SHARES]
-    rows: list[Row] = []
-
-    def of(method: str, task: str, share: float) -> float:
-        return results.median(task, method, share, "forgetting")
-
-    kept = sum(of(OURS, *cell) <= allowed_forgetting(of("finetune", *cell)) for cell in cells)
-    target = "at most half of fine-tuning's, or one point, in every cell"
-    text = f"{kept} of {len(cells)} cells"
-    rows.append(["forgetting", target, text, verdict(kept == len(cells))])
-    hard = [cell for cell in cells if TASKS[cell[0]].class_incremental]
-    if hard and "der++" in results.methods:
-        kept = sum(of(OURS, *cell) <= of("der++", *cell) for cell in hard)
-        target = "at most DER++'s in every cell"
-        text = f"{kept} of {len(hard)} cells"
-        rows.append(["forgetting, new classes", target, text, verdict(kept == len(hard))])
+    target = f"within 1.0 point of the full retrain on {needed} of {len(means)} tasks"
+    text = f"{close} of {len(means)}; worst {100 * means[worst]:+.1f} points ({TASKS[worst].title})"
+    rows: list[Row] = [[name, target, text, verdict(close >= needed)]]
+    for name, figure in (("CPU time", "cpu_s"), ("wall time", "seconds")):
+        ratios = [np.median(results.ratios(task, OURS, HEADLINE, figure)) for task in means]
+        text = f"{min(ratios):.0%} to {max(ratios):.0%}"
+        target = "at most 40 % of the full retrain's on every task"
+        rows.append([f"{name} of that run", target, text, verdict(max(ratios) <= 0.4)])
     return rows
 
 
-def ingredients_row(results: Results) -> Row:
-    found = {name: interval(gains) for name, gains in ingredient_gains(results).items()}
-    text = ", ".join(f"{name} {100 * mean:+.2f}" for name, (mean, _, _) in found.items())
-    met = all(low > 0 for _, low, _ in found.values())
-    target = "each adds accuracy, or is off by default"
-    return ["ablation, points of accuracy", target, text, "met" if met else "see the table"]
+def rank_rows(results: Results) -> list[Row]:
+    """Return how ours ranks."""
+    found, cells = results.ranks()
+    first = sorted(found, key=lambda name: found[name])
+    other = next((name for name in first if name != OURS), None)
+    if other is None:
+        return []
+    text = f"{found[OURS]:.2f} of {len(found)}; {other} {found[other]:.2f}; {cells} cells"
+    return [["mean rank over tasks and shares", "first", text, verdict(first[0] == OURS)]]
 
 
-def ingredient_gains(results: Results) -> dict[str, Values]:
-    """Return what each ingredient adds to the accuracy, for every task and seed."""
-    gains: dict[str, list[Values]] = {name: [] for name in INGREDIENTS}
-    for task in results.tasks:
-        runs = results.ablation(task)
-        scores = {on: np.array([run["mean"] for run in some]) for on, some in runs.items()}
-        for position, name in enumerate(INGREDIENTS):
-            gains[name].append(effects(scores, position))
-    return {name: np.concatenate(some) for name, some in gains.items()}
+def forgetting_rows(results: Results) -> list[Row]:
+    """Return whether ours forgets less than fine-tuning, and than DER++ where classes are new."""
+    rows: list[Row] = []
+    hard = [task for task in results.reported if TASKS[task].class_incremental]
+    kinds: list[tuple[str, str, str, list[str], Callable[[float], float]]] = [
+        ("forgetting", "finetune", "at most half of fine-tuning's, or one point, in every cell",
+         list(results.reported), allowed_forgetting),
+        ("forgetting, new classes", "der++", "at most DER++'s in every cell", hard, lambda v: v),
+    ]  # fmt: skip
+    for name, rival, target, some, allowed in kinds:
+        pairs = [
+            [results.median(task, method, share, "forgetting") for method in (OURS, rival)]
+            for task in some
+            for share in SHARES
+        ]
+        both = [pair for pair in pairs if not np.isnan(pair).any()]
+        kept = sum(ours <= allowed(other) for ours, other in both)
+        if both:
+            text = f"{kept} of {len(both)} cells"
+            rows.append([name, target, text, verdict(kept == len(both))])
+    return rows
+
+
+def parts_rows(results: Results) -> list[Row]:
+    """Return what the parts of ours add, in short."""
+    found = {name: parts for name, parts in part_gains(results).items() if len(parts)}
+    if not found:
+        return []
+    lows = {name: interval(parts) for name, parts in found.items()}
+    text = ", ".join(f"{name} {100 * mean:+.2f}" for name, (mean, _, _) in lows.items())
+    met = all(low > 0 for name, (_, low, _) in lows.items() if name.startswith("without"))
+    target = "each part that is on adds accuracy"
+    return [["default less one part, points of accuracy", target, text, verdict(met)]]
+
+
+def part_gains(results: Results) -> dict[str, Values]:
+    """Return accuracy of ours less that with one part off (or on), for all tasks and seeds."""
+    return {
+        name: np.concatenate([results.parts(task, changed) for task in results.reported])
+        for name, changed in toggled().items()
+    }
 
 
 def rivals(results: Results) -> str:
@@ -140,9 +148,7 @@ def rivals(results: Results) -> str:
         return (
             "Methods called *avalanche* are those of Avalanche 0.6.0 (Carta et al., JMLR 2023), "
             "run by its own code in an environment of its own. They get the same rows, base "
-            "models, batches, schedules and operations, counted as rows run forward and backward. "
-            "The base model of synaptic intelligence (*avalanche si*) is trained by it, since "
-            "it measures importance along the way."
+            "models, schedules and operations, counted as rows run forward and backward."
         )
     return "**Avalanche was left out of this run**, so no rival's own implementation is compared."
 
@@ -151,18 +157,47 @@ def tasks(results: Results) -> str:
     """Return what the tasks are, and what the base model and the references reach."""
     rows: list[Row] = []
     for name in results.tasks:
-        whole = results.runs(name, FULL, 1.0)
+        whole = list(results.runs(name, FULL, 1.0).values())
+        if not whole:
+            continue
         stale = 100 * np.median([run["accuracy"][0][0] for run in whole])
         kinds = sorted({run["kind"] for run in whole})
         flops = np.median([run["full_flops"] for run in whole]) / 1e9
-        seconds = results.median(name, FULL, 1.0, "seconds")
+        cpu = results.median(name, FULL, 1.0, "cpu_s")
         full, scratch = (points(results, name, m, 1.0, "mean") for m in (FULL, SCRATCH))
         steps = len(whole[0]["ahead"])
-        rows.append([TASKS[name].title, steps, ", ".join(kinds), f"{stale:.1f}", full, scratch,
-                     f"{flops:,.0f}", f"{seconds:.1f}"])  # fmt: skip
-    head = ["task", "steps", "the monitor says", "base model on its own regime", "full",
-            "from scratch", "full, GFLOP", "full, s"]  # fmt: skip
+        rows.append([title(name), len(whole), steps, ", ".join(kinds), f"{stale:.1f}", full,
+                     scratch, f"{flops:,.0f}", f"{cpu:.1f}"])  # fmt: skip
+    head = ["task", "seeds", "steps", "the monitor says", "base model on its own regime", "full",
+            "from scratch", "full, GFLOP", "full, CPU s"]  # fmt: skip
     return table(head, rows)
+
+
+def title(task: str) -> str:
+    """Return the title of a task, and whether settings were chosen on it."""
+    mark = " (development)" if task in DEVELOPMENT_TASKS else ""
+    return TASKS[task].title + mark
+
+
+def gains(results: Results) -> str:
+    """Return ours less each other, pair by pair, at the headline share."""
+    others = [(f"{FULL}, at 100 %", FULL, 1.0)]
+    others += [(method, method, HEADLINE) for method in results.methods if method != OURS]
+    rows: list[Row] = []
+    for label, method, share in others:
+        found = {task: results.gains(task, method, share) for task in results.tasks}
+        apart = np.concatenate([found[task] for task in results.reported])
+        cells = [f"{100 * some.mean():+.1f}" if len(some) else NONE for some in found.values()]
+        rows.append([label, spread(apart), *cells])
+    return table(["ours less", "all but development", *map(title, results.tasks)], rows)
+
+
+def spread(values: Values) -> str:
+    """Return a mean difference in points with its interval, and the number of pairs."""
+    if not len(values):
+        return NONE
+    mean, low, high = (100 * value for value in interval(values))
+    return f"**{mean:+.2f}** ({low:+.2f} to {high:+.2f}; {len(values)} pairs)"
 
 
 def headline(results: Results) -> str:
@@ -182,7 +217,7 @@ def matrix(results: Results, name: str) -> str:
 
 def titles(results: Results) -> list[str]:
     """Return the titles of the tasks."""
-    return [TASKS[task].title for task in results.tasks]
+    return [title(task) for task in results.tasks]
 
 
 def _lines(results: Results) -> list[tuple[str, str, float]]:
@@ -192,8 +227,9 @@ def _lines(results: Results) -> list[tuple[str, str, float]]:
 
 def _apart(results: Results) -> list[Row]:
     def cell(task: str, method: str, share: float) -> str:
-        new, old = (results.median(task, method, share, name) for name in ("new", "old"))
-        return f"{100 * new:.1f} / {100 * old:.1f}"
+        return " / ".join(
+            number(100 * results.median(task, method, share, name)) for name in ("new", "old")
+        )
 
     return [
         [label, *(cell(task, method, share) for task in results.tasks)]
@@ -203,22 +239,24 @@ def _apart(results: Results) -> list[Row]:
 
 def ranks(results: Results) -> str:
     """Return mean ranks by share and over all."""
-    overall = results.ranks()
-    by_share = [results.ranks((share,)) for share in SHARES]
+    overall, _ = results.ranks()
+    by_share = {share: results.ranks((share,)) for share in SHARES}
     rows = [
-        [name, f"{overall[name]:.2f}", *(f"{found[name]:.2f}" for found in by_share)]
+        [name, f"{overall[name]:.2f}",
+         *(f"{found[name]:.2f}" if found else NONE for found, _ in by_share.values())]
         for name in sorted(overall, key=lambda name: overall[name])
-    ]
-    return table(["method", "all", *(f"{share:.0%}" for share in SHARES)], rows)
+    ]  # fmt: skip
+    counts = [f"{share:.0%} ({cells} tasks)" for share, (_, cells) in by_share.items()]
+    return table(["method", "all", *counts], rows)
 
 
 def forgetting(results: Results) -> str:
     """Return forgetting at the headline share, and of ours beside others at every share."""
     shown = [m for m in (OURS, "finetune", "random", "replay", "der++") if m in results.methods]
     rows = [
-        [TASKS[task].title, f"{share:.0%}",
-         *(f"{100 * results.median(task, m, share, 'forgetting'):.1f}" for m in shown)]
-        for task in results.tasks for share in SHARES
+        [title(task), f"{share:.0%}",
+         *(number(100 * results.median(task, m, share, "forgetting")) for m in shown)]
+        for task in results.tasks for share in SHARES if results.runs(task, OURS, share)
     ]  # fmt: skip
     by_share = table(["task", "share", *shown], rows)
     return f"{matrix(results, 'forgetting')}\n\nMedians at every share:\n\n{by_share}"
@@ -229,71 +267,67 @@ def cost(results: Results) -> str:
     rows: list[Row] = []
     for method in (*results.methods, FULL):
         share = 1.0 if method == FULL else HEADLINE
+        there = [
+            task for task in results.tasks if len(results.ratios(task, method, share, "cpu_s"))
+        ]
+        if not there:
+            continue
         ratios = {
-            name: [results.ratio(task, method, share, name) for task in results.tasks]
-            for name in ("flops", "seconds", "cpu_s")
+            name: [np.median(results.ratios(task, method, share, name)) for task in there]
+            for name in ("flops", "cpu_s", "seconds")
         }
-        memory = np.median([results.median(t, method, share, "peak_mb") for t in results.tasks])
+        cpu, memory, steps = (
+            np.median([results.median(task, method, share, name) for task in there])
+            for name in ("cpu_s", "peak_mb", "steps")
+        )
         refused = sum(
-            run["refused"] for t in results.tasks for run in results.runs(t, method, share)
+            run["refused"] for t in there for run in results.runs(t, method, share).values()
         )
         rows.append([
             method, *(f"{np.median(r):.0%} ({max(r):.0%})" for r in ratios.values()),
-            f"{memory:.0f}", int(refused),
+            f"{cpu:.1f}", f"{steps:.0f}", f"{memory:.0f}", int(refused),
         ])  # fmt: skip
-    head = ["method", "operations", "wall time", "CPU time", "peak memory, MiB", "steps refused"]
+    head = ["method", "operations", "CPU time", "wall time", "CPU s", "steps", "peak memory, MiB",
+            "steps refused"]  # fmt: skip
     return table(head, rows)
 
 
 def ablation(results: Results) -> str:
-    """Return what each ingredient adds, and every combination."""
-    if not results.ablations:
-        return "Not in this run."
+    """Return what each part of ours adds, pair by pair."""
     rows: list[Row] = []
-    for name, gains in ingredient_gains(results).items():
-        mean, low, high = (100 * value for value in interval(gains))
-        each = np.median(gains.reshape(len(results.tasks), -1), axis=1)
-        helped = f"{int((each > 0).sum())} of {len(each)}"
-        said = "adds" if low > 0 else "costs" if high < 0 else "not told from noise"
-        rows.append([name, f"{mean:+.2f} ({low:+.2f} to {high:+.2f})", helped, said])
-    effects_table = table(["ingredient", "points of accuracy", "tasks on which it adds", ""], rows)
-    return effects_table + "\n\n" + combinations(results)
-
-
-def combinations(results: Results) -> str:
-    """Return accuracy and wall time of every combination of ingredients, over tasks."""
-    scores: dict[tuple[bool, ...], list[float]] = {}
-    seconds: dict[tuple[bool, ...], list[float]] = {}
-    for task in results.tasks:
-        whole = results.median(task, FULL, 1.0, "seconds")
-        for on, runs in results.ablation(task).items():
-            scores.setdefault(on, []).append(float(np.median([run["mean"] for run in runs])))
-            spent = float(np.median([run["seconds"] for run in runs]))
-            seconds.setdefault(on, []).append(spent / whole)
-    rows = [
-        [*("yes" if used else "-" for used in on), f"{100 * np.mean(scores[on]):.2f}",
-         f"{np.median(seconds[on]):.0%}"]
-        for on in sorted(scores, key=lambda on: -float(np.mean(scores[on])))
-    ]  # fmt: skip
-    return table([*INGREDIENTS, "mean accuracy over tasks", "wall time, of full"], rows)
+    for name, changed in toggled().items():
+        found = {task: results.parts(task, changed) for task in results.tasks}
+        apart = np.concatenate([found[task] for task in results.reported])
+        cpu = np.concatenate([results.parts(task, changed, "cpu_s") for task in results.reported])
+        cells = [f"{100 * some.mean():+.1f}" if len(some) else NONE for some in found.values()]
+        rows.append([name, spread(apart), f"{cpu.mean():+.2f}" if len(cpu) else NONE, *cells])
+    head = ["default less ours", "points of accuracy", "CPU s", *titles(results)]
+    return table(head, rows)
 
 
 def settings(results: Results) -> str:
-    """Return the settings that were chosen on development seeds."""
+    """Return the settings that were chosen on development tasks."""
+    names = ("batch_size", "learning_rate", "strength")
     rows: list[Row] = []
     for method in (*results.methods, FULL):
-        cells = []
-        for task in results.tasks:
-            found = dict(settings_for(results.tuned, task, method))
-            cells.append(", ".join(f"{value:g}" for value in found.values()) or "default")
-        rows.append([method, *cells])
-    return table(["method", *results.tasks], rows)
+        found = dict(settings_for(results.tuned, method))
+        cells = [f"{found[name]:g}" if name in found else "as shipped" for name in names[:2]]
+        strength = f"{found['strength']:g}" if "strength" in found else NONE
+        rows.append([method, *cells, strength])
+    return table(["method", *(name.replace("_", " ") for name in names)], rows)
 
 
 def points(results: Results, task: str, method: str, share: float, name: str) -> str:
     """Return the median of a figure in points, and its range over seeds."""
     values = 100 * results.values(task, method, share, name)
+    if not len(values):
+        return NONE
     return f"{np.median(values):.1f} [{values.min():.1f}, {values.max():.1f}]"
+
+
+def number(value: float) -> str:
+    """Return a number with one decimal."""
+    return NONE if np.isnan(value) else f"{value:.1f}"
 
 
 def verdict(met: bool) -> str:

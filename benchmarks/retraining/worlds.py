@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from benchmarks.retraining.base import base_state, reference, reference_rows, signalled
 from benchmarks.retraining.data import cifar10
-from benchmarks.retraining.sources import source_digest
+from benchmarks.retraining.nets import LARGE
+from benchmarks.retraining.place import Place
 from benchmarks.retraining.tasks import TASKS, Regime, Rows, Source, Task
 from undrift.evidence import DriftKind
 from undrift.train.blocks import Blocks
 from undrift.train.pool import REFERENCE_ROW, Pool, held_out
 
-OUT = Path("build/retraining")
 _NEWEST = 1_000
 _KNOWN = 200  # held-out rows by which each later regime is known
 State = Mapping[str, torch.Tensor]
@@ -104,22 +103,24 @@ class World:
         return Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def unpack(data_dir: Path, out: Path, tasks: Sequence[str]) -> None:
+def unpack(place: Place, tasks: Sequence[str]) -> None:
     """Unpack what several processes would otherwise unpack at once."""
     if any(name.startswith("cifar") for name in tasks):
-        cifar10(data_dir, "test", out)
+        cifar10(place.data, "test", place.out)
 
 
 @lru_cache(maxsize=2)
-def world(name: str, seed: int, data_dir: Path, out: Path = OUT) -> World:
-    """Return the world of a task and a seed; its base model is trained once and kept in ``out``."""
+def world(name: str, seed: int, place: Place) -> World:
+    """Return the world of a task and a seed; its base model is trained once and kept."""
     task = TASKS[name]
-    regimes = task.build(Source(data_dir, out, name, seed))
+    if place.large:
+        task = replace(task, net=LARGE.get(task.net, task.net))
+    regimes = task.build(Source(place.data, place.out, name, seed))
     known, test = reference_rows(regimes[0])
     ahead = test if regimes[0].ahead is regimes[0].test else regimes[0].ahead
     regimes = (Regime(regimes[0].train, test, ahead), *regimes[1:])
-    folder = out / "base" / source_digest("base")[:8]
-    state = base_state(task, regimes[0].train, seed, folder / f"{name}-{seed}.safetensors")
+    path = place.kept / "base" / f"{name}-{seed}.safetensors"
+    state = base_state(task, regimes[0].train, seed, path)
     model = task.net()
     model.load_state_dict(state)
     kind = signalled(model, reference(model, known), regimes[0].test, regimes[1].train)

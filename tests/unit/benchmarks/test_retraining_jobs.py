@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.retraining import design, jobs, worlds
+from benchmarks.retraining import design, place, run, tables, worlds
 from benchmarks.retraining.jobs import Job, execute, units
+from benchmarks.retraining.place import Place
+from benchmarks.retraining.results import Results
 from benchmarks.retraining.runs import run_one
 from benchmarks.retraining.tasks import DEVELOPMENT, TASKS, Deck, Rows, Source, Task
 from undrift.train.pool import held_out
+from undrift.train.settings import TrainSettings
 
 
 def source(seed: int) -> Source:
@@ -65,7 +68,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_new_rows_follow_the_memory_and_are_known_by_their_numbers(
     tiny: str, tmp_path: Path
 ) -> None:
-    it = worlds.world(tiny, 0, Path(), tmp_path)
+    it = worlds.world(tiny, 0, Place(Path(), tmp_path))
     step = it.step(2)
     assert step.start == 600
     assert (step.pool.row >= step.start).sum() == 300
@@ -96,23 +99,91 @@ def test_a_share_too_small_for_one_step_leaves_the_model_as_it_was(
 
 
 @pytest.mark.thorough
-def test_a_result_is_kept_and_not_made_again(
+def test_a_result_is_kept_and_made_again_only_for_another_version(
     tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    here = Place(Path(), tmp_path)
     some = [Job(tiny, "random", share, 0, (("batch_size", 16),)) for share in (0.1, 0.2)]
-    assert execute(some, Path(), tmp_path) == 2
-    first = some[0].read(tmp_path)
-    assert execute(some, Path(), tmp_path) == 0
-    monkeypatch.setattr(jobs, "source_digest", lambda _: "other code")
-    assert not some[0].is_done(tmp_path)
-    assert execute(some[:1], Path(), tmp_path) == 1
-    assert some[0].read(tmp_path)["accuracy"] == first["accuracy"]
+    assert execute(some, here) == 2
+    first = some[0].read(here)
+    assert execute(some, here) == 0
+    monkeypatch.setattr(place, "VERSION", place.VERSION + 1)
+    assert some[0].read(here) is None
+    assert execute(some[:1], here) == 1
+    again = some[0].read(here)
+    assert first is not None
+    assert again is not None
+    assert again["accuracy"] == first["accuracy"]
 
 
-def test_runs_that_differ_in_settings_are_kept_apart(tmp_path: Path) -> None:
+@pytest.mark.thorough
+def test_page_is_written_of_whatever_runs_are_there(tiny: str, tmp_path: Path) -> None:
+    here, methods = Place(Path(), tmp_path), ("bandit", "random")
+    results = Results(here, (tiny,), methods, 3, (), {})
+    tables.write(results, tmp_path / "empty")
+    assert "met |" not in (tmp_path / "empty" / "retraining.md").read_text()
+    for seed, mean in ((0, 0.8), (1, 0.9)):
+        for method, share, less in (("bandit", 0.25, 0.0), ("random", 0.25, 0.1), ("full", 1, 0.2)):
+            settings = design.settings_for({}, method)
+            found = dict.fromkeys(("flops", "cpu_s", "seconds", "peak_mb", "steps"), 1.0)
+            found |= {"mean": mean - less, "new": mean, "old": mean, "forgetting": 0.1}
+            found |= {"full_flops": 2e9, "refused": 0, "kind": "both", "ahead": [mean] * 2}
+            job = Job(tiny, method, share, seed, settings)
+            job.keep(found | {"accuracy": [[0.9], [0.8, 0.9]]}, here)
+    tables.write(Results(here, (tiny,), methods, 3, (), {}), tmp_path / "some")
+    page = (tmp_path / "some" / "retraining.md").read_text()
+    assert "| full, at 100 % | **+20.00** (+20.00 to +20.00; 2 pairs) | +20.0 |" in page
+    assert "| random | **+10.00** (+10.00 to +10.00; 2 pairs) | +10.0 |" in page
+    assert "<!--" not in page
+
+
+def test_nothing_is_begun_when_the_minutes_are_over(tmp_path: Path) -> None:
+    here = Place(Path(), tmp_path)
+    run.make([[Job("no such task", "random", 0.1, 0)]], here, 1, minutes=-1.0)
+    assert not here.kept.exists()
+
+
+TASKS_FILE = """
+from benchmarks.retraining.nets import electricity_mlp
+from benchmarks.retraining.tasks import Task
+TASKS = {NAME: Task("mine", electricity_mlp, lambda source: (), 1, 1)}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in list(TASKS):
+        monkeypatch.setitem(TASKS, name, TASKS[name])
+    monkeypatch.setitem(TASKS, "mine", None)
+    monkeypatch.delitem(TASKS, "mine")
+    return tmp_path / "own.py"
+
+
+def test_tasks_of_a_file_are_entered_once_or_more(own: Path) -> None:
+    own.write_text(TASKS_FILE.replace("NAME", "'mine'"))
+    for _ in range(2):  # as a worker does for each unit
+        assert Place(Path(), tasks=own).add_tasks() == ["mine"]
+    assert TASKS["mine"].title == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TASKS_FILE.replace("NAME", "'insects'"), "a task called 'insects' already"),
+        ("TASKS = {'mine': 1}", "'mine' is a int, no Task"),
+        ("", "has no dict TASKS"),
+    ],
+)
+def test_a_file_without_usable_tasks_is_refused(own: Path, text: str, said: str) -> None:
+    own.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        Place(Path(), tasks=own).add_tasks()
+
+
+def test_runs_that_differ_in_settings_are_kept_apart() -> None:
     plain = Job("made", "bandit", 0.25, 0)
     other = Job("made", "bandit", 0.25, 0, (("learning_rate", 0.001),))
-    assert plain.path(tmp_path) != other.path(tmp_path)
+    assert plain.name() != other.name()
 
 
 def test_units_share_task_seed_and_interpreter() -> None:
@@ -128,27 +199,40 @@ def test_units_share_task_seed_and_interpreter() -> None:
     assert max(map(len, units([*some, Job("insects", "random", 0.25, 0)]))) == 2
 
 
-def test_every_combination_of_ingredients_is_run_and_off_means_off() -> None:
-    runs = design.ablation_jobs("insects", 2, {})
-    assert len(runs) == 16
-    off = dict(runs[(False, False, False, False)][0].settings)
-    assert not any(off.values())
-    on = dict(runs[(True, True, True, True)][0].settings)
-    assert all(on.values())
+def test_each_part_of_ours_is_switched_by_itself() -> None:
+    defaults = TrainSettings()
+    found = design.toggled()
+    assert [name.split()[1] for name in found] == ["samples", "blocks", "synapse", "neuron"]
+    for name, settings in found.items():
+        ((key, value),) = settings
+        assert bool(getattr(defaults, key)) == name.startswith("without")
+        assert bool(value) != bool(getattr(defaults, key))
 
 
-def test_every_compared_method_has_runs_at_every_share() -> None:
+def test_the_headline_comes_first_and_every_method_has_runs_at_every_share() -> None:
     methods = design.compared(without_avalanche=False)
     assert methods[0] == design.OURS
     assert design.FULL not in methods
-    runs = design.frontier_jobs("insects", methods, 5, {})
-    assert len(runs) == 5 * (len(methods) * len(design.SHARES) + 2)
+    headline, sequences, *others = design.stages(["insects"], methods, 5, ["lifelong-pairs"], {})
+    assert len(headline) == 5 * (len(methods) + 2 + 4)
+    assert {job.share for job in headline} == {design.HEADLINE, 1.0}
+    assert len(sequences) == 5 * 5
+    for share, jobs in zip(design.OTHER_SHARES, others, strict=True):
+        assert [job.share for job in jobs] == [share] * (5 * len(methods))
 
 
-def test_the_best_setting_has_the_best_mean_over_development_seeds(tmp_path: Path) -> None:
-    runs = {rate: [Job("made", "random", 0.25, 100 + s, (("learning_rate", rate),))
-                   for s in range(2)] for rate in (0.001, 0.01)}  # fmt: skip
-    for rate, values in ((0.001, (0.9, 0.1)), (0.01, (0.6, 0.6))):
-        for job, value in zip(runs[rate], values, strict=True):
-            job.keep({"mean": value}, tmp_path)
-    assert design.best(runs, tmp_path) == 0.01
+def test_ours_runs_as_shipped_and_scratch_as_full() -> None:
+    tuned = {"full": {"learning_rate": 0.002}, "random": {"batch_size": 16, "learning_rate": 0.01}}
+    assert design.settings_for(tuned, design.OURS) == ()
+    assert design.settings_for(tuned, "scratch") == (("learning_rate", 0.002),)
+    assert dict(design.settings_for(tuned, "random"))["batch_size"] == 16
+
+
+def test_the_best_value_has_the_best_mean_over_development_runs(tmp_path: Path) -> None:
+    here = Place(Path(), tmp_path)
+    runs = design.trials("random", {"batch_size": 64}, "learning_rate")
+    for rate, jobs in runs.items():
+        for number, job in enumerate(jobs):
+            assert job.seed >= DEVELOPMENT
+            job.keep({"mean": 0.6 if rate == 2e-3 else 0.9 if number == 0 else 0.1}, here)
+    assert design.best(runs, here) == 2e-3

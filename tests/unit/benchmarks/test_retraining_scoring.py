@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 import pytest
 
 from benchmarks.retraining.figures import Figures, forgetting
-from benchmarks.retraining.scoring import allowed_forgetting, effects, interval, mean_ranks
+from benchmarks.retraining.scoring import allowed_forgetting, interval, mean_ranks
 
 
 def test_best_method_of_every_cell_has_rank_one() -> None:
@@ -33,13 +31,6 @@ def test_half_of_fine_tunings_forgetting_is_allowed_but_no_less_than_a_point() -
     assert allowed_forgetting(0.5) == 0.25
     assert allowed_forgetting(0.001) == 0.01
     assert allowed_forgetting(-0.2) == 0.01
-
-
-def test_effect_of_an_ingredient_is_averaged_over_the_others() -> None:
-    scores = {on: np.array([on[0] * 2.0 + on[1] * (5.0 if on[0] else 1.0)])
-              for on in product((False, True), repeat=2)}  # fmt: skip
-    assert effects(scores, 1).tolist() == [3.0]
-    assert effects(scores, 0).tolist() == [4.0]
 
 
 def test_interval_covers_the_mean_and_is_reproducible() -> None:

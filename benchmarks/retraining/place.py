@@ -1,0 +1,58 @@
+"""Where a benchmark's rows come from and its results go, and tasks that a user brings."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.retraining.tasks import TASKS, Task
+
+# Raised by hand when rows, base models or figures change: everything is then made again.
+VERSION = 1
+OUT = Path("build/retraining")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What every process of a benchmark must know.
+
+    Attributes:
+        data: Folder of the data sets.
+        out: Folder of all that is kept.
+        tasks: Python file with more tasks.
+        large: Whether networks are the large ones, on a GPU where there is one.
+    """
+
+    data: Path
+    out: Path = OUT
+    tasks: Path | None = None
+    large: bool = False
+
+    @property
+    def kept(self) -> Path:
+        """Folder of base models and results of this version and size."""
+        return self.out / f"v{VERSION}{'-large' * self.large}"
+
+    def add_tasks(self) -> list[str]:
+        """Enter the file's tasks into ``TASKS``, and return their names; [] without a file.
+
+        Raises:
+            ValueError: The file defines no tasks, or one of a name that is taken.
+        """
+        if self.tasks is None:
+            return []
+        found = runpy.run_path(str(self.tasks)).get("TASKS")
+        if not isinstance(found, dict) or not found:
+            raise ValueError(f"{self.tasks} has no dict TASKS of names to Task")
+        for name, task in found.items():
+            if not isinstance(task, Task):
+                raise ValueError(f"{self.tasks}: {name!r} is a {type(task).__name__}, no Task")
+            if name in TASKS and name not in _ADDED:
+                raise ValueError(f"{self.tasks}: there is a task called {name!r} already")
+        TASKS.update(found)
+        _ADDED.update(found)
+        return list(found)
+
+
+_ADDED: set[str] = set()
