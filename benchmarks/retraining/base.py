@@ -26,10 +26,11 @@ _TICK = 50
 _HEALTHY = 500  # rows before the drift
 
 
-def fit(model: nn.Module, rows: Rows, epochs: int, seed: int) -> None:
+def fit(model: nn.Module, rows: Rows, epochs: int, seed: int, device: str = "cpu") -> None:
     """Train a first model in place: Adam, the rate falling along a cosine."""
     generator = torch.Generator().manual_seed(seed)
-    x, y = torch.from_numpy(rows.x), torch.from_numpy(rows.y)
+    x, y = (torch.from_numpy(part).to(device) for part in (rows.x, rows.y))
+    model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     steps = epochs * -(-len(rows) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -40,15 +41,17 @@ def fit(model: nn.Module, rows: Rows, epochs: int, seed: int) -> None:
             F.cross_entropy(model(x[index]), y[index]).backward()
             optimizer.step()
             schedule.step()
-    model.eval()
+    model.cpu().eval()
 
 
-def base_state(task: Task, rows: Rows, seed: int, path: Path) -> dict[str, torch.Tensor]:
+def base_state(
+    task: Task, rows: Rows, seed: int, path: Path, device: str
+) -> dict[str, torch.Tensor]:
     """Return the weights of a base model; they are kept at ``path``."""
     if not path.exists():
         torch.manual_seed(seed)
         model = task.net()
-        fit(model, rows, task.base_epochs, seed)
+        fit(model, rows, task.base_epochs, seed, device)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
         save_file(model.state_dict(), partial)

@@ -23,17 +23,15 @@ SHARES = tuple(sorted((HEADLINE, *OTHER_SHARES)))
 METHODS = (
     OURS, "finetune", "random", "last_layer", "replay", "der++", "rho_loss", "gradmatch",
 )  # fmt: skip
-DEVELOPMENT_TASKS = ("mnist-usps", "mnist-classes", "electricity")
+DEVELOPMENT_TASKS = ("mnist-classes", "electricity")
 DEVELOPMENT_SEEDS = (DEVELOPMENT,)
-BATCHES, RATES = (64, 32, 16), (4e-3, 2e-3, 8e-3)  # the product's own first
-STRENGTHS = {
-    rivals.PREFIX + "ewc": (1e3, 1e2, 1e4, 1e5),
-    rivals.PREFIX + "mas": (1.0, 0.1, 10.0),
-}
+BATCHES = (64, 32, 16)  # the product's own first
+# Of Avalanche's penalties: for MAS its default; EWC has none.
+STRENGTHS = {rivals.PREFIX + "ewc": 1e3, rivals.PREFIX + "mas": 1.0}
 TUNED = Path(__file__).parent / "tuned.json"
 _STRENGTH = 0.02  # of an importance term that is off by default
 
-Tuned = Mapping[str, Mapping[str, float]]
+Tuned = Mapping[str, int]
 
 
 def compared(without_avalanche: bool) -> tuple[str, ...]:
@@ -42,30 +40,21 @@ def compared(without_avalanche: bool) -> tuple[str, ...]:
 
 
 def read_tuned() -> Tuned:
-    """Return the settings chosen on development tasks, by method."""
+    """Return the batch sizes chosen on development tasks, by method."""
     tuned: Tuned = json.loads(TUNED.read_text(encoding="utf-8")) if TUNED.exists() else {}
     return tuned
 
 
-def choices(method: str) -> dict[str, tuple[float, ...]]:
-    """Return what is chosen for a method on development tasks, the first guess first.
-
-    Ours runs as it is shipped; so does a full retrain, but for its learning rate.
-    """
-    if method == OURS:
-        return {}
-    if method == FULL:
-        return {"learning_rate": RATES}
-    strengths = STRENGTHS.get(method)
-    found = {"batch_size": BATCHES, "learning_rate": RATES}
-    return found | ({"strength": strengths} if strengths else {})
-
-
 def settings_for(tuned: Tuned, method: str) -> Settings:
-    """Return what was chosen for a method; the first guesses for what was not."""
-    name = FULL if method == SCRATCH else method
-    guess = {key: values[0] for key, values in choices(name).items()}
-    return tuple(sorted((guess | dict(tuned.get(name, {}))).items()))
+    """Return the settings of a method: ours and a full retrain run as they are shipped."""
+    if method in (OURS, FULL, SCRATCH):
+        return ()
+    found: dict[str, float] = {"batch_size": tuned.get(method, BATCHES[0])}
+    if method in rivals.METHODS:
+        found["learning_rate"] = TrainSettings().learning_rate
+    if method in STRENGTHS:
+        found["strength"] = STRENGTHS[method]
+    return tuple(sorted(found.items()))
 
 
 def stages(
@@ -77,7 +66,7 @@ def stages(
 ) -> list[list[Job]]:
     """Return all runs, the most telling first: the headline, the sequences, other shares."""
     first = [(method, HEADLINE) for method in methods] + [(FULL, 1.0), (SCRATCH, 1.0)]
-    headline = jobs(tasks, first, seeds, tuned)
+    headline = jobs(tasks, first, range(seeds), tuned)
     headline += [
         Job(task, OURS, HEADLINE, seed, settings)
         for task in tasks
@@ -85,20 +74,21 @@ def stages(
         for seed in range(seeds)
     ]
     other = [
-        jobs(tasks, [(method, share) for method in methods], seeds, tuned) for share in OTHER_SHARES
+        jobs(tasks, [(method, share) for method in methods], range(seeds), tuned)
+        for share in OTHER_SHARES
     ]
     return [headline, lifelong_jobs(sequences, seeds), *other]
 
 
 def jobs(
-    tasks: Iterable[str], cells: Sequence[tuple[str, float]], seeds: int, tuned: Tuned
+    tasks: Iterable[str], cells: Sequence[tuple[str, float]], seeds: Iterable[int], tuned: Tuned
 ) -> list[Job]:
     """Return the runs of methods at shares."""
     return [
         Job(task, method, share, seed, settings_for(tuned, method))
         for task in tasks
         for method, share in cells
-        for seed in range(seeds)
+        for seed in seeds
     ]
 
 
@@ -129,26 +119,21 @@ def toggled() -> dict[str, Settings]:
     return found
 
 
-def trials(method: str, settings: Mapping[str, float], name: str) -> dict[float, list[Job]]:
-    """Return the development runs of a method by the value of one setting."""
-    share = 1.0 if method == FULL else HEADLINE
+def trials(method: str) -> dict[int, list[Job]]:
+    """Return the development runs of a rival by batch size."""
     return {
-        value: [
-            Job(task, method, share, seed, tuple(sorted({**settings, name: value}.items())))
-            for task in DEVELOPMENT_TASKS
-            for seed in DEVELOPMENT_SEEDS
-        ]
-        for value in choices(method)[name]
+        size: jobs(DEVELOPMENT_TASKS, [(method, HEADLINE)], DEVELOPMENT_SEEDS, {method: size})
+        for size in BATCHES
     }
 
 
-def best(runs: Mapping[float, Sequence[Job]], place: Place) -> float:
-    """Return the value whose runs have the best accuracy, as a mean of new and old rows."""
+def best(runs: Mapping[int, Sequence[Job]], place: Place) -> int:
+    """Return the batch size whose runs have the best accuracy, as a mean of new and old rows."""
 
-    def mean(jobs: Sequence[Job]) -> float:
-        return float(np.mean([found["mean"] for job in jobs if (found := job.read(place))]))
+    def mean(some: Sequence[Job]) -> float:
+        return float(np.mean([found["mean"] for job in some if (found := job.read(place))]))
 
-    return max(runs, key=lambda value: mean(runs[value]))
+    return max(runs, key=lambda size: mean(runs[size]))
 
 
 def write_tuned(chosen: Tuned) -> None:

@@ -69,10 +69,12 @@ class Job:
 
 
 def units(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Return jobs in groups that share their rows, base model and interpreter."""
+    """Return jobs in groups that share their rows, base model and interpreter, seed by seed."""
+    jobs = list(jobs)
+    tasks = list(dict.fromkeys(job.task for job in jobs))
 
-    def key(job: Job) -> tuple[int, str, bool]:
-        return job.seed, job.task, job.is_rival
+    def key(job: Job) -> tuple[int, int, bool]:
+        return job.seed, tasks.index(job.task), job.is_rival
 
     return [list(group) for _, group in groupby(sorted(jobs, key=key), key=key)]
 

@@ -6,6 +6,8 @@ import runpy
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from benchmarks.retraining.tasks import TASKS, Task
 
 # Raised by hand when rows, base models or figures change: everything is then made again.
@@ -33,6 +35,11 @@ class Place:
     def kept(self) -> Path:
         """Folder of base models and results of this version and size."""
         return self.out / f"v{VERSION}{'-large' * self.large}"
+
+    @property
+    def device(self) -> str:
+        """Where networks are trained."""
+        return "cuda" if self.large and torch.cuda.is_available() else "cpu"
 
     def add_tasks(self) -> list[str]:
         """Enter the file's tasks into ``TASKS``, and return their names; [] without a file.

@@ -3,7 +3,7 @@
     python -m benchmarks.retraining --data-dir DIR                 # 25 minutes on two cores
     python -m benchmarks.retraining --data-dir DIR --quick         # a look, in five minutes
     python -m benchmarks.retraining --data-dir DIR --tasks FILE    # the same on tasks of your own
-    python -m benchmarks.retraining --data-dir DIR --develop       # chooses the rivals' settings
+    python -m benchmarks.retraining --data-dir DIR --develop       # chooses the rivals' batch sizes
 
 docs/retraining.md says where the data sets come from, and what a file of tasks holds. A run that
 is made is kept under `--out` and not made again; asked again, the command goes on where it stopped.
@@ -31,6 +31,7 @@ from benchmarks.retraining.tasks import TASKS
 from benchmarks.retraining.worlds import unpack
 
 QUICK_TASKS, QUICK_METHODS = ("mnist-usps", "insects"), ("bandit", "finetune", "random", "der++")
+QUICK_MINUTES = 4.0
 
 
 def make(stages: Sequence[Sequence[Job]], place: Place, processes: int, minutes: float) -> None:
@@ -56,19 +57,11 @@ def make(stages: Sequence[Sequence[Job]], place: Place, processes: int, minutes:
 
 
 def develop(methods: Sequence[str], place: Place, processes: int) -> None:
-    """Choose rivals' settings one after the other, on development tasks and seeds."""
-    chosen = {name: dict(design.settings_for({}, name)) for name in (*methods, design.FULL)}
-    for setting in ("batch_size", "learning_rate", "strength"):
-        cells = {
-            name: design.trials(name, values, setting)
-            for name, values in chosen.items()
-            if setting in design.choices(name)
-        }
-        runs = [job for trials in cells.values() for jobs in trials.values() for job in jobs]
-        make([runs], place, processes, float("inf"))
-        for name, trials in cells.items():
-            chosen[name][setting] = design.best(trials, place)
-    design.write_tuned({name: values for name, values in chosen.items() if values})
+    """Choose the batch size of every rival on development tasks and seeds."""
+    trials = {name: design.trials(name) for name in methods if name != design.OURS}
+    runs = [job for sizes in trials.values() for jobs in sizes.values() for job in jobs]
+    make([runs], place, processes, float("inf"))
+    design.write_tuned({name: design.best(sizes, place) for name, sizes in trials.items()})
 
 
 def arguments() -> argparse.Namespace:
@@ -87,7 +80,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--page", action="store_true", help="write the page and make no run")
     parser.add_argument("--large", action="store_true", help="wide networks, on a GPU if there is")
     parser.add_argument(
-        "--develop", action="store_true", help="choose settings on development tasks and seeds"
+        "--develop", action="store_true", help="choose batch sizes on development tasks and seeds"
     )
     parser.add_argument("--without-avalanche", action="store_true")
     return parser.parse_args()
@@ -108,10 +101,12 @@ def main() -> None:
     place = Place(options.data_dir, options.out, options.tasks, options.large)
     tasks = place.add_tasks() or list(TASKS)
     tasks = [name for name in tasks if options.only in name]
+    tasks.sort(key=design.DEVELOPMENT_TASKS.__contains__)  # what is reported comes first
     methods = design.compared(options.without_avalanche or options.quick or options.large)
     seeds, sequences = options.seeds, () if options.only or options.tasks else lifelong.SEQUENCES
     if options.quick:
         tasks, methods, seeds, sequences = list(QUICK_TASKS), QUICK_METHODS, 1, ()
+        options.minutes = min(options.minutes, QUICK_MINUTES)
     tuned = design.read_tuned()
     if not options.page:
         if any(name in rivals.METHODS for name in methods):

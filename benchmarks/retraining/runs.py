@@ -67,7 +67,6 @@ def run_one(
     settings = TrainSettings(**values)
     model = it.task.net()
     model.load_state_dict(it.state)
-    device = "cuda" if place.large and torch.cuda.is_available() else "cpu"
     figures = Figures(accuracy(model, it.regimes[0].test))
     for number in range(1, len(it.regimes)):
         step = it.step(number)
@@ -85,7 +84,7 @@ def run_one(
         if method == SCRATCH:
             torch.manual_seed(plan.seed)
             model = it.task.net()
-        _retrain(Trainee(model, device=device), step, plan, settings, figures)
+        _retrain(Trainee(model, device=place.device), step, plan, settings, figures)
         tests = [regime.test for regime in it.regimes[: number + 1]]
         figures.learnt(
             [accuracy(model, rows) for rows in tests], accuracy(model, it.regimes[number].ahead)

@@ -27,6 +27,7 @@ from benchmarks.retraining.rivals import METHODS as RIVALS
 from benchmarks.retraining.runs import SCRATCH
 from benchmarks.retraining.scoring import WITHIN, allowed_forgetting, interval
 from benchmarks.retraining.tasks import TASKS
+from undrift.train.settings import TrainSettings
 
 NONE = "-"
 
@@ -189,7 +190,8 @@ def gains(results: Results) -> str:
         apart = np.concatenate([found[task] for task in results.reported])
         cells = [f"{100 * some.mean():+.1f}" if len(some) else NONE for some in found.values()]
         rows.append([label, spread(apart), *cells])
-    return table(["ours less", "all but development", *map(title, results.tasks)], rows)
+    together = "all" if results.reported == results.tasks else "all but development"
+    return table(["ours less", together, *titles(results)], rows)
 
 
 def spread(values: Values) -> str:
@@ -306,14 +308,14 @@ def ablation(results: Results) -> str:
 
 
 def settings(results: Results) -> str:
-    """Return the settings that were chosen on development tasks."""
+    """Return the settings of the methods."""
     names = ("batch_size", "learning_rate", "strength")
     rows: list[Row] = []
     for method in (*results.methods, FULL):
         found = dict(settings_for(results.tuned, method))
-        cells = [f"{found[name]:g}" if name in found else "as shipped" for name in names[:2]]
-        strength = f"{found['strength']:g}" if "strength" in found else NONE
-        rows.append([method, *cells, strength])
+        shipped = TrainSettings()
+        cells = [f"{found.get(name, getattr(shipped, name)):g}" for name in names[:2]]
+        rows.append([method, *cells, f"{found['strength']:g}" if "strength" in found else NONE])
     return table(["method", *(name.replace("_", " ") for name in names)], rows)
 
 

@@ -120,7 +120,7 @@ def world(name: str, seed: int, place: Place) -> World:
     ahead = test if regimes[0].ahead is regimes[0].test else regimes[0].ahead
     regimes = (Regime(regimes[0].train, test, ahead), *regimes[1:])
     path = place.kept / "base" / f"{name}-{seed}.safetensors"
-    state = base_state(task, regimes[0].train, seed, path)
+    state = base_state(task, regimes[0].train, seed, path, place.device)
     model = task.net()
     model.load_state_dict(state)
     kind = signalled(model, reference(model, known), regimes[0].test, regimes[1].train)

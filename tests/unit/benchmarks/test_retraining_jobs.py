@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.retraining import design, place, run, tables, worlds
+from benchmarks.retraining import design, nets, place, run, tables, worlds
 from benchmarks.retraining.jobs import Job, execute, units
 from benchmarks.retraining.place import Place
 from benchmarks.retraining.results import Results
@@ -143,6 +144,20 @@ def test_nothing_is_begun_when_the_minutes_are_over(tmp_path: Path) -> None:
     assert not here.kept.exists()
 
 
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [(nets.cnn, (1, 28, 28)), (nets.resnet, (3, 32, 32)), (nets.insects_mlp, (33,))],
+)
+def test_a_large_network_answers_as_the_small_one_and_has_more_weights(
+    net: Callable[[], torch.nn.Module], shape: tuple[int, ...]
+) -> None:
+    small, large = net(), nets.LARGE[net]()
+    x = torch.zeros(2, *shape)
+    assert large(x).shape == small(x).shape
+    weights = [sum(p.numel() for p in one.parameters()) for one in (small, large)]
+    assert weights[1] > 20 * weights[0]
+
+
 TASKS_FILE = """
 from benchmarks.retraining.nets import electricity_mlp
 from benchmarks.retraining.tasks import Task
@@ -221,18 +236,21 @@ def test_the_headline_comes_first_and_every_method_has_runs_at_every_share() -> 
         assert [job.share for job in jobs] == [share] * (5 * len(methods))
 
 
-def test_ours_runs_as_shipped_and_scratch_as_full() -> None:
-    tuned = {"full": {"learning_rate": 0.002}, "random": {"batch_size": 16, "learning_rate": 0.01}}
-    assert design.settings_for(tuned, design.OURS) == ()
-    assert design.settings_for(tuned, "scratch") == (("learning_rate", 0.002),)
-    assert dict(design.settings_for(tuned, "random"))["batch_size"] == 16
+def test_ours_and_full_run_as_shipped_and_rivals_at_their_batch_size() -> None:
+    tuned = dict.fromkeys(("full", "bandit", "random", "avalanche ewc"), 16)
+    for method in ("bandit", "full", "scratch"):
+        assert design.settings_for(tuned, method) == ()
+    assert design.settings_for(tuned, "random") == (("batch_size", 16),)
+    assert dict(design.settings_for({}, "der++")) == {"batch_size": TrainSettings().batch_size}
+    ewc = {"batch_size": 16, "learning_rate": TrainSettings().learning_rate, "strength": 1e3}
+    assert dict(design.settings_for(tuned, "avalanche ewc")) == ewc
 
 
-def test_the_best_value_has_the_best_mean_over_development_runs(tmp_path: Path) -> None:
+def test_the_best_size_has_the_best_mean_over_development_runs(tmp_path: Path) -> None:
     here = Place(Path(), tmp_path)
-    runs = design.trials("random", {"batch_size": 64}, "learning_rate")
-    for rate, jobs in runs.items():
+    runs = design.trials("random")
+    for size, jobs in runs.items():
         for number, job in enumerate(jobs):
             assert job.seed >= DEVELOPMENT
-            job.keep({"mean": 0.6 if rate == 2e-3 else 0.9 if number == 0 else 0.1}, here)
-    assert design.best(runs, here) == 2e-3
+            job.keep({"mean": 0.6 if size == 32 else 0.9 if number == 0 else 0.1}, here)
+    assert design.best(runs, here) == 32

@@ -27,9 +27,7 @@ def first() -> tuple[torch.nn.Module, Rows, list[lifelong.Part]]:
     torch.manual_seed(0)
     model = network()
     base.fit(model, cloud(0.0, 2_000, rng), 8, 0)
-    parts = [
-        (cloud(shift, lifelong.ROWS, rng), cloud(shift, 300, rng)) for shift in (0.0, 0.9)
-    ]
+    parts = [(cloud(shift, lifelong.ROWS, rng), cloud(shift, 300, rng)) for shift in (0.0, 0.9)]
     return model, cloud(0.0, 400, rng), parts
 
 
