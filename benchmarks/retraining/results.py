@@ -18,6 +18,7 @@ from benchmarks.retraining.design import (
     Tuned,
     lifelong_jobs,
     settings_for,
+    stages,
 )
 from benchmarks.retraining.jobs import Job, Settings
 from benchmarks.retraining.place import Place
@@ -52,6 +53,13 @@ class Results:
         """The tasks on which nothing was chosen; all, if there is no other."""
         apart = tuple(task for task in self.tasks if task not in DEVELOPMENT_TASKS)
         return apart or self.tasks
+
+    @property
+    def made(self) -> str:
+        """How many of all runs are there."""
+        planned = stages(self.tasks, self.methods, self.seeds, self.sequences, self.tuned)
+        done = [job.is_done(self.place) for some in planned for job in some]
+        return f"{sum(done):,} of {len(done):,} runs"
 
     def runs(self, task: str, method: str, share: float, settings: Settings | None = None) -> Runs:
         """Return the runs of one cell by seed."""

@@ -21,8 +21,8 @@ from benchmarks.retraining.worlds import world
 PREFIX = "avalanche "
 METHODS = tuple(PREFIX + name for name in ("ewc", "mas", "der++"))
 PACKAGES = ("torch==2.13.0", "torchvision==0.28.0", "avalanche-lib==0.6.0")
-ENVIRONMENT = Path("build/avalanche")
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = _ROOT / "build" / "avalanche"
 
 
 def prepare(folder: Path = ENVIRONMENT) -> Path:
@@ -66,7 +66,7 @@ def run(task: str, seed: int, jobs: Sequence[dict[str, Any]], place: Place) -> l
             {**job, "seed": seed, "method": job["method"].removeprefix(PREFIX)} for job in jobs
         ]
         files[1].write_text(json.dumps(plain), encoding="utf-8")
-        python = (_ROOT / ENVIRONMENT / "bin" / "python").absolute()
+        python = ENVIRONMENT / "bin" / "python"
         script = ["-m", "benchmarks.retraining.avalanche_runs"]
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         done = subprocess.run(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -34,10 +35,14 @@ QUICK_TASKS, QUICK_METHODS = ("mnist-usps", "insects"), ("bandit", "finetune", "
 QUICK_MINUTES = 4.0
 
 
-def make(stages: Sequence[Sequence[Job]], place: Place, processes: int, minutes: float) -> None:
-    """Make what is not made yet, stage by stage; begin nothing when the minutes are over."""
+def make(stages: Sequence[Sequence[Job]], place: Place, processes: int, minutes: float) -> int:
+    """Make what is not made yet, stage by stage; begin nothing when the minutes are over.
+
+    Returns:
+        Groups of runs that failed; each was told.
+    """
     due = deque(unit for jobs in stages for unit in units(j for j in jobs if not j.is_done(place)))
-    total, done, started = sum(map(len, due)), 0, time.monotonic()
+    total, done, failed, started = sum(map(len, due)), 0, 0, time.monotonic()
     print(f"{total} of {sum(map(len, stages))} runs to make", flush=True)
     pending: dict[Future[int], list[Job]] = {}
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -48,12 +53,17 @@ def make(stages: Sequence[Sequence[Job]], place: Place, processes: int, minutes:
                 pending[pool.submit(execute, unit, place)] = unit
             if not pending:
                 print(f"time is over; {sum(map(len, due))} runs are left", flush=True)
-                return
+                break
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 unit = pending.pop(future)
-                done += future.result()
+                try:
+                    done += future.result()
+                except (RuntimeError, ValueError, OSError) as error:
+                    failed += 1
+                    print(f"  failed: {unit[0].name()}: {error}", flush=True)
                 seconds = time.monotonic() - started
                 print(f"  {done}/{total} {unit[0].name()}, {seconds:.0f} s", flush=True)
+    return failed
 
 
 def develop(methods: Sequence[str], place: Place, processes: int) -> None:
@@ -107,7 +117,7 @@ def main() -> None:
     if options.quick:
         tasks, methods, seeds, sequences = list(QUICK_TASKS), QUICK_METHODS, 1, ()
         options.minutes = min(options.minutes, QUICK_MINUTES)
-    tuned = design.read_tuned()
+    tuned, failed = design.read_tuned(), 0
     if not options.page:
         if any(name in rivals.METHODS for name in methods):
             rivals.prepare()
@@ -116,6 +126,8 @@ def main() -> None:
             develop(methods, place, options.jobs)
             return
         stages = design.stages(tasks, methods, seeds, sequences, tuned)
-        make(stages, place, options.jobs, options.minutes)
+        failed = make(stages, place, options.jobs, options.minutes)
     results = Results(place, tuple(tasks), methods, seeds, tuple(sequences), tuned)
     tables.write(results, page_folder(options))
+    if failed:
+        sys.exit(f"{failed} groups of runs failed; the page has dashes in their place")

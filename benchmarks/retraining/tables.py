@@ -54,7 +54,12 @@ def write(results: Results, docs: Path) -> None:
     for name, section in sections.items():
         text = text.replace(f"<!-- {name} -->", section(results))
     machine = f"{os.cpu_count()} {platform.machine()} cores, torch {torch.__version__}"
-    values = {"seeds": results.seeds, "machine": machine, "first": DEVELOPMENT_SEEDS[0]}
+    values = {
+        "made": results.made,
+        "seeds": results.seeds,
+        "machine": machine,
+        "first": DEVELOPMENT_SEEDS[0],
+    }
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", str(value))
     (docs / "retraining.md").write_text(text, encoding="utf-8")

@@ -135,13 +135,27 @@ def test_page_is_written_of_whatever_runs_are_there(tiny: str, tmp_path: Path) -
     page = (tmp_path / "some" / "retraining.md").read_text()
     assert "| full, at 100 % | **+20.00** (+20.00 to +20.00; 2 pairs) | +20.0 |" in page
     assert "| random | **+10.00** (+10.00 to +10.00; 2 pairs) | +10.0 |" in page
+    assert f"DIR`; 6 of {3 * (2 * 4 + 2 + 4)} runs, up to 3 seeds" in page
     assert "<!--" not in page
 
 
 def test_nothing_is_begun_when_the_minutes_are_over(tmp_path: Path) -> None:
     here = Place(Path(), tmp_path)
-    run.make([[Job("no such task", "random", 0.1, 0)]], here, 1, minutes=-1.0)
+    assert run.make([[Job("none", "lost", 0.1, 0)]], here, 1, minutes=-1.0) == 0
     assert not here.kept.exists()
+
+
+@pytest.mark.thorough
+def test_runs_that_fail_are_told_and_the_others_are_made(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own.write_text(TASKS_FILE.replace("NAME", "'mine'").replace("lambda source: ()", "build"))
+    own.write_text(own.read_text().replace("TASKS =", BUILD + "TASKS ="))
+    here, settings = Place(tmp_path / "nothing", tmp_path, own), (("batch_size", 16),)
+    good, bad = (Job(task, "random", 0.5, 0, settings) for task in ("mine", "insects"))
+    assert run.make([[bad], [good]], here, 1, minutes=5.0) == 1
+    assert (bad.read(here), good.is_done(here)) == (None, True)
+    assert "failed: insects/random" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -162,6 +176,16 @@ TASKS_FILE = """
 from benchmarks.retraining.nets import electricity_mlp
 from benchmarks.retraining.tasks import Task
 TASKS = {NAME: Task("mine", electricity_mlp, lambda source: (), 1, 1)}
+"""
+BUILD = """
+import numpy as np
+from benchmarks.retraining.tasks import Regime, Rows
+def build(source):
+    def rows(n):
+        x = source.rng.normal(size=(n, 6)).astype(np.float32)
+        return Rows(x, (x[:, 0] > 0).astype(np.int64))
+    test = rows(200)
+    return Regime(rows(300), test, test), Regime(rows(300), test, test)
 """
 
 
