@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -28,7 +29,9 @@ SHOWN = 25.0  # points below a full retrain; what lies lower is cut off
 
 
 def draw(results: Results, folder: Path) -> None:
-    """Draw every plot into ``folder``."""
+    """Draw every plot into ``folder``, of the tasks of which there are runs."""
+    there = tuple(task for task in results.tasks if results.runs(task, OURS, HEADLINE))
+    results = replace(results, tasks=there or results.tasks)
     with mpl.rc_context(STYLE):
         made = {"frontier": frontier(results), "forgetting": forgetting(results)}
         if results.sequences:
@@ -124,7 +127,7 @@ def in_a_row(results: Results) -> Figure:
     styles = {OURS: ("black", "o"), FULL: (COLOURS[4], "s"), "finetune": (COLOURS[5], "D"),
               lifelong.ANEW: (COLOURS[2], "^"), lifelong.FROZEN: (COLOURS[6], "v")}  # fmt: skip
     for ax, sequence in zip(axes, results.sequences, strict=True):
-        ax.set_title(lifelong.TITLES[sequence], fontsize=9)
+        ax.set_title(lifelong.TITLES[sequence], fontsize=8)
         for player, (colour, marker) in styles.items():
             mean = lifelong_tables.known(results, sequence, player)
             if len(mean):
@@ -134,6 +137,7 @@ def in_a_row(results: Results) -> Figure:
         ax.set_xlabel("tasks so far")
         ax.grid(alpha=0.25)
     axes[0].set_ylabel("accuracy on all tasks so far, %")
-    handles, names = axes[0].get_legend_handles_labels()
+    legends = [ax.get_legend_handles_labels() for ax in axes]
+    handles, names = max(legends, key=lambda legend: len(legend[0]))
     figure.legend(handles, names, loc="outside lower center", ncols=2)
     return figure
