@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +15,14 @@ from urllib.parse import urlencode
 import httpx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic_core import to_json
 
 from undrift.config import Config
 from undrift.errors import BusyError, PlatformError
 from undrift.host.process import ProcessFile, given_token
 from undrift.ids import KEY_HEADER, new_id
 from undrift.records import FloatArray, IntArray, TargetArray
-from undrift.serve.body import ALL_REJECTED, WEIGHTS
+from undrift.serve.body import ALL_REJECTED, FEEDBACK_BYTES, WEIGHTS
 from undrift.serve.certificate import trusting
 from undrift.serve.protocol import BINARY
 from undrift.views import (
@@ -177,7 +178,8 @@ class Client:
     ) -> dict[str, Any]:
         """Hand in late labels; when this returns, they are durable.
 
-        They go in parts of 5,000. If one fails, hand in all of them again: repeats do no harm.
+        They go in parts of 5,000 or fewer. If one fails, hand in all of them again: repeats do no
+        harm.
 
         Args:
             ids: n inference ids.
@@ -194,8 +196,7 @@ class Client:
             for item, when in zip(items, timestamps, strict=True):
                 item["timestamp"] = when
         answer: dict[str, Any] = {"accepted": 0, "rejected": []}
-        for start in range(0, len(items), LABELS_AT_ONCE):
-            body = items[start : start + LABELS_AT_ONCE]
+        for start, body in _label_parts(items):
             part = self._call("POST", "/feedback", body, self._token, ALL_REJECTED)
             answer["accepted"] += part["accepted"]
             answer["rejected"] += [
@@ -314,6 +315,17 @@ class Client:
         if response.status_code == 503 and wait.isdecimal():
             raise BusyError(_explained(self.base_url, response, answer), float(wait))
         raise PlatformError(_explained(self.base_url, response, answer))
+
+
+def _label_parts(items: list[dict[str, Any]]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Yield labels in parts that a request may have, each with the place of its first."""
+    start = 0
+    while start < len(items):
+        part = items[start : start + LABELS_AT_ONCE]
+        while len(part) > 1 and len(to_json(part)) > FEEDBACK_BYTES:
+            part = part[: len(part) // 2]
+        yield start, part
+        start += len(part)
 
 
 def _unreachable(url: str, error: httpx.ConnectError) -> str:

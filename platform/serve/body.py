@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic_core import from_json
@@ -17,10 +20,14 @@ ALL_REJECTED = 422
 WEIGHTS = "weights"
 """What takes weights that were trained elsewhere; its body is their file."""
 
+FEEDBACK_BYTES = 2 * 2**20
+"""Bytes that one request of feedback may have."""
+
 MAX_ORIGIN = 200
 """Characters that the name of such a file may have."""
 
 _JSON = "application/json"
+_COUNTED_AT_ONCE = 2**20
 
 
 def parse_json(body: bytes, content_type: str, settings: ServeSettings) -> Any:
@@ -32,19 +39,48 @@ def parse_json(body: bytes, content_type: str, settings: ServeSettings) -> Any:
     Raises:
         RequestError: 400, 413 or 415.
     """
-    if len(body) > settings.max_body_bytes:
-        raise RequestError(
-            f"the body has {len(body)} bytes; at most {settings.max_body_bytes} are accepted",
-            status=413,
-        )
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type != _JSON:
         got = show(media_type) if media_type else "a body without Content-Type"
         raise RequestError(f"send {_JSON}, not {got}", status=415)
+    _check_size(body, settings)
     try:
-        return from_json(body, cache_strings="keys")
+        with unswept():
+            return from_json(body, cache_strings="keys")
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from None
+
+
+def _check_size(body: bytes, settings: ServeSettings) -> None:
+    """Raise RequestError, 413, if reading the JSON would hold up other requests for long."""
+    if len(body) > settings.max_json_bytes:
+        raise RequestError(
+            f"{len(body):,} bytes of JSON; at most {settings.max_json_bytes:,} are accepted: send "
+            "parts, or tensors as bytes",
+            status=413,
+        )
+    starts = range(0, len(body), _COUNTED_AT_ONCE)
+    values = 1 + sum(
+        body.count(sign, start, start + _COUNTED_AT_ONCE) for sign in b",[{" for start in starts
+    )
+    if values > settings.max_json_values:
+        raise RequestError(
+            f"{values:,} values of JSON; at most {settings.max_json_values:,} are accepted: send "
+            "parts, or tensors as bytes",
+            status=413,
+        )
+
+
+@contextmanager
+def unswept() -> Iterator[None]:
+    """Keep the garbage collector from looking through many values while they are made."""
+    ours = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.enable()
 
 
 def check_keys(got: dict[str, Any], known: set[str], what: str) -> None:

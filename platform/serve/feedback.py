@@ -13,6 +13,7 @@ from undrift.ids import row_ids
 from undrift.records import Labels
 from undrift.serve.body import (
     ALL_REJECTED,
+    FEEDBACK_BYTES,
     check_id,
     check_keys,
     kind,
@@ -24,7 +25,7 @@ from undrift.serve.numbers import as_labels, number_labels
 from undrift.serve.protocol import ModelSpec
 from undrift.serve.settings import ServeSettings
 
-BYTES_PER_LABEL = 512
+PARTS = "send labels in parts"
 
 
 def parse_feedback(
@@ -52,8 +53,11 @@ def parse_feedback(
             once (413).
     """
     most = settings.max_labels_per_request
-    if len(body) > BYTES_PER_LABEL * most:
-        raise _too_many(f"{len(body):,} bytes", most)
+    if len(body) > FEEDBACK_BYTES:
+        raise RequestError(
+            f"{len(body):,} bytes of feedback; at most {FEEDBACK_BYTES:,} are accepted: {PARTS}",
+            413,
+        )
     items = parse_json(body, content_type, settings)
     if isinstance(items, dict):
         items = present(items)
@@ -101,7 +105,7 @@ def acknowledgement(accepted: int, rejected: list[dict[str, Any]]) -> tuple[dict
 
 
 def _too_many(got: str, most: int) -> RequestError:
-    return RequestError(f"{got} in one request; send at most {most:,} labels at a time", 413)
+    return RequestError(f"{got} in one request; at most {most:,} are accepted: {PARTS}", 413)
 
 
 def _parse_label(

@@ -22,9 +22,16 @@ from starlette.types import Receive, Scope, Send
 from undrift.errors import RequestError
 from undrift.ids import KEY_HEADER
 from undrift.records import Labels
-from undrift.serve.body import WEIGHTS, check_key, check_keys, parse_json, show
+from undrift.serve.body import (
+    FEEDBACK_BYTES,
+    WEIGHTS,
+    check_key,
+    check_keys,
+    parse_json,
+    show,
+)
 from undrift.serve.callers import allowed_page, foreign_page, shared
-from undrift.serve.feedback import acknowledgement, parse_feedback
+from undrift.serve.feedback import PARTS, acknowledgement, parse_feedback
 from undrift.serve.intake import Headers, Intake
 from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics
 from undrift.serve.openapi import document
@@ -34,7 +41,7 @@ from undrift.serve.protocol import (
     LENGTH_HEADER,
     InferRequest,
     ModelSpec,
-    encode_infer,
+    encoding,
     model_metadata,
     parse_infer,
     server_metadata,
@@ -48,6 +55,8 @@ from undrift.serve.upload import Upload
 from undrift.views import MAX_EVENTS, VERBS, VIEWS
 
 _LENGTH = LENGTH_HEADER.lower().encode()
+_BYTES = "send tensors as bytes, or parts"
+_ORDER_BYTES = 2**16  # an operator's verb has a few words
 
 
 class Backend(Takes, Protocol):
@@ -191,8 +200,9 @@ class HttpApi:
         code, answered = 200, self._backend.live
         try:
             self._check_reader(headers)
-            async with self._intake.admitted(headers, receive) as body:
-                length = headers.get(_LENGTH)
+            length = headers.get(_LENGTH)
+            limit = self._settings.max_json_bytes if length is None else None
+            async with self._intake.admitted(headers, receive, limit, _BYTES) as body:
                 asked = await self._intake.parse(
                     parse_infer,
                     body,
@@ -201,15 +211,13 @@ class HttpApi:
                     self._settings,
                     None if length is None else length.decode("latin-1"),
                 )
-                limit = self._settings.request_timeout_s
-                deadline = arrived + min(asked.timeout_s or limit, limit)
+                patience = self._settings.request_timeout_s
+                deadline = arrived + min(asked.timeout_s or patience, patience)
                 answer = await self._backend.infer(asked, deadline)
             answered = answer.version
             if version is not None and version != str(answered):
                 raise RequestError(f"version {version} was replaced by {answered} meanwhile", 409)
-            content, json_length = encode_infer(
-                asked, answer.output, self._spec, answer.version, answer.hash, answer.labels
-            )
+            content, json_length = await _encoded(asked, answer, self._spec)
         except RequestError as error:
             code = error.status
             raise
@@ -224,11 +232,8 @@ class HttpApi:
         size = (b"content-length", b"%d" % len(content))
         if json_length == len(content):
             return [(b"content-type", JSON.encode()), size], content
-        return [
-            (b"content-type", BINARY.encode()),
-            (_LENGTH, b"%d" % json_length),
-            size,
-        ], content
+        kind = (b"content-type", BINARY.encode())
+        return [kind, (_LENGTH, b"%d" % json_length), size], content
 
     # ------------------------------------------------------------------ labels and operators
 
@@ -237,7 +242,8 @@ class HttpApi:
         if not self._settings.is_loopback:
             self._tokens.check(request.headers.get("authorization", ""), TokenScope.FEEDBACK)
         headers = dict(request.scope["headers"])
-        async with self._intake.admitted(headers, request.receive) as body:
+        admitted = self._intake.admitted(headers, request.receive, FEEDBACK_BYTES, PARTS)
+        async with admitted as body:
             content_type = request.headers.get("content-type", "")
             labels, rejected = await self._intake.parse(
                 parse_feedback, body, content_type, self._spec, self._settings, time.time()
@@ -270,7 +276,8 @@ class HttpApi:
     async def _operate(self, request: Request) -> Response:
         await self._check_model(request.path_params["name"])
         self._tokens.check(request.headers.get("authorization", ""), TokenScope.OPERATE)
-        raw = await self._intake.read(dict(request.scope["headers"]), request.receive)
+        sent: Headers = dict(request.scope["headers"])
+        raw = await self._intake.read(sent, request.receive, limit=_ORDER_BYTES)
         content_type = request.headers.get("content-type", "")
         body = parse_json(raw, content_type, self._settings) if raw else {}
         if not isinstance(body, dict):
@@ -335,6 +342,15 @@ def routes(api: HttpApi) -> list[tuple[str, str]]:
     """Return method and path of everything that is answered."""
     found = [route for route in api.other.routes if isinstance(route, Route)]
     return [(method, route.path) for route in found for method in sorted(route.methods or ())]
+
+
+async def _encoded(asked: InferRequest, answer: Answer, spec: ModelSpec) -> tuple[bytes, int]:
+    """Return the body of an answer, and how many bytes of it are JSON; others have their turns."""
+    json, blobs = list[bytes](), list[bytes]()
+    told = answer.version, answer.hash, answer.labels
+    for _ in encoding(asked, answer.output, spec, *told, json, blobs):
+        await asyncio.sleep(0)
+    return b"".join(json + blobs), sum(map(len, json))
 
 
 def _without_slash(scope: Scope) -> Scope:

@@ -62,11 +62,16 @@ class Intake:
         self._parser = ThreadPoolExecutor(1, "parse")
 
     @asynccontextmanager
-    async def admitted(self, headers: Headers, receive: Receive) -> AsyncIterator[bytes]:
-        """Yield the body; 503 if there are too many requests, or bytes of them, here already."""
-        limit, most, held = self._settings.max_queued_requests, self._settings.max_queued_bytes, 0
-        if self._open >= limit:
-            raise RequestError(f"{limit} requests are here already; try again", 503)
+    async def admitted(
+        self, headers: Headers, receive: Receive, limit: int | None = None, instead: str = ""
+    ) -> AsyncIterator[bytes]:
+        """Yield the body; 503 if there are too many requests, or bytes of them, here already.
+
+        ``limit`` and ``instead`` are those of `read`.
+        """
+        open_, most, held = self._settings.max_queued_requests, self._settings.max_queued_bytes, 0
+        if self._open >= open_:
+            raise RequestError(f"{open_} requests are here already; try again", 503)
 
         def hold(size: int) -> None:
             nonlocal held
@@ -77,7 +82,7 @@ class Intake:
 
         self._open += 1
         try:
-            yield await self.read(headers, receive, hold)
+            yield await self.read(headers, receive, hold, limit, instead)
         finally:
             self._open -= 1
             self._bytes -= held
@@ -96,7 +101,12 @@ class Intake:
         return await loop.run_in_executor(self._parser, lambda: function(body, *more, **by))
 
     async def read(
-        self, headers: Headers, receive: Receive, hold: Callable[[int], None] = _unbounded
+        self,
+        headers: Headers,
+        receive: Receive,
+        hold: Callable[[int], None] = _unbounded,
+        limit: int | None = None,
+        instead: str = "",
     ) -> bytes:
         """Return the body, unpacked; refuse it as soon as it is known to be too large or too slow.
 
@@ -104,14 +114,19 @@ class Intake:
             headers: The request's headers.
             receive: Where its parts come from.
             hold: Told the size of each part; raises RequestError if there is no room.
+            limit: Bytes that this kind of body may have; those of any body if left out.
+            instead: What to do with more.
         """
-        limit = self._settings.max_body_bytes
+        most = self._settings.max_body_bytes
+        limit, instead = min(most, limit or most), instead and f": {instead}"
         announced = headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced[:20]) > limit:
             text = announced.decode()
             if b"expect" not in headers:  # else the body is not on its way yet
                 await let_go_by(receive)
-            raise RequestError(f"the body has {text} bytes; at most {limit} are accepted", 413)
+            raise RequestError(
+                f"the body has {text} bytes; at most {limit} are accepted{instead}", 413
+            )
         unpacker = Unpacker(headers.get(b"content-encoding", b"").decode("latin-1"))
         parts, came, size, more = [], 0, 0, True
         try:
@@ -128,7 +143,9 @@ class Intake:
                         if max(came, size) > limit:
                             if more:
                                 await let_go_by(receive)
-                            raise RequestError(f"the body has more than {limit} bytes", 413)
+                            raise RequestError(
+                                f"the body has more than {limit} bytes{instead}", 413
+                            )
                         parts.append(part)
                         if len(parts) % PARTS_AT_ONCE == 0:
                             await asyncio.sleep(0)

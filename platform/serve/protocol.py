@@ -5,7 +5,7 @@ Reference: https://github.com/kserve/open-inference-protocol, specification/prot
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ JSON = "application/json"
 BINARY = "application/octet-stream"
 LENGTH_HEADER = "Inference-Header-Content-Length"
 """Says how many bytes of a body are JSON, where tensors follow it as bytes."""
+
+_VALUES_AT_ONCE = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,23 @@ def encode_infer(
     Raises:
         RequestError: 422, the model's answer to this input is not finite.
     """
+    json, blobs = list[bytes](), list[bytes]()
+    for _ in encoding(request, output, spec, version, weights_hash, labels, json, blobs):
+        pass
+    return b"".join(json + blobs), sum(map(len, json))
+
+
+def encoding(
+    request: InferRequest,
+    output: FloatArray,
+    spec: ModelSpec,
+    version: int,
+    weights_hash: str,
+    labels: int,
+    json: list[bytes],
+    blobs: list[bytes],
+) -> Iterator[None]:
+    """Do what `encode_infer` does in short steps: fill ``json``, and ``blobs`` that follow it."""
     finite = np.isfinite(output)
     if not finite.all():
         row = int(np.flatnonzero(~finite.all(axis=1))[0])
@@ -189,26 +208,31 @@ def encode_infer(
             f"the model's answer to row {row} is not finite; are its values far out of range?",
             status=422,
         )
-    tensors, blobs = [], [b""]
-    for name in request.outputs:
+    head = {
+        "model_name": spec.name,
+        "model_version": str(version),
+        "id": request.id,
+        "parameters": {"weights_hash": weights_hash} | ({"labels": labels} if labels else {}),
+    }
+    json.append(to_json(head)[:-1] + b',"outputs":[')
+    for i, name in enumerate(request.outputs):
         datatype, values = _output(name, output, spec)
         tensor: dict[str, Any] = {"name": name, "shape": values.shape, "datatype": datatype}
+        json.append(b"," if i else b"")
         if name in request.binary:
             blobs.append(to_bytes(values, datatype))
-            tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
-        else:
-            tensor["data"] = values.ravel().tolist()
-        tensors.append(tensor)
-    blobs[0] = to_json(
-        {
-            "model_name": spec.name,
-            "model_version": str(version),
-            "id": request.id,
-            "parameters": {"weights_hash": weights_hash} | ({"labels": labels} if labels else {}),
-            "outputs": tensors,
-        }
-    )
-    return b"".join(blobs), len(blobs[0])
+            size = {"parameters": {"binary_data_size": len(blobs[-1])}}
+            json.append(to_json({**tensor, **size}))
+            continue
+        json.append(to_json(tensor)[:-1] + b',"data":[')
+        flat = values.ravel()
+        for start in range(0, len(flat), _VALUES_AT_ONCE):
+            json.append(b"," if start else b"")
+            json.append(to_json(flat[start : start + _VALUES_AT_ONCE].tolist())[1:-1])
+            if start + _VALUES_AT_ONCE < len(flat):
+                yield
+        json.append(b"]}")
+    json.append(b"]}")
 
 
 def encode_error(message: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import time
 from collections.abc import Sequence
@@ -158,6 +159,8 @@ class ModelReplica:
         while self.live is None:
             await self.check_health()
             await asyncio.sleep(0.02)
+        gc.collect()
+        gc.freeze()  # or each full collection would hold up requests for 0.2 s
         version = package_version("undrift")
         return HttpApi(self._spec, self._settings, self, self._metrics, self._tokens, version)
 
@@ -250,7 +253,7 @@ class ModelReplica:
 
     async def stored(self) -> list[int]:
         """Return the numbers of all stored versions."""
-        return [m.version for m in await asyncio.to_thread(self._store.versions)]
+        return await asyncio.to_thread(self._store.version_numbers)
 
     async def view(self, name: str) -> Any:
         """Return the controller's status, drift or versions."""

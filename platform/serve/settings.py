@@ -111,6 +111,14 @@ class ReplicaSettings(Section):
     max_body_bytes: int = Field(default=16 * 2**20, gt=0)
     """Largest request body, in bytes, as it comes and as it is unpacked."""
 
+    max_json_bytes: int = Field(default=8 * 2**20, gt=0)
+    """Largest JSON in a body, in bytes: nothing else is answered while it is read. Tensors that
+    follow it as bytes are not counted."""
+
+    max_json_values: int = Field(default=250_000, gt=0)
+    """Most values in the JSON of a body, counted by its commas and opening brackets, for the
+    same reason."""
+
     max_weights_bytes: int = Field(default=4 * 2**30, gt=0)
     """Largest file of weights that an operator may bring, in bytes; one replica takes one at a
     time."""
@@ -118,8 +126,8 @@ class ReplicaSettings(Section):
     max_rows_per_request: int = Field(default=4_096, ge=1)
     """Most rows in one request."""
 
-    max_labels_per_request: int = Field(default=10_000, ge=1)
-    """Most labels in one request of feedback, whose body may have 512 bytes for each."""
+    max_labels_per_request: int = Field(default=10_000, ge=1, le=25_000)
+    """Most labels in one request of feedback, whose body may have 2 MiB."""
 
     max_queued_requests: int = Field(default=1_000, ge=1)
     """Requests that may be in one replica at a time; more are answered 503."""

@@ -34,6 +34,7 @@ _BYTES = {  # as they lie in a body: little-endian; NumPy has no bfloat16
     "FP64": np.dtype("<f8"),
 }
 _WIDE = ("FP64", "INT32", "UINT32", "INT64", "UINT64")
+_AT_ONCE = 2**14
 _HELD = 2**24
 """Up to here 32-bit floats hold every whole number."""
 
@@ -242,10 +243,24 @@ def _finite(values: NDArray[Any]) -> FloatArray:
 
 def _check_whole(x: FloatArray, given: list[Any] | NDArray[Any], datatype: str, where: str) -> None:
     """Raise RequestError if a whole number of a wide type is another one in ``x``."""
-    far = np.flatnonzero(np.abs(x) >= _HELD) if datatype in _WIDE else ()
-    if not len(far):
+    if datatype not in _WIDE:
         return
-    wide = np.array(given, np.float64)[far]
+    for start in range(0, len(x), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        far = start + np.flatnonzero(np.abs(x[part]) >= _HELD)
+        if len(far):
+            _check_far(x, given, far, datatype, where)
+
+
+def _check_far(
+    x: FloatArray,
+    given: list[Any] | NDArray[Any],
+    far: NDArray[np.intp],
+    datatype: str,
+    where: str,
+) -> None:
+    numbers = [given[i] for i in far.tolist()] if isinstance(given, list) else given[far]
+    wide = np.array(numbers, np.float64)
     suspect = (wide == np.floor(wide)) & ((wide != x[far]) | (np.abs(wide) >= 2**53))
     high = _INTEGERS.get(datatype, (0, math.inf))[1]
     for i in far[suspect].tolist():

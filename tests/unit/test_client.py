@@ -103,6 +103,16 @@ def test_parts_go_on_after_one_of_which_nothing_is_accepted(
     assert (answer["accepted"], len(answer["rejected"])) == (1, 5_000)
 
 
+def test_labels_with_long_ids_go_in_parts_that_are_taken(
+    client: Client, server: ModelServer
+) -> None:
+    ids = [f"{i:04d}{'𝄞' * 123}" for i in range(10_001)]
+    answer = client.feedback(ids, [0] * 9_999 + [9, 0])
+    assert answer["accepted"] == 10_000
+    assert [item["index"] for item in answer["rejected"]] == [9_999]
+    assert len(server.headers) > 3
+
+
 @pytest.mark.parametrize(
     "body", [b'{"error": "not finite"}', b'"rejected"', b"7", b"null", b"<html>"]
 )

@@ -7,6 +7,7 @@ import pytest
 
 from undrift.errors import RequestError
 from undrift.records import Labels
+from undrift.serve.body import FEEDBACK_BYTES
 from undrift.serve.feedback import parse_feedback
 from undrift.serve.protocol import ModelSpec
 from undrift.serve.settings import ServeSettings
@@ -135,14 +136,19 @@ def test_body_that_is_no_list_of_labels(value: Any) -> None:
     ],
 )
 def test_more_labels_than_are_taken_at_once(value: Any) -> None:
-    with pytest.raises(RequestError, match="10,001 labels in one request; send at most 10,000"):
+    with pytest.raises(RequestError, match=r"10,001 labels in one request; at most 10,000 .*parts"):
         parse(value)
 
 
-def test_body_that_could_not_hold_so_few_labels_is_not_read() -> None:
-    with pytest.raises(RequestError, match="bytes in one request") as caught:
-        parse(b"[" + b"0," * 3_000_000 + b"0]")
+def test_body_beyond_the_bytes_of_a_feedback_is_not_read() -> None:
+    with pytest.raises(RequestError, match=r"2,097,153 bytes of feedback; .* in parts") as caught:
+        parse(b"?" * (FEEDBACK_BYTES + 1))
     assert caught.value.status == 413
+
+
+def test_settings_refuse_more_labels_than_leave_others_their_turn() -> None:
+    with pytest.raises(ValueError, match="25000"):
+        ServeSettings(max_labels_per_request=25_001)
 
 
 def test_as_many_labels_as_are_taken_at_once() -> None:
