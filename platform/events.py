@@ -23,12 +23,14 @@ class Event:
         cause: What led to it, for the journal.
         salt: Part of the id of a run that it begins, so that no id comes again though the journal
             may have lost its end; drawn by who records it.
+        key: Name of an operator's order, which is carried out once; empty for all else.
     """
 
     at: float
     run_id: str = ""
     cause: str = ""
     salt: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

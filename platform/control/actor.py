@@ -103,7 +103,7 @@ class ControllerActor:
         self._orders = Orders(self._obey)
         self._state, self._story = self._memory.recall()
         coordinator = SwapCoordinator(
-            self._held(self._state.assignment),
+            _held(self._store, self._state.assignment, self._parts.failures),
             serve.swap,
             expected=serve.replicas,
             patience=time.monotonic() + serve.swap.lease_s,
@@ -113,18 +113,6 @@ class ControllerActor:
             if isinstance(instruction, Swap):  # before any replica's poll is answered
                 self._swap(instruction)
         self._loop = asyncio.get_running_loop().create_task(self._run())
-
-    def _target(self, assignment: Assignment) -> Target:
-        hashes = tuple(self._store.manifest(version).hash for version in assignment.versions)
-        return Target(assignment, hashes)
-
-    def _held(self, assignment: Assignment) -> Target:
-        """Return what replicas hold now; a damaged version ends no controller, it may be left."""
-        try:
-            return self._target(assignment)
-        except StoreError as error:
-            self._parts.failures[LIVE] = str(error)
-            return Target(assignment, ("",) * len(assignment.versions))
 
     # ------------------------------------------------------------------ replicas
 
@@ -156,6 +144,8 @@ class ControllerActor:
             if self._unsure:
                 self._state, self._story = await asyncio.to_thread(self._memory.recall)
                 self._unsure = False
+            if event.key in self._story.orders:
+                return  # before a restart, or a failure that was none
             event = replace(event, salt=secrets.token_hex(3))
             outcome = step(self._state, event)
             if outcome.state == self._state and not outcome.instructions:
@@ -182,7 +172,7 @@ class ControllerActor:
         if self._replicas.begun(order.run_id):
             return
         try:
-            self._replicas.begin(order.run_id, self._target(order.assignment))
+            self._replicas.begin(order.run_id, _target(self._store, order.assignment))
         except StoreError as error:
             event = SwapFailed(at=time.time(), run_id=order.run_id, reason=str(error))
             self._parts.begin("swap", lambda: self._deliver(event))
@@ -241,9 +231,11 @@ class ControllerActor:
         Raises:
             RequestError: The verb is unknown, ill-formed, or not possible now (status 409).
         """
-        known = self._store.version_numbers()
-        rows = self._report.evidence.rows if self._report else None
-        await self._orders.give(event_of(verb, body, known, time.time(), rows), key)
+        if key not in self._story.orders:
+            known = self._store.version_numbers()
+            rows = self._report.evidence.rows if self._report else None
+            event = event_of(verb, body, known, time.time(), rows)
+            await self._orders.give(replace(event, key=key), key)
         return self.status()
 
     async def _obey(self, event: Event) -> None:
@@ -312,3 +304,17 @@ class ControllerActor:
         own = facts(self._model, self._state, self._story, self._report, self._progress())
         served = self._replicas.snapshots((self._state.live, self._state.previous))
         return exposition([*served, own.snapshot()])
+
+
+def _target(store: Store, assignment: Assignment) -> Target:
+    hashes = tuple(store.manifest(version).hash for version in assignment.versions)
+    return Target(assignment, hashes)
+
+
+def _held(store: Store, assignment: Assignment, failures: dict[str, str]) -> Target:
+    """Return what replicas hold now; a damaged version ends no controller, it may be left."""
+    try:
+        return _target(store, assignment)
+    except StoreError as error:
+        failures[LIVE] = str(error)
+        return Target(assignment, ("",) * len(assignment.versions))

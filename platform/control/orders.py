@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from undrift.control.story import ORDERS
 from undrift.errors import IllegalTransitionError, RequestError
 from undrift.events import Event
 from undrift.ids import new_id
 
-KEPT = 256
-
 
 class Orders:
     """Remembers the newest orders by key: the load balancer repeats a request whose replica died.
+
+    Those that a restart has forgotten the journal knows.
 
     Args:
         deliver: Hands an event to the lifecycle.
@@ -37,7 +38,7 @@ class Orders:
         key = key or new_id()
         if key not in self._known:
             self._known[key] = asyncio.get_running_loop().create_task(self._deliver(event))
-            for old in list(self._known)[:-KEPT]:
+            for old in list(self._known)[:-ORDERS]:
                 del self._known[old]
         try:
             await asyncio.shield(self._known[key])

@@ -29,6 +29,7 @@ from undrift.views import EventView
 
 FIRST_VERSION = 1
 TRIGGERS = ("better", "drift", "refine", "amount", "operator", "weights")
+ORDERS = 256  # keys remembered
 VERDICTS = ("accepted", "rejected", "failed")
 
 
@@ -75,6 +76,7 @@ class Story:
         retrainings: Retrainings by trigger and outcome.
         retraining_seconds: Time from the order to the outcome, of the retrainings.
         ordered: When the last swap was ordered, Unix seconds.
+        orders: Keys of the newest orders of operators, oldest first.
     """
 
     def __init__(self) -> None:
@@ -86,6 +88,7 @@ class Story:
         self.retrainings = dict.fromkeys(product(TRIGGERS, VERDICTS), 0)
         self.retraining_seconds = Times()
         self.ordered = 0.0
+        self.orders: list[str] = []
 
     def follow(self, state: State, record: dict[str, Any]) -> State:
         """Take in one event of the journal, and return the state that it leads to."""
@@ -103,6 +106,8 @@ class Story:
             event: The event.
             instructions: What it led to.
         """
+        if event.key:
+            self.orders = [*self.orders, event.key][-ORDERS:]
         if isinstance(event, Swapped):
             self.swaps["done"] += 1
             self.swap_seconds.add(event.at - self.ordered)

@@ -283,3 +283,38 @@ def test_damaged_version_is_told_and_only_asking_for_it_fails(root: Path) -> Non
             await actor.audit("2")
 
     controlling(root, body)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_order_is_not_carried_out_again_after_a_restart(
+    root: Path, monkeypatch: pytest.MonkeyPatch, folded: bool
+) -> None:
+    monkeypatch.setattr("undrift.control.memory.EVERY", 1 if folded else 500)
+
+    async def first(actor: ControllerActor) -> None:
+        await actor.request("promote", {"version": 2}, "k")
+        await until(actor, lambda s: s.phase == "probation")
+
+    async def second(actor: ControllerActor) -> None:
+        assert (await actor.request("promote", {"version": 2}, "k")).phase == "probation"
+        with pytest.raises(RequestError, match="already"):
+            await actor.request("promote", {"version": 2}, "l")
+
+    controlling(root, first)
+    controlling(root, second)
+    assert [e["type"] for e in events(root)].count("PromoteRequested") == 1
+
+
+def test_order_that_was_recorded_though_that_failed_is_not_carried_out_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Refusing(monkeypatch, "PromoteRequested", written=True)
+
+    async def body(actor: ControllerActor) -> None:
+        with pytest.raises(StoreError):
+            await actor.request("promote", {"version": 2}, "k")
+        await actor.request("promote", {"version": 2}, "k")
+        await until(actor, lambda s: s.phase == "probation")
+
+    controlling(root, body)
+    assert [e["type"] for e in events(root)].count("PromoteRequested") == 1

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from undrift.control.orders import KEPT, Orders
+from undrift.control.orders import Orders
+from undrift.control.story import ORDERS
 from undrift.errors import IllegalTransitionError, RequestError, StoreError
 from undrift.events import Event, PauseRequested
 
@@ -68,8 +69,8 @@ def test_the_newest_keys_are_remembered() -> None:
 
     async def story() -> None:
         orders = Orders(lifecycle.deliver)
-        for key in (*range(KEPT + 1), KEPT, 1, 0):
+        for key in (*range(ORDERS + 1), ORDERS, 1, 0):
             await orders.give(PAUSE, str(key))
 
     asyncio.run(story())
-    assert lifecycle.taken == KEPT + 2
+    assert lifecycle.taken == ORDERS + 2
