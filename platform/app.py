@@ -270,8 +270,8 @@ def _start_actors(
         config.monitor.min_reference_rows,
         config.serve.mixes,
     )
-    name, versions = config.model.name, config.retention.versions
-    given = state, name, config.lifecycle, config.serve, monitor, trainer, versions, detached
+    name, limits = config.model.name, config.retention
+    given = state, name, config.lifecycle, config.serve, monitor, trainer, limits, detached
     controller = actor("controller", ControllerActor, *given)
     return {"controller": controller, "monitor": monitor, "trainer": trainer}
 

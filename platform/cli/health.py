@@ -21,7 +21,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Look through the state: what takes room, what is damaged, what to do. Code 1 if anything."""
     settings = load_config(config)
     check_layout(settings.root, settings.model_state)
-    found = examine(settings.model_state, settings.lifecycle)
+    found = examine(settings.model_state, settings.lifecycle, settings.retention)
     owner = ProcessFile.of(settings).owner()
     told = asdict(found)
     for finding in told["findings"]:
@@ -94,6 +94,8 @@ def health_view(health: Health, owner: str) -> RenderableType:
         rate = "-" if part.bytes_a_day is None else _bytes(part.bytes_a_day)
         table.add_row(part.name, _bytes(part.bytes), rate)
     full = f", full in {health.days_left:,.0f} days at this rate" if health.days_left else ""
+    if health.flat_bytes is not None:
+        full = f", never full: retention holds what grows at {_bytes(health.flat_bytes)}"
     free = "" if health.free_bytes is None else f"free: {_bytes(health.free_bytes)}{full}"
     lines = [Text(line) for line in (free, f"runs on it: {owner or '-'}") if line]
     for finding in health.findings:

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from undrift.cli.views import ConfigOption, JsonOption, answer
 from undrift.config import load_config
+from undrift.control.past import begun, rest
 from undrift.control.why import Link, why_event, why_version
-from undrift.store.journal import Journal
 from undrift.store.root import check_layout
 from undrift.store.store import Store
 
@@ -30,12 +30,13 @@ def why(
     settings = load_config(config)
     check_layout(settings.root, settings.model_state)
     store = Store(settings.model_state, read_only=True)
-    records = Journal(settings.model_state).events()
+    start = begun(settings.model_state, settings.lifecycle)
+    records = rest(settings.model_state, start)
     if version is not None:
-        links = why_version(version, records, settings.lifecycle, store.manifest(version))
+        links = why_version(version, records, start, store.manifest(version))
     else:
         assert event is not None
-        links = why_event(event, records, settings.lifecycle, store.manifest)
+        links = why_event(event, records, start, store.manifest)
     answer([asdict(link) for link in links], why_view(links), as_json)
 
 

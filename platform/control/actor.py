@@ -72,7 +72,7 @@ class ControllerActor:
         serve: The serve section of the configuration.
         monitor: The monitor.
         trainer: The trainer.
-        keep_versions: Newest versions to keep.
+        limits: How many versions and events to keep.
         keeps_lease: Whether to keep the lease of a state in a bucket, as no process does.
     """
 
@@ -84,7 +84,7 @@ class ControllerActor:
         serve: ServeSettings,
         monitor: ActorHandle,
         trainer: ActorHandle,
-        keep_versions: int = RetentionSettings().versions,
+        limits: RetentionSettings = RetentionSettings(),  # noqa: B008, it is frozen
         keeps_lease: bool = False,
     ) -> None:
         self._keeper = None
@@ -93,10 +93,10 @@ class ControllerActor:
         self._model, self._policy = model, policy
         self._monitor = monitor
         self._store = Store(state)
-        self._memory = Memory(state, policy)
+        self._memory = Memory(state, policy, limits)
         self._report: MonitorReport | None = None
         self._parts = Parts()
-        self._shelf = Shelf(state, self._parts.failures, keep_versions, lambda: self._state)
+        self._shelf = Shelf(state, self._parts.failures, limits.versions, lambda: self._state)
         self._training = Training(trainer, self._parts, self._deliver)
         self._unsure = False  # whether the journal may have taken what was said to have failed
         self._door, self._asked = asyncio.Lock(), asyncio.Lock()

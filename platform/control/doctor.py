@@ -5,23 +5,25 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from undrift.control.fullness import NEVER_DAYS, Part, ceiling, days_until_full
 from undrift.control.offline import COMMAND, check_readable
+from undrift.control.past import BEGINS, recalled
 from undrift.control.settings import LifecycleSettings
-from undrift.control.story import recover
 from undrift.errors import StoreError
 from undrift.store.blobs import Blobs
 from undrift.store.bucket import Bucket
 from undrift.store.files import explained
-from undrift.store.journal import EVENTS, REARMINGS, TOLD, Journal
+from undrift.store.journal import EVENTS, REARMINGS, TOLD
 from undrift.store.place import Folder, Place, Root, place
 from undrift.store.root import open_root
 from undrift.store.runs import TRAINING
+from undrift.store.settings import RetentionSettings
 from undrift.store.starts import Start
 from undrift.store.store import Store
 from undrift.store.tables import Table
@@ -32,15 +34,8 @@ REPAIR = "with nothing running: undrift repair"
 _SHORTEST_S = 3600.0  # from less, a rate is not told
 _DAY_S = 86_400.0
 _ASIDE = ".damaged"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part of the state: its bytes, and how many come in a day; None if that is not known."""
-
-    name: str
-    bytes: int
-    bytes_a_day: float | None = None
+_Span = tuple[int, float]  # rows or versions, and the seconds that they span
+_NOTHING: _Span = (0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +62,17 @@ class Health:
     Attributes:
         parts: The parts of the state.
         free_bytes: What the disk has left; None for a bucket.
-        days_left: When it is full at the present rate, in days; None if that is not known.
+        days_left: When it is full at the present rate, in days, retention allowed for; None if it
+            never is, or that is not known.
+        flat_bytes: What the parts that grow come to take where retention holds them all, and the
+            disk with it; None if it does not, or that is not known.
         findings: What is worth knowing.
     """
 
     parts: tuple[Part, ...]
     free_bytes: int | None
     days_left: float | None
+    flat_bytes: float | None
     findings: tuple[Finding, ...]
 
     @property
@@ -82,12 +81,15 @@ class Health:
         return any(finding.wrong for finding in self.findings)
 
 
-def examine(root: Root, policy: LifecycleSettings) -> Health:
+def examine(
+    root: Root, policy: LifecycleSettings, limits: RetentionSettings | None = None
+) -> Health:
     """Look through the state of one model; nothing is changed.
 
     Args:
         root: The model's folder of the state.
         policy: The lifecycle section of the configuration.
+        limits: The retention section of the configuration; None: nothing is dropped.
 
     Raises:
         StoreError: Nothing was recorded there, or another release wrote it.
@@ -96,16 +98,28 @@ def examine(root: Root, policy: LifecycleSettings) -> Health:
     parts, findings = [], []
     for name in TABLES:
         path = state / "tables" / name
-        span, found = _table(path)
-        parts.append(_part(f"table {name}", path, span))
+        (items, span), found = _table(path)
+        parts.append(_part(f"table {name}", path, items, span))
         findings += found
-    parts.append(_part("versions", state / "versions", _versions_span(root)))
-    parts += [_part("sessions", state / TRAINING, 0.0), _part("blobs", state / "blobs", 0.0)]
+    parts.append(_part("versions", state / "versions", *_versions_span(root)))
+    parts += [_part("sessions", state / TRAINING), _part("blobs", state / "blobs")]
     findings += [*_versions(root, policy), *_blobs(root)]
     free = shutil.disk_usage(state.path).free if isinstance(state, Folder) else None
-    rate = sum(part.bytes_a_day or 0.0 for part in parts)
-    days = free / rate if free is not None and rate else None
-    return Health(tuple(parts), free, days, tuple(findings))
+    if limits is not None:
+        parts = [replace(part, most=ceiling(part, limits)) for part in parts]
+    days, flat = _fullness(free, parts)
+    return Health(tuple(parts), free, days, flat, tuple(findings))
+
+
+def _fullness(free: int | None, parts: list[Part]) -> tuple[float | None, float | None]:
+    """Return days until the disk is full, or the bytes at which the state stays flat."""
+    growing = [part for part in parts if part.bytes_a_day]
+    if free is None or not growing:
+        return None, None
+    days = days_until_full(free, growing)
+    if days is not None and (days < NEVER_DAYS or not any(part.most for part in growing)):
+        return days, None
+    return None, sum(max(p.bytes, p.most or 0.0) for p in growing)
 
 
 def repair(root: Root, policy: LifecycleSettings) -> list[str]:
@@ -125,63 +139,64 @@ def repair(root: Root, policy: LifecycleSettings) -> list[str]:
     return moved
 
 
-def _part(name: str, where: Place, span_s: float) -> Part:
+def _part(name: str, where: Place, items: int = 0, span_s: float = 0.0) -> Part:
     with explained("list", where):
         size = sum(where.sizes().values())
-    return Part(name, size, size / span_s * _DAY_S if span_s >= _SHORTEST_S else None)
+    return Part(name, size, size / span_s * _DAY_S if span_s >= _SHORTEST_S else None, items)
 
 
-def _table(where: Place) -> tuple[float, list[Finding]]:
-    """Return the seconds that a table spans, and what is to be said of it."""
+def _table(where: Place) -> tuple[_Span, list[Finding]]:
+    """Return rows and seconds of a table, and what is to be said of it."""
     if isinstance(where, Folder):
         return _table_on_disk(where)
     with explained("list", where):
         if not (where / "_delta_log").names():
-            return 0.0, []
+            return _NOTHING, []
     return _spanned(where, [])
 
 
-def _table_on_disk(where: Folder) -> tuple[float, list[Finding]]:
+def _table_on_disk(where: Folder) -> tuple[_Span, list[Finding]]:
     path, log = where.path, where.path / "_delta_log"
     if not log.is_dir():
-        return 0.0, []
+        return _NOTHING, []
     findings = [
         Finding(f"{torn} was set aside after a power cut", "look at it, then delete it", False)
         for torn in sorted(log.glob("*.torn"))
     ]
     newest = max(log.glob("*.json"), default=None)
     if newest is not None and not is_whole(newest, path):
-        return 0.0, [*findings, Finding(f"{newest} is torn: unfinished when it ended", REPAIR)]
+        return _NOTHING, [*findings, Finding(f"{newest} is torn: unfinished when it ended", REPAIR)]
     return _spanned(where, findings)
 
 
-def _spanned(where: Place, findings: list[Finding]) -> tuple[float, list[Finding]]:
+def _spanned(where: Place, findings: list[Finding]) -> tuple[_Span, list[Finding]]:
     try:
         return _span(where), findings
     except StoreError as error:
-        return 0.0, [*findings, Finding(str(error), "restore the state: docs/backup.md")]
+        return _NOTHING, [*findings, Finding(str(error), "restore the state: docs/backup.md")]
 
 
-def _span(where: Place) -> float:
-    """Return the seconds from the first row of a table to the last; every file is opened."""
-    low, high = float("inf"), float("-inf")
+def _span(where: Place) -> _Span:
+    """Return the rows of a table and the seconds that they span; every file is opened."""
+    low, high, rows = float("inf"), float("-inf"), 0
     with explained("read the table", where):
         table = DeltaTable(str(where), storage_options=where.options)
         for batch in table.to_pyarrow_dataset().to_batches(columns=["at"]):
             if len(batch):
                 ends = pc.min_max(batch["at"]).as_py()
                 low, high = min(low, ends["min"]), max(high, ends["max"])
-    return max(high - low, 0.0)
+                rows += len(batch)
+    return rows, max(high - low, 0.0)
 
 
-def _versions_span(root: Root) -> float:
+def _versions_span(root: Root) -> _Span:
     made = [manifest.created_at for manifest in Store(root, read_only=True).versions()]
-    return max(made) - min(made) if made else 0.0
+    return len(made), max(made) - min(made) if made else 0.0
 
 
 def _versions(root: Root, policy: LifecycleSettings) -> Iterator[Finding]:
     try:
-        live = recover(Journal(root).read(), policy)[0].live
+        live = recalled(root, policy)[0].live
     except StoreError:
         live = None  # told with its table; then no version is set aside
     for number in Store(root, read_only=True).version_numbers():
@@ -215,7 +230,7 @@ def _blobs(root: Root) -> Iterator[Finding]:
         try:
             blobs.load(name)
         except StoreError as error:
-            if Start.named(name) is not None:  # it stands for rows that are gone
+            if Start.named(name) or name.startswith(BEGINS):  # it stands for what is gone
                 yield Finding(str(error), "restore it: docs/backup.md")
             else:
                 path = place(root) / "blobs" / f"{name}.npz"

@@ -2,28 +2,27 @@
 
 The journal is what counts. The snapshot says where its first events lead to, and is used only if
 it is of this format and the journal has the very event that it was made after; else all events are
-folded. What people were told goes to the store by whole pages before a snapshot does without it,
-so neither a start nor a view needs the whole journal in memory.
+folded that are kept (`undrift.control.past`). What people were told goes to the store by whole
+pages before a snapshot does without it, so neither a start nor a view needs the whole journal in
+memory.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from undrift.control import snapshot
-from undrift.control.lifecycle import initial
+from undrift.control.past import EventRetention, begun, digest
 from undrift.control.settings import LifecycleSettings
 from undrift.control.state import State
-from undrift.control.story import FIRST_VERSION, Story
+from undrift.control.story import Story
 from undrift.errors import StoreError
 from undrift.events import Codec, Event
 from undrift.store.blobs import Blobs
 from undrift.store.journal import TOLD, Journal
 from undrift.store.place import Where
+from undrift.store.settings import RetentionSettings
 from undrift.views import EventsPage, EventView
 
 SNAPSHOT = "lifecycle"
@@ -38,14 +37,20 @@ class Memory:
     Args:
         root: The model's folder of the state.
         settings: Policy until the journal names another.
+        limits: How much of the journal is kept; None: all.
 
     Raises:
         StoreError: The directory cannot be used, or a newer release wrote it.
     """
 
-    def __init__(self, root: Where, settings: LifecycleSettings) -> None:
-        self._settings = settings
-        self._journal, self._pages = Journal(root), Journal(root, TOLD)
+    def __init__(
+        self, root: Where, settings: LifecycleSettings, limits: RetentionSettings | None = None
+    ) -> None:
+        self._root, self._settings = root, settings
+        self._journal, self._pages = journal, pages = Journal(root), Journal(root, TOLD)
+        self._retention = None
+        if limits is not None:
+            self._retention = EventRetention(root, journal, pages, limits)
         self._blobs = Blobs(root)
         self._folded = self._kept = -1  # last event folded, and last event in the snapshot
         self._failure = ""
@@ -66,7 +71,10 @@ class Memory:
             StoreError: The journal is damaged.
         """
         found = self._snapshot()
-        self._kept, state, story = found or (-1, initial(self._settings, FIRST_VERSION), Story())
+        if found is None:
+            start = begun(self._root, self._settings)
+            found = start.seq, start.state, start.story
+        self._kept, state, story = found
         self._folded = self._kept
         for seq, record in self._journal.events(after=self._kept):
             state = story.follow(state, record)
@@ -90,9 +98,12 @@ class Memory:
             return
         try:
             (mark,) = self._journal.events(self._folded - 1, self._folded)
-            packed = {**snapshot.pack(state, story), "seq": self._folded, "mark": _digest(mark[1])}
+            packed = {**snapshot.pack(state, story), "seq": self._folded, "mark": digest(mark[1])}
             self._blobs.save(SNAPSHOT, {}, packed)
             self._kept, self._failure = self._folded, ""
+            if self._retention is not None:
+                packed["page"] = (story.told - len(story.entries)) // PAGE
+                self._retention.hold(packed, self._folded, mark[1]["at"])
         except StoreError as error:
             self._failure = str(error)
 
@@ -142,12 +153,8 @@ class Memory:
             state, story = snapshot.unpack(packed)
         except (StoreError, ValueError, KeyError, TypeError):
             return None
-        recorded = [_digest(event) for _, event in self._journal.events(seq - 1, seq)]
+        recorded = [digest(event) for _, event in self._journal.events(seq - 1, seq)]
         stored = (self._pages.last() + 1) * PAGE
         if recorded != [mark] or story.told - len(story.entries) > stored:
             return None
         return seq, state, story
-
-
-def _digest(event: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(event, sort_keys=True).encode()).hexdigest()

@@ -6,12 +6,14 @@ All of it out of the journal and the manifests, so it needs no platform that run
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from undrift.control.lifecycle import initial, step
-from undrift.control.settings import LifecycleSettings
-from undrift.control.story import FIRST_VERSION, Story
+from undrift.control.lifecycle import step
+from undrift.control.past import Begun, gone
+from undrift.control.state import State
+from undrift.control.story import FIRST_VERSION
 from undrift.errors import StoreError
 from undrift.events import (
     AdoptRequested,
@@ -55,7 +57,7 @@ class Link:
 def why_version(
     version: int,
     records: Iterable[tuple[int, dict[str, Any]]],
-    policy: LifecycleSettings,
+    start: Begun,
     manifest: Manifest,
 ) -> list[Link]:
     """Return what led to a version, and what became of it.
@@ -63,12 +65,16 @@ def why_version(
     Args:
         version: Its number.
         records: The journal with its numbers, oldest first.
-        policy: Policy until the journal names another.
+        start: Where it begins.
         manifest: Manifest of the version.
     """
-    fold = _Fold(policy, manifest.run_id or None, version, lambda _: manifest)
+    fold = _Fold(start.state, manifest.run_id or None, version, lambda _: manifest)
     for seq, record in records:
         fold.take(seq, record)
+    if start.seq >= 0 and manifest.created_at <= start.at:
+        told = f"how version {version} came about was told before {gone(start)}"
+        kept = {"gate": manifest.metrics.get("gate", {}), "plan": manifest.plan}
+        return [Link(-1, manifest.created_at, "gate", told, kept), *fold.links]
     if fold.links or manifest.run_id:
         return fold.links
     text = (
@@ -82,7 +88,7 @@ def why_version(
 def why_event(
     number: int,
     records: Iterable[tuple[int, dict[str, Any]]],
-    policy: LifecycleSettings,
+    start: Begun,
     manifest: Callable[[int], Manifest],
 ) -> list[Link]:
     """Return what led to an event that people were told, with the whole run that it belongs to.
@@ -90,14 +96,16 @@ def why_event(
     Args:
         number: As `undrift status` numbers events.
         records: The journal with its numbers, oldest first; it is read twice.
-        policy: Policy until the journal names another.
+        start: Where it begins.
         manifest: Returns the manifest of a version.
 
     Raises:
         StoreError: There is no such event.
     """
     known = list(records)
-    story, state, found = Story(), initial(policy, FIRST_VERSION), None
+    story, state, found = deepcopy(start.story), start.state, None
+    if number <= story.told:
+        raise StoreError(f"event {number} was told before {gone(start)}")
     for seq, record in known:
         before = story.told
         state = story.follow(state, record)
@@ -109,9 +117,12 @@ def why_event(
     seq, record, entry = found
     if not entry.run_id:
         return _alone(seq, Codec.decode(record), entry)
-    fold = _Fold(policy, entry.run_id, None, manifest)
+    fold = _Fold(start.state, entry.run_id, None, manifest)
     for at in known:
         fold.take(*at)
+    if start.state.run is not None and start.state.run.run_id == entry.run_id:
+        told = f"{entry.run_id} began before {gone(start)}"
+        return [Link(-1, start.state.run.started, "order", told), *fold.links]
     return fold.links
 
 
@@ -126,13 +137,13 @@ class _Fold:
 
     def __init__(
         self,
-        policy: LifecycleSettings,
+        state: State,
         run_id: str | None,
         version: int | None,
         manifest: Callable[[int], Manifest],
     ) -> None:
         self.links: list[Link] = []
-        self._state = initial(policy, FIRST_VERSION)
+        self._state = state
         self._run_id, self._version, self._manifest = run_id, version, manifest
 
     def take(self, seq: int, record: dict[str, Any]) -> None:

@@ -135,7 +135,7 @@ def _recorded(options: ReplayOptions, console: Console) -> Replayed:
     decisions: dict[int, list[str]] = {}
     for decision in record.decisions:
         decisions.setdefault(decision["rows"], []).append(json.dumps(decision))
-    total, seen = len(record.decisions), 0
+    seen = 0
 
     begun = time.perf_counter()
     with _bar(console, record.commits) as advance:
@@ -150,8 +150,8 @@ def _recorded(options: ReplayOptions, console: Console) -> Replayed:
                 seen += 1
 
         names, reference = config.model.class_names, record.store.reference
-        first = begin(record.store, record.blobs, config.monitor, names).monitor
-        timeline = replay_recording(record.moments, first, reference, observe=observe)
+        first = begin(record.store, record.blobs, config.monitor, names)
+        timeline = replay_recording(record.moments, first.monitor, reference, observe=observe)
     assert timeline is not None
     seconds = time.perf_counter() - begun
     trained: dict[int, int] = {}
@@ -161,7 +161,9 @@ def _recorded(options: ReplayOptions, console: Console) -> Replayed:
     spent = sum(m.metrics["seconds"]["total"] for m in record.retrained)
     totals = _totals(timeline, trained, len(record.retrained), seconds)
     totals["training_s"] = {"recorded": spent}
-    totals["decisions"] = {"live": total, "same": seen}
+    gone = sum(decision["rows"] <= first.row for decision in record.decisions) if first.row else 0
+    totals["decisions"] = {"live": len(record.decisions) - gone, "same": seen}
+    totals["gone"] = {"rows": first.row, "decisions": gone, "events": record.events_gone}
     return Replayed(str(state), (), timeline, totals, {})
 
 

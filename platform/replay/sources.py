@@ -44,6 +44,7 @@ class Recording:
         moments: Ticks, and the re-armings between them.
         commits: Number of the last one.
         decisions: Evidence that moved the lifecycle, as the journal has it.
+        events_gone: Events of the journal that are no longer kept.
         retrained: Versions that a retraining made.
     """
 
@@ -52,6 +53,7 @@ class Recording:
     moments: Iterator[Moment]
     commits: int
     decisions: list[dict[str, Any]]
+    events_gone: int
     retrained: list[Manifest]
 
 
@@ -87,9 +89,11 @@ def recorded(state: Where) -> Recording:
     begun = saved[1] if saved else {"commit": 0, "rearmings": 0}
     commits = store.commits(begun["commit"])  # listed now, so every re-arming before is there
     rearmings = Journal(state, REARMINGS).read()[begun["rearmings"] :]
-    decisions = [e["evidence"] for e in Journal(state).read() if e["type"] == "Scored"]
+    journal = Journal(state)
+    gone = journal.first()
+    decisions = [e["evidence"] for e in journal.read() if e["type"] == "Scored"]
     retrained = [manifest for manifest in store.versions() if manifest.plan is not None]
-    return Recording(store, blobs, moments(commits, rearmings), last, decisions, retrained)
+    return Recording(store, blobs, moments(commits, rearmings), last, decisions, gone, retrained)
 
 
 def first_model(

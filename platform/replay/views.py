@@ -112,4 +112,9 @@ def _decisions(totals: dict[str, Any]) -> list[tuple[str, str]]:
     if "decisions" not in totals:
         return []
     live, same = totals["decisions"]["live"], totals["decisions"]["same"]
-    return [("live decisions", f"{same} of {live} made again on the same evidence, byte for byte")]
+    lines = [("live decisions", f"{same} of {live} made again on the same evidence, byte for byte")]
+    gone = {what: count for what, count in totals["gone"].items() if count}
+    if gone:
+        told = ", ".join(f"{count:,} {what}" for what, count in gone.items())
+        lines.append(("no longer kept", f"{told}: the replay begins after them"))
+    return lines

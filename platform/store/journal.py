@@ -103,8 +103,32 @@ class Journal:
         """Return the number of the last event, -1 if there is none."""
         return self._table.version()
 
+    def first(self) -> int:
+        """Return the number of the first event that is kept, 0 if there is none.
+
+        Raises:
+            StoreError: The table is damaged.
+        """
+        return self._table.lowest("seq") or 0
+
+    def size(self, after: int = -1) -> int:
+        """Return the bytes of the files that hold events after one alone.
+
+        Raises:
+            StoreError: The table is damaged.
+        """
+        return self._table.size(after)
+
+    def drop_before(self, seq: int) -> None:
+        """Drop events before one, as `Table.drop_before`; whoever folds the rest has a state.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
+        self._table.drop_before(seq)
+
     def read(self) -> list[dict[str, Any]]:
-        """Return all events, oldest first; `events` holds a part of them at a time.
+        """Return all events that are kept, oldest first; `events` holds a part of them at a time.
 
         Raises:
             StoreError: The table is damaged.

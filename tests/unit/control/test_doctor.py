@@ -8,12 +8,14 @@ import pytest
 
 from tests.helpers.recording import two_versions
 from undrift.control.doctor import examine, repair
+from undrift.control.fullness import Part, ceiling, days_until_full
 from undrift.control.settings import LifecycleSettings
 from undrift.errors import StoreError
 from undrift.events import Codec, Swapped, Tick
 from undrift.store.blobs import Blobs
 from undrift.store.bucket import Bucket
 from undrift.store.journal import Journal
+from undrift.store.settings import RetentionSettings
 from undrift.store.store import Store
 
 POLICY = LifecycleSettings()
@@ -134,3 +136,28 @@ def test_state_in_a_bucket_is_looked_through_and_what_is_damaged_set_aside(bucke
 def test_folder_without_a_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nothing was recorded"):
         examine(tmp_path, POLICY)
+
+
+def test_state_that_retention_holds_flat_is_never_full(root: Path) -> None:
+    for at in (0.0, 43_200.0):
+        Journal(root).append(Codec.encode(Tick(at=at)), at)
+    found = examine(root, POLICY, RetentionSettings(event_days=10))
+    (events,) = [part for part in found.parts if part.name == "table events"]
+    assert events.bytes_a_day is not None
+    assert found.days_left is None
+    assert events.most == found.flat_bytes == pytest.approx(12.5 * events.bytes_a_day)
+    free = RetentionSettings(event_days=None, events=None, max_event_bytes=None)
+    assert examine(root, POLICY, free).days_left == examine(root, POLICY).days_left is not None
+
+
+@pytest.mark.parametrize(("free", "days"), [(12.0, 2.0), (18.0, 3.0), (30.0, 9.0), (218.0, 103.0)])
+def test_disk_fills_at_the_rate_of_what_nothing_holds(free: float, days: float) -> None:
+    parts = [Part("a", 0, 4.0, most=12.0), Part("b", 7, 2.0), Part("c", 9)]
+    assert days_until_full(free, parts) == pytest.approx(days)
+
+
+def test_versions_and_rows_are_held_by_their_number() -> None:
+    limits = RetentionSettings(versions=4, rows=1_000, days=None, max_bytes=None)
+    assert ceiling(Part("versions", 200, 1.0, items=2), limits) == 400
+    assert ceiling(Part("table labels", 5_000, 1.0, items=50), limits) == 1.25 * 100_000
+    assert ceiling(Part("table rearmings", 5_000, 1.0, items=50), limits) is None

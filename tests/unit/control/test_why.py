@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from tests.helpers.lifecycle import SETTINGS, scored
+from undrift.control.lifecycle import initial
+from undrift.control.past import Begun
+from undrift.control.story import Story
 from undrift.control.why import Link, why_event, why_version
 from undrift.errors import StoreError
 from undrift.events import (
@@ -44,7 +47,7 @@ def journal(*events: Event) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def chain(version: int, *events: Event) -> list[Link]:
-    return why_version(version, journal(*events), SETTINGS, manifest(version))
+    return why_version(version, journal(*events), Begun(initial(SETTINGS, 1)), manifest(version))
 
 
 def test_version_is_explained_from_the_signal_to_the_verdict() -> None:
@@ -81,7 +84,7 @@ def test_run_that_came_to_nothing_is_explained_by_its_event(
     end: tuple[Event, ...], what: str
 ) -> None:
     number = {1: 3, 2: 4}[len(end)]  # drift, retraining, then candidate and failure
-    links = why_event(number, journal(DRIFT, *end), SETTINGS, manifest)
+    links = why_event(number, journal(DRIFT, *end), Begun(initial(SETTINGS, 1)), manifest)
     assert links[0].what == "signal"
     assert links[-1].what == what
     assert end[-1].reason in links[-1].text  # type: ignore[attr-defined]
@@ -109,7 +112,9 @@ def test_weights_from_elsewhere_are_explained_by_their_origin() -> None:
 
 
 def test_warning_is_explained_by_its_evidence_alone() -> None:
-    links = why_event(1, journal(scored(Level.WARNING, at=100.0), DRIFT), SETTINGS, manifest)
+    links = why_event(
+        1, journal(scored(Level.WARNING, at=100.0), DRIFT), Begun(initial(SETTINGS, 1)), manifest
+    )
     assert [link.what for link in links] == ["signal", "warning"]
 
 
@@ -117,7 +122,7 @@ def test_version_whose_manifest_is_gone_is_explained_by_the_journal() -> None:
     def gone(version: int) -> Manifest:
         raise StoreError(f"no model version {version}")
 
-    links = why_event(2, journal(DRIFT, MADE, LIVE), SETTINGS, gone)
+    links = why_event(2, journal(DRIFT, MADE, LIVE), Begun(initial(SETTINGS, 1)), gone)
     assert [link.what for link in links] == ["signal", "data", "gate", "swap", "promoted"]
     assert links[2].detail == {"missing": "no model version 2"}
 
@@ -126,4 +131,33 @@ def test_first_version_and_unknown_events_say_so() -> None:
     (link,) = chain(1)
     assert link.text == "version 1 was there from the start"
     with pytest.raises(StoreError, match="no event 9; the newest is 2"):
-        why_event(9, journal(DRIFT), SETTINGS, manifest)
+        why_event(9, journal(DRIFT), Begun(initial(SETTINGS, 1)), manifest)
+
+
+def begun(until: int, *events: Event) -> tuple[Begun, list[tuple[int, dict[str, Any]]]]:
+    """Return a journal that has lost its events up to one, and what stands for them."""
+    state, story = initial(SETTINGS, 1), Story()
+    records = list(journal(*events))
+    for _, record in records[: until + 1]:
+        state = story.follow(state, record)
+    return Begun(state, story, until, 150.0), records[until + 1 :]
+
+
+def test_what_led_to_a_version_is_said_to_be_gone_with_what_its_manifest_kept() -> None:
+    start, records = begun(3, DRIFT, MADE, LIVE, ProbationPassed(at=151.0, run_id="run-1"))
+    first, *others = why_version(2, records, start, manifest(2))
+    assert "version 2 came about was told before" in first.text
+    assert "its first 4 events are no longer kept" in first.text
+    assert first.detail == {**GATE, "plan": {"seed": 7}}
+    assert [link.what for link in others] == ["probation"]
+
+
+def test_event_that_was_told_before_the_journal_begins_is_said_to_be_gone() -> None:
+    start, records = begun(1, DRIFT, MADE, LIVE)
+    with pytest.raises(StoreError, match=r"event 1 was told before .* first 2 events"):
+        why_event(1, records, start, manifest)
+    number = start.story.told + 1
+    first, *others = why_event(number, records, start, manifest)
+    assert "run-1 began before" in first.text
+    assert "gate" in [link.what for link in others]
+    assert why_event(number, records, start, manifest) == [first, *others]
