@@ -23,6 +23,7 @@ from undrift.host import cluster
 from undrift.host.handle import Handle
 from undrift.host.interrupt import Interrupt
 from undrift.host.process import ProcessFile
+from undrift.host.renewal import Renewal
 from undrift.records import Reference
 from undrift.serve.certificate import check_certificate, refuse_certificate
 from undrift.serve.tokens import TOKENS_FILE, digest, read_tokens
@@ -69,6 +70,7 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
             say("starting monitor, controller and replicas")
             handle = place(config, runfile.token(create=True), interrupt, root)
             handle.keeper = runfile.keeper
+            handle.renewal = Renewal(folder.path, config.serve)
             handle.notes += [note] if note else []
             await_ready(handle, config)
             runfile.claim(handle.url)

@@ -8,6 +8,7 @@ from typing import Any
 
 from undrift.host import cluster
 from undrift.host.interrupt import Interrupt
+from undrift.host.renewal import Renewal
 from undrift.store.lease import Keeper
 
 
@@ -22,6 +23,7 @@ class Handle:
         interrupt: The signals that ask it to stop.
         notes: Remarks for the user, such as a fallback.
         keeper: What keeps the lease of a state in a bucket, if this process does.
+        renewal: What takes a renewed certificate to the load balancer, where there is one.
     """
 
     url: str
@@ -30,6 +32,7 @@ class Handle:
     interrupt: Interrupt
     notes: list[str] = field(default_factory=list)
     keeper: Keeper | None = None
+    renewal: Renewal | None = None
 
     def wait(self) -> None:
         """Wait for a signal that asks the platform to stop.
@@ -47,4 +50,6 @@ class Handle:
         self.interrupt.check()
         if self.keeper is not None:
             self.keeper.check()
+        if self.renewal is not None:
+            self.renewal.look()
         cluster.check_running()

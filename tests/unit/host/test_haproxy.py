@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import socket
 import socketserver
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,11 @@ from tests.helpers.support import ModelServer, eventually
 from undrift.client import Client
 from undrift.errors import PlatformError
 from undrift.host import haproxy
+from undrift.host import renewal as module
 from undrift.host.haproxy import SocketFolder, find_binary
+from undrift.host.renewal import Renewal
 from undrift.serve.certificate import trusting
+from undrift.serve.settings import ListenSettings
 
 PREFIX = "RAY_SERVE_DIRECT_INGRESS"
 
@@ -110,6 +115,7 @@ def test_folder_of_all_runs_is_private(tmp_path: Path) -> None:
 CONFIG = """\
 global
     maxconn 100
+    stats socket {socket} mode 666 level admin
 defaults
     mode http
     timeout connect 5s
@@ -175,7 +181,7 @@ def balancer(folder: Path, replica: int, certificate: Path | None = None) -> Ite
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    config.write_text(CONFIG.format(port=port, replica=replica))
+    config.write_text(CONFIG.format(port=port, replica=replica, socket=run.path / "admin.sock"))
     haproxy = subprocess.Popen([run.path / "haproxy", "-db", "-f", config], env=environment)
     try:
         eventually(lambda: _answers(port), 20)
@@ -221,6 +227,48 @@ def test_certificate_makes_it_https_which_a_client_trusts_or_not(
         ):
             client.status()
     assert len(server.seen) == 1
+
+
+def test_renewed_certificate_is_used_and_a_broken_one_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make(tmp_path / "with space.pem", name="localhost")
+    first, renewed = trusting(path), trusting(make(tmp_path / "new.pem", name="localhost"))
+    settings = ListenSettings(tls_certificate=path)
+    caplog.set_level(logging.INFO, "undrift")
+
+    def serves(port: int, trust: ssl.SSLContext) -> bool:
+        url = f"https://localhost:{port}"
+        with Client(url, "m", trust=trust) as client, suppress(PlatformError):
+            return client.infer([[0, 1]]).version == 4
+        return False
+
+    with ModelServer() as server, balancer(tmp_path, server.port, path) as port:
+        renewal = Renewal(tmp_path / "run" / str(os.getpid()), settings)
+        renewal.look()
+        path.write_bytes((tmp_path / "new.pem").read_bytes()[:-100])
+        renewal.look()
+        assert "not renewed: serve.tls_certificate" in caplog.text
+        assert (serves(port, first), serves(port, renewed)) == (True, False)
+        path.unlink()
+        renewal.look()
+        pem = (tmp_path / "new.pem").read_bytes()
+        path.write_bytes(pem.replace(b"-----BEGIN PRIVATE", b"\n\n-----BEGIN PRIVATE"))
+        for _ in range(2):
+            renewal.look()
+        assert (serves(port, first), serves(port, renewed)) == (False, True)
+    assert caplog.text.count("the certificate is renewed") == 1
+
+
+def test_renewed_certificate_waits_for_a_load_balancer_that_starts_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make(tmp_path / "tls.pem")
+    renewal = Renewal(tmp_path, ListenSettings(tls_certificate=path))
+    make(path, name="longer.example")
+    for _ in range(module._AGAIN + 1):
+        renewal.look()
+    assert caplog.text.count("not renewed yet") == 2
 
 
 def test_client_trusts_the_file_that_ssl_cert_file_names(
