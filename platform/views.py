@@ -168,9 +168,9 @@ class LabelsView:
         outcomes: Labels by outcome of the join, and ``reused``, predictions under an id in use.
         waiting: Labels kept for a prediction that has not come.
         missing: Whether labels are further away than the configured lag allows.
-        coverage: Share of the remembered predictions that have their label.
-        coverage_beyond_lag: The same of those that are older than the configured lag.
+        coverage, coverage_beyond_lag: Share of those remembered, or beyond the lag, with a label.
         lag: Quantiles of the newest labels' lag, by unit: ``rows``, ``seconds``.
+        late: What became of those too late for the signals; None if there were none.
     """
 
     outcomes: dict[str, int]
@@ -179,6 +179,7 @@ class LabelsView:
     coverage: float | None
     coverage_beyond_lag: float | None
     lag: dict[str, dict[str, float] | None]
+    late: dict[str, float | None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,7 @@ def drift_view(drift: DriftView) -> RenderableType:
         ("coverage", labels.coverage),
         ("label lag", labels.lag["rows"]),
         ("label outcomes", labels.outcomes),
+        *([("too late for the signals", labels.late)] if labels.late else []),
         (accuracy.pop("measure"), accuracy),
         ("probation", f"{probation.status} {probation.detail}".strip()),
     )

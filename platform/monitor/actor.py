@@ -22,6 +22,7 @@ from undrift.events import Codec, Rearm
 from undrift.model.mixture import Mixture
 from undrift.model.receipt import Receipt
 from undrift.monitor.history import LEFT_OUT, Moment, moments, take
+from undrift.monitor.late import LateLabels
 from undrift.monitor.mailbox import Mailbox
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.retention import Retention, begin
@@ -74,11 +75,14 @@ class MonitorActor:
         self._mixes = False
         self._mixture: Mixture | None = None
         self._failure = self._left_out = self._unpublished = ""
+        self._late = LateLabels(self._store, self._blobs)
         self._restore()
         self._publish()
         self._mailbox = Mailbox(settings.max_waiting_bytes, settings.commit_rows)
         self._door = asyncio.Lock()
-        self._loop = asyncio.get_running_loop().create_task(self._commit_forever())
+        loop = asyncio.get_running_loop()
+        self._loop = loop.create_task(self._commit_forever())
+        self._looking = loop.create_task(self._late.follow(lambda: self._row - 1))
 
     def _restore(self) -> None:
         begun = begin(
@@ -100,25 +104,16 @@ class MonitorActor:
             except Exception as error:
                 if moment.rearm is not None:
                     raise
-                self._leave_out(moment.commit, error)
+                self._left_out = _leave_out(self._rearmings, moment.commit, error)
+                self._failure = ""
                 self._restore()  # anew, as this one may be half way; what is left out stays so
                 return
             commit = moment.commit
             if moment.predictions is not None:
                 row = int(moment.predictions.row[-1]) + 1
+        monitor.left.clear()  # they were looked up before
         self._monitor, self._commits, self._row = monitor, commit, row
         self._rearmed = len(records)
-
-    def _leave_out(self, commit: int, error: Exception) -> None:
-        """Record that a commit cannot be folded, so that whoever folds the record goes past it."""
-        reason = f"{type(error).__name__}: {error}"
-        self._left_out = (
-            f"commit {commit} is stored, but left out of the statistics, which it broke: {reason}"
-        )
-        self._failure = ""
-        logger.exception("%s", self._left_out)
-        record = {"type": LEFT_OUT, "commit": commit, "reason": reason}
-        self._rearmings.append(record, at=time.time())
 
     def ingest(
         self,
@@ -200,11 +195,16 @@ class MonitorActor:
 
     def report(self) -> MonitorReport:
         """Return evidence, probation and summary after the newest step."""
-        stored = (self._store.trouble, self._rearmings.trouble, self._retention.trouble)
-        told = (self._failure, self._unpublished, *stored, self._left_out)
-        return replace(
-            self._report, lost_rows=self._lost_rows, failure=next(filter(None, told), "")
+        stored = (
+            self._store.trouble,
+            self._rearmings.trouble,
+            self._retention.trouble,
+            self._late.trouble,
         )
+        told = (self._failure, self._unpublished, *stored, self._left_out)
+        summary = self._late.told(self._report.summary)
+        failure = next(filter(None, told), "")
+        return replace(self._report, summary=summary, lost_rows=self._lost_rows, failure=failure)
 
     async def drain(self) -> None:
         """Return when everything taken so far is durable and folded."""
@@ -270,6 +270,7 @@ class MonitorActor:
 
     def _folded(self, moment: Moment) -> None:
         take(self._monitor, moment, self._store.reference)
+        self._late.take(self._monitor.left)
         self._publish_or_tell()
         self._unkept += moment.items
         if moment.commit % CHECKPOINT_COMMITS == 0 or self._unkept >= CHECKPOINT_ITEMS:
@@ -289,6 +290,15 @@ class MonitorActor:
         self._blobs.save(CHECKPOINT, arrays, whole)
         self._unkept = 0
         self._retention.hold(arrays, whole, time.time())
+
+
+def _leave_out(rearmings: Journal, commit: int, error: Exception) -> str:
+    """Record that a commit cannot be folded, so that whoever folds the record goes past it."""
+    reason = f"{type(error).__name__}: {error}"
+    told = f"commit {commit} is stored, but left out of the statistics, which it broke: {reason}"
+    logger.exception("%s", told)
+    rearmings.append({"type": LEFT_OUT, "commit": commit, "reason": reason}, at=time.time())
+    return told
 
 
 def _answer(

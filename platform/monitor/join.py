@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
@@ -15,7 +15,11 @@ from undrift.monitor.base import Signal, State
 from undrift.monitor.statistics.squared_errors import SquaredErrors
 from undrift.records import FloatArray, IntArray, Labels, Predictions, TargetArray, TimeArray
 
+Left = tuple[str, int, float]
+"""Id, label and time of arrival of a label that no prediction in the window has."""
+
 _NO_LABEL = np.iinfo(np.int64).min
+_LEFT = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,10 @@ class LabelJoin:
         window: Newest predictions to keep, and most labels to keep waiting.
         errors: How far numbers are from the truth; None where answers are classes.
 
+    Attributes:
+        left: The newest labels that were late or have expired, for whoever looks further; nothing
+            here depends on them.
+
     Example:
         >>> join = LabelJoin(window=1000)
         >>> labels = Labels(ids=("a",), label=np.array([1]), at=np.array([5.0]))
@@ -138,6 +146,7 @@ class LabelJoin:
 
     def __init__(self, window: int, errors: SquaredErrors | None = None) -> None:
         self._window, self.errors = window, errors
+        self.left: deque[Left] = deque(maxlen=_LEFT)
         self._forget()
 
     def _forget(self) -> None:
@@ -331,6 +340,7 @@ class LabelJoin:
             return "duplicate" if kept[0] == label else "conflict"
         oldest = max(self._first, self._added - self._window)
         if oldest > 0 and uuid7_time(name) < self._at[oldest % self._window]:
+            self.left.append((name, label, at))
             return "late"
         self._orphans[name] = (label, at, self._newest_row)
         return "unknown"
@@ -338,10 +348,11 @@ class LabelJoin:
     def _expire(self) -> int:
         expired = 0
         while self._orphans:
-            _, _, row = next(iter(self._orphans.values()))
+            name, (label, at, row) = next(iter(self._orphans.items()))
             if len(self._orphans) <= self._window and self._newest_row - row <= self._window:
                 break
             self._orphans.popitem(last=False)
+            self.left.append((name, label, at))
             expired += 1
         return expired
 

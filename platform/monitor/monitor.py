@@ -72,6 +72,7 @@ class Monitor:
     ) -> None:
         self._settings, self._class_names = settings, class_names
         self._join = LabelJoin(settings.join_window_rows, SquaredErrors.of(reference))
+        self.left = self._join.left  # labels that came too late
         self._probation = Probation(settings)
         self._run_id = ""
         self._rows, self._newest_row, self._previous = 0, -1, -1

@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 
 from undrift.errors import StoreError
 from undrift.records import Labels, Predictions
+from undrift.store.cold import Found, look_up
 from undrift.store.columns import (
     NTH,
     SHAPE,
@@ -30,6 +31,7 @@ from undrift.store.columns import (
     vector_column,
     vectors,
 )
+from undrift.store.files import explained
 from undrift.store.place import Where
 from undrift.store.root import open_root
 from undrift.store.tables import Table
@@ -136,9 +138,19 @@ class Record:
         Raises:
             StoreError: The table is damaged.
         """
+        if not ids:
+            return None
         where = ds.field("id").isin(pa.array(ids, pa.string())) & until(as_of)
+        where &= (ds.field("id") >= min(ids)) & (ds.field("id") <= max(ids))  # what to read at all
         found = self._predictions.read(where, columns=["row"])
         return int(pc.max(found["row"]).as_py()) if found is not None and len(found) else None
+
+    def look_up(self, ids: Sequence[str]) -> Iterator[Found]:
+        """Yield the predictions with these ids, each given once; StoreError if that is damaged."""
+        with explained("look up predictions", self._root):
+            stored = self._predictions.dataset()
+            if stored is not None:
+                yield from look_up(stored, ids)
 
     def commit_of(self, row: int) -> int:
         """Return the commit that stored a row, 0 if the table does not have it.

@@ -209,6 +209,11 @@ class Table:
         with explained("read the table", self._place):
             return table.to_pyarrow_dataset().to_table(filter=where, columns=columns)
 
+    def dataset(self) -> ds.Dataset | None:
+        """Return what is stored, to be read in parts; None before the first append."""
+        table = self._open()
+        return None if table is None else table.to_pyarrow_dataset()
+
     def size(self, after_seq: int = _NOTHING) -> int:
         """Return the bytes of the files that hold appends after one alone.
 
