@@ -2,11 +2,14 @@
 
     python -m benchmarks.beside [--rounds 5]
 
-A real platform, one replica, the starter's model. A process of its own asks for one row after the
-other and notes how long each took, while in turn nothing else happens, a body of feedback of 16 MB
-comes (`serve.max_labels_per_request` is raised to take it), a million labels come in requests of
-5,000, and 1,000 stored versions are listed again and again. Milliseconds; medians over the rounds,
-and the worst of all rounds in brackets.
+A real platform, one replica, a linear model of 250 inputs and 25 classes. A process of its own
+asks for one row after the other and notes how long each took, while in turn nothing else happens;
+the longest body of feedback that is taken comes, 25,000 labels; one of 16 MB is refused; the
+longest JSON of an inference comes, 999 rows; 16 MB of tensors come as bytes and are answered by
+400,000 numbers as bytes, or in JSON; 200,000 labels come in requests of 5,000; and 1,000 stored
+versions are listed again and again. For that, `serve.max_labels_per_request` is 25,000 and
+`serve.max_rows_per_request` 16,000. Milliseconds; medians over the rounds, and the worst of all
+rounds in brackets.
 """
 
 from __future__ import annotations
@@ -20,22 +23,28 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
+import torch
+from safetensors.torch import save_file
 
 from tests.ray.running import MODEL, Running, free_port, project, undrift
+from undrift.serve.protocol import BINARY, LENGTH_HEADER
 
-VERSIONS, LABELS, PART = 1_000, 1_000_000, 5_000
-BIG = 16_000_000
+VERSIONS, LABELS, PART = 1_000, 200_000, 5_000
+BIG, MOST_LABELS = 16_000_000, 25_000
+WIDTH, CLASSES, JSON_ROWS, ROWS = 250, 25, 999, 16_000
+TIMES = 10
 QUIET_S = 10.0
 PATH = f"/v2/models/{MODEL}"
-ROW = {"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [0.3, -1.2]}
+MODEL_FILE = f"from torch import nn\n\n\ndef build():\n    return nn.Linear({WIDTH}, {CLASSES})\n"
 
 
 def probe(url: str) -> None:
     """Ask until the input ends, and print when each request began and how long it took."""
-    body = json.dumps({"inputs": [ROW]}).encode()
+    body = json.dumps({"inputs": [tensor(1, data=[0.1] * WIDTH)]}).encode()
     headers = {"Content-Type": "application/json"}
     end = time.monotonic() + 1e9
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
@@ -44,6 +53,10 @@ def probe(url: str) -> None:
             http.post(f"{PATH}/infer", content=body, headers=headers).raise_for_status()
             print(began, time.monotonic() - began, flush=True)
             time.sleep(0.002)
+
+
+def tensor(rows: int, **more: Any) -> dict[str, Any]:
+    return {"name": "input", "shape": [rows, WIDTH], "datatype": "FP32", **more}
 
 
 def labels(first: int, n: int) -> bytes:
@@ -55,7 +68,16 @@ def loads(url: str) -> dict[str, Callable[[], None]]:
     http = httpx.Client(base_url=url, timeout=120, trust_env=False)
     headers = {"Content-Type": "application/json"}
     size = len(labels(0, 1_000)) / 1_000
-    big = labels(0, round(BIG / size))
+    big, most = labels(0, round(BIG / size)), labels(0, MOST_LABELS)
+    values = np.random.default_rng(0).normal(size=ROWS * WIDTH).astype(np.float32)
+    few = [float(v) for v in values[: JSON_ROWS * WIDTH]]
+    long = json.dumps({"inputs": [tensor(JSON_ROWS, data=few)]}).encode()
+    given = [tensor(ROWS, parameters={"binary_data_size": values.nbytes})]
+    heads = [
+        json.dumps({"inputs": given, "parameters": {"binary_data_output": packed}}).encode()
+        for packed in (True, False)
+    ]
+    in_bytes, in_json = ((head + values.tobytes(), len(head)) for head in heads)
     parts = [labels(start, PART) for start in range(0, LABELS, PART)]
 
     def feedback(body: bytes) -> None:
@@ -66,6 +88,15 @@ def loads(url: str) -> dict[str, Callable[[], None]]:
                 return
             time.sleep(1.0)
 
+    def refused() -> None:
+        for _ in range(TIMES):
+            assert http.post(f"{PATH}/feedback", content=big, headers=headers).status_code == 413
+
+    def infer(body: bytes, length: int | None = None) -> None:
+        size = {} if length is None else {LENGTH_HEADER: str(length), "Content-Type": BINARY}
+        for _ in range(TIMES):
+            http.post(f"{PATH}/infer", content=body, headers=headers | size).raise_for_status()
+
     def listing() -> None:
         end = time.monotonic() + QUIET_S
         while time.monotonic() < end:
@@ -73,10 +104,24 @@ def loads(url: str) -> dict[str, Callable[[], None]]:
 
     return {
         "nothing": lambda: time.sleep(QUIET_S),
-        f"a feedback of {len(big) / 1e6:.0f} MB": lambda: feedback(big),
+        f"a feedback of {MOST_LABELS:,} labels": lambda: feedback(most),
+        f"a feedback of {len(big) / 1e6:.0f} MB, refused": refused,
+        f"JSON of {len(few):,} values": lambda: infer(long),
+        f"{values.nbytes / 1e6:.0f} MB as bytes": lambda: infer(*in_bytes),
+        f"the same, {ROWS * CLASSES:,} values of JSON back": lambda: infer(*in_json),
         f"{LABELS:,} labels": lambda: [feedback(part) for part in parts] and None,
         f"{VERSIONS:,} versions listed": listing,
     }
+
+
+def wide(folder: Path) -> None:
+    """Put a linear model of many inputs in the place of the starter's."""
+    rng = np.random.default_rng(0)
+    (folder / "model.py").write_text(MODEL_FILE, encoding="utf-8")
+    layer = torch.nn.Linear(WIDTH, CLASSES)
+    save_file(layer.state_dict(), folder / "weights.safetensors")
+    x = rng.normal(size=(200, WIDTH)).astype(np.float32)
+    np.savez(folder / "reference.npz", x=x, y=rng.integers(0, CLASSES, len(x)))
 
 
 def measure(url: str, rounds: int) -> dict[str, list[tuple[int, float, float, float]]]:
@@ -118,6 +163,13 @@ def table(found: dict[str, list[tuple[int, float, float, float]]]) -> str:
     return "\n".join(lines)
 
 
+def write(path: Path, found: dict[str, list[tuple[int, float, float, float]]]) -> None:
+    head = (__doc__ or "").partition("\n\n")[2]
+    text = f"# Inference beside other requests\n\n{head}\n{table(found)}\n"
+    print(text, flush=True)
+    path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -130,8 +182,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         starter = Path(scratch) / "starter"
         assert undrift("init", str(starter), cwd=Path(scratch)).returncode == 0
-        serve = {"port": free_port(), "replicas": 1, "max_labels_per_request": 500_000}
-        path = project(starter, Path(scratch) / "run", serve=serve, retention={"versions": 2_000})
+        limits = {"max_labels_per_request": MOST_LABELS, "max_rows_per_request": ROWS}
+        serve = {"port": free_port(), "replicas": 1, **limits}
+        model = {"input_shape": [WIDTH], "classes": CLASSES}
+        wide(starter)
+        kept = {"versions": 2_000}
+        path = project(starter, Path(scratch) / "run", serve=serve, model=model, retention=kept)
         running = Running(path)
         try:
             store = running.await_ready().store
@@ -140,12 +196,9 @@ def main() -> None:
                 store.add_version(weights, parent=1, reference=reference, metrics={}, plan=None)
             running.client.versions()
             found = measure(running.url, asked.rounds)
+            write(asked.table, found)
         finally:
             running.kill_all()
-    head = (__doc__ or "").partition("\n\n")[2]
-    text = f"# Inference beside other requests\n\n{head}\n{table(found)}\n"
-    print(text)
-    asked.table.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
