@@ -8,6 +8,9 @@ import time
 from bisect import bisect_right
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 KEY_HEADER, MAX_KEY_LENGTH = "Idempotency-Key", 200
 """Header that names an order: what comes again under the same name is carried out once."""
 
@@ -103,3 +106,21 @@ def join(
             found.setdefault(rows[then - 1], i)
     order = sorted(found)
     return order, [found[row] for row in order]
+
+
+def pack(names: list[str]) -> NDArray[np.uint8]:
+    """Return ids as bytes: four of length and then UTF-8, one after another."""
+    coded = [name.encode(errors="surrogatepass") for name in names]
+    return np.frombuffer(
+        b"".join(len(c).to_bytes(4, "little") + c for c in coded), dtype=np.uint8
+    ).copy()
+
+
+def unpack(packed: NDArray[np.uint8]) -> list[str]:
+    """Return the ids that `pack` made bytes of."""
+    raw, at, names = packed.tobytes(), 0, []
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        names.append(raw[at + 4 : end].decode(errors="surrogatepass"))
+        at = end
+    return names

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undrift.ids import uuid7_time
+from undrift.ids import pack, unpack, uuid7_time
 from undrift.monitor.base import Signal, State
 from undrift.monitor.statistics.squared_errors import SquaredErrors
 from undrift.records import FloatArray, IntArray, Labels, Predictions, TargetArray, TimeArray
 
-Left = tuple[str, int, float]
+Left = tuple[str, Any, float]
 """Id, label and time of arrival of a label that no prediction in the window has."""
 
 _NO_LABEL = np.iinfo(np.int64).min
@@ -121,20 +121,17 @@ class LabelSignal(Signal[Joined]):
 class LabelJoin:
     """Joins labels to predictions by inference id, in memory bounded by a window of rows.
 
-    A remembered prediction takes 48 bytes, its id (some 160 bytes with its place in the index)
-    and 4 bytes for each number noted of it.
+    A remembered prediction takes some 210 bytes, and 4 for each number noted of it.
 
-    The first label of a prediction stands. A label whose id is not known yet is kept for as many
-    rows as the window, because a prediction and its label can overtake each other; an id that is
-    a UUIDv7 from before the oldest row in the window is late instead.
+    The first label of a prediction stands. A label of an unknown id is kept for as many rows as the
+    window, for the two can overtake each other; a UUIDv7 from before the window is late instead.
 
     Args:
         window: Newest predictions to keep, and most labels to keep waiting.
         errors: How far numbers are from the truth; None where answers are classes.
 
     Attributes:
-        left: The newest labels that were late or have expired, for whoever looks further; nothing
-            here depends on them.
+        left: The newest labels that were late or have expired; nothing here depends on them.
 
     Example:
         >>> join = LabelJoin(window=1000)
@@ -266,7 +263,7 @@ class LabelJoin:
         orphans = list(self._orphans.values())
         return {
             "added": np.array([self._added, self._newest_row]),
-            "ids": _pack([self._ids[s] for s in slots]),
+            "ids": pack([self._ids[s] for s in slots]),
             "row": self._row[slots],
             "at": self._at[slots],
             "version": self._version[slots],
@@ -274,7 +271,7 @@ class LabelJoin:
             "former": self._former[slots],
             "label": self._label[slots],
             "notes": self._notes[slots],
-            "orphan_ids": _pack(list(self._orphans)),
+            "orphan_ids": pack(list(self._orphans)),
             "orphan_label": _like(self._label, [o[0] for o in orphans]),
             "orphan_at": np.array([o[1] for o in orphans], dtype=np.float64),
             "orphan_row": np.array([o[2] for o in orphans], dtype=np.int64),
@@ -283,7 +280,7 @@ class LabelJoin:
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over a state saved with any window; what exceeds this one is dropped."""
         self._forget()
-        names = _unpack(state["ids"])
+        names = unpack(state["ids"])
         added, self._newest_row = (int(v) for v in state["added"])
         size = min(len(names), self._window)
         self._added, self._first = added, added - size
@@ -296,7 +293,7 @@ class LabelJoin:
             self._sequence[name] = sequence
         columns = (state[f"orphan_{c}"].tolist() for c in ("label", "at", "row"))
         rows = zip(*columns, strict=True)
-        self._orphans = OrderedDict(zip(_unpack(state["orphan_ids"]), rows, strict=True))
+        self._orphans = OrderedDict(zip(unpack(state["orphan_ids"]), rows, strict=True))
 
     def _remember(
         self, rows: Predictions, notes: FloatArray, part: slice
@@ -388,20 +385,3 @@ def _told(label: Any) -> Any:
 def _like(kept: TargetArray, labels: Any) -> TargetArray:
     """Return labels of the kind and shape of those that are kept."""
     return np.asarray(labels, dtype=kept.dtype).reshape(len(labels), *kept.shape[1:])
-
-
-def _pack(names: list[str]) -> NDArray[np.uint8]:
-    """Return ids as bytes: four of length and then UTF-8, one after another."""
-    coded = [name.encode(errors="surrogatepass") for name in names]
-    return np.frombuffer(
-        b"".join(len(c).to_bytes(4, "little") + c for c in coded), dtype=np.uint8
-    ).copy()
-
-
-def _unpack(packed: NDArray[np.uint8]) -> list[str]:
-    raw, at, names = packed.tobytes(), 0, []
-    while at < len(raw):
-        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
-        names.append(raw[at + 4 : end].decode(errors="surrogatepass"))
-        at = end
-    return names

@@ -27,7 +27,7 @@ MOST = 1_000_000
 """Labels that wait to be looked up; what comes beyond is counted and not looked up."""
 
 _NEWEST = 10_000  # of which the lag is told
-_COUNTS = ("found", "wrong", "unknown", "skipped")
+_COUNTS = ("found", "judged", "wrong", "unknown", "skipped")
 
 
 class LateLabels:
@@ -80,17 +80,19 @@ class LateLabels:
         self._asked = len(waiting)
         labels = {name: (label, at) for name, label, at in reversed(waiting)}  # the first stands
         ids = tuple(labels)
-        value = np.array([label for label, _ in labels.values()], np.int64)
+        value = np.array([label for label, _ in labels.values()])
         came = np.array([at for _, at in labels.values()], np.float64)
-        found = wrong = 0
+        found = wrong = judged = 0
         try:
             for part in self._record.look_up(ids):
                 found += len(part)
-                wrong += int(np.sum(part.answered != value[part.asked]))
+                if len(part.answered):
+                    wrong += int(np.sum(part.answered != value[part.asked]))
+                    judged += len(part)
                 seconds = np.maximum(came[part.asked] - part.at, 0.0)
                 self._lag_rows = np.append(self._lag_rows, newest_row - part.row)[-_NEWEST:]
                 self._lag_seconds = np.append(self._lag_seconds, seconds)[-_NEWEST:]
-            self._count(found=found, wrong=wrong, unknown=len(ids) - found)
+            self._count(found=found, wrong=wrong, judged=judged, unknown=len(ids) - found)
             self._save()
             self.trouble = ""
         except StoreError as error:
@@ -106,18 +108,19 @@ class LateLabels:
         """Return what became of them, None if there were none.
 
         ``found`` have their prediction in the store, ``unknown`` have none, ``waiting`` are still
-        to be looked up, ``skipped`` never will be. ``accuracy`` and ``lag`` are of those found.
+        to be looked up, ``skipped`` never will be. ``lag`` is of those found, ``accuracy`` of those
+        whose answer was a class.
         """
         counts, waiting = self._counts, len(self._waiting) + self._asked
         if not waiting and not any(counts.values()):
             return None
-        found = counts["found"]
+        judged = counts["judged"]
         return {
-            "found": found,
+            "found": counts["found"],
             "unknown": counts["unknown"],
             "waiting": waiting,
             "skipped": counts["skipped"],
-            "accuracy": 1.0 - counts["wrong"] / found if found else None,
+            "accuracy": 1.0 - counts["wrong"] / judged if judged else None,
             "lag_rows": _median(self._lag_rows),
             "lag_seconds": _median(self._lag_seconds),
         }

@@ -19,7 +19,7 @@ from undrift.records import IntArray, TimeArray
 AT_ONCE = 100_000
 """Ids that are looked up together: what is read for them is bounded by their range."""
 
-_COLUMNS = ["id", "row", "at", "version", "answered"]
+_COLUMNS = ["id", "row", "at", "version", "answered"]  # the last where it is a class
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Found:
         row: (n,) their row numbers.
         at: (n,) when they were answered, Unix seconds.
         version: (n,) versions that answered.
-        answered: (n,) classes that were answered.
+        answered: (n,) classes that were answered; none where answers are numbers.
     """
 
     asked: IntArray
@@ -63,8 +63,10 @@ def _found(stored: ds.Dataset, names: np.ndarray, places: IntArray) -> Found:
     wanted = pa.array(names, pa.string())
     where = (ds.field("id") >= wanted[0]) & (ds.field("id") <= wanted[-1])
     parts = []
+    classes = pa.types.is_integer(stored.schema.field("answered").type)
+    columns_read = _COLUMNS if classes else _COLUMNS[:-1]
     scanner = stored.scanner(
-        _COLUMNS, filter=where, batch_readahead=2, fragment_readahead=1, use_threads=False
+        columns_read, filter=where, batch_readahead=2, fragment_readahead=1, use_threads=False
     )
     for batch in scanner.to_batches():
         if not len(batch):
@@ -75,14 +77,16 @@ def _found(stored: ds.Dataset, names: np.ndarray, places: IntArray) -> Found:
         place = pc.index_in(batch["id"], value_set=wanted.slice(low, high - low))
         known = place.is_valid()
         if known.true_count:
-            columns = [pc.add(place, low), *(batch[name] for name in _COLUMNS[1:])]
+            columns = [pc.add(place, low), *(batch[name] for name in columns_read[1:])]
             parts.append([pc.filter(column, known).to_numpy(False) for column in columns])
     if not parts:
         none = np.empty(0, np.int64)
         return Found(none, none, np.empty(0), none, none)
-    place, row, at, version, answered = map(np.concatenate, zip(*parts, strict=True))
+    place, row, at, version, *classes_told = map(np.concatenate, zip(*parts, strict=True))
+    answered = classes_told[0] if classes_told else np.empty(0, np.int64)
     asked = places[place]
     order = np.lexsort((row, asked))
     newest = np.append(np.diff(asked[order]) > 0, True)
     order = order[newest]
-    return Found(asked[order], row[order], at[order], version[order], answered[order])
+    told = answered[order] if classes_told else answered
+    return Found(asked[order], row[order], at[order], version[order], told)

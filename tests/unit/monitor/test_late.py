@@ -13,6 +13,7 @@ from tests.helpers.recording import SETTINGS, acting, two_versions
 from tests.helpers.rows import predictions
 from tests.helpers.streams import Stream
 from tests.unit.store.test_cold import PART, PARTS, filled, ids
+from tests.unit.store.test_numbers import predictions as numbers
 from undrift.errors import StoreError
 from undrift.events import Codec
 from undrift.monitor import late as module
@@ -149,3 +150,19 @@ def test_actor_tells_of_late_labels_and_decides_as_a_replay_that_knows_of_none(
         take(monitor, moment, store.reference)
     assert Codec.encode(monitor.evidence()) == Codec.encode(report.evidence)
     assert store.newest_row_of(parts[0][1].ids) == 99
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_late_labels_of_a_regression_are_found_and_no_accuracy_is_told(
+    tmp_path: Path, outputs: int
+) -> None:
+    made = numbers(0, 6, outputs)
+    Store(tmp_path).append_predictions(1, made)
+    late = LateLabels(Record(tmp_path), Blobs(tmp_path))
+    value = 0.5 if outputs == 1 else (0.5, 1.5)
+    late.take(deque([(name, value, 1_000.0) for name in [*made.ids, "nobody"]]))
+    late.look_up(newest_row=9)
+    told = late.view()
+    assert told is not None
+    assert (told["found"], told["unknown"], told["accuracy"]) == (6, 1, None)
+    assert told["lag_rows"] == 6.5
