@@ -167,7 +167,7 @@ class LabelsView:
     Attributes:
         outcomes: Labels by outcome of the join, and ``reused``, predictions under an id in use.
         waiting: Labels kept for a prediction that has not come.
-        missing: Whether labels are further away than the configured lag allows.
+        missing: Whether labels are further away than the lag allows.
         coverage, coverage_beyond_lag: Share of those remembered, or beyond the lag, with a label.
         lag: Quantiles of the newest labels' lag, by unit: ``rows``, ``seconds``.
         late: What became of those too late for the signals; None if there were none.
@@ -391,8 +391,7 @@ def schemas(views: Mapping[str, Any]) -> dict[str, Any]:
         schema = _adapter(view).json_schema(
             ref_template="#/components/schemas/{model}", mode="serialization"
         )
-        found |= schema.pop("$defs", {})
-        found[name] = schema
+        found |= {**schema.pop("$defs", {}), name: schema}
     return found
 
 

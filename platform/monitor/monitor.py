@@ -74,8 +74,7 @@ class Monitor:
         self._join = LabelJoin(settings.join_window_rows, SquaredErrors.of(reference))
         self.left = self._join.left  # labels that came too late
         self._probation = Probation(settings)
-        self._run_id = ""
-        self._rows, self._newest_row, self._previous = 0, -1, -1
+        self._run_id, self._rows, self._newest_row, self._previous = "", 0, -1, -1
         self._labels = LabelRecord(settings.accuracy_window)
         self._former = Challengers(settings, answers_of(reference))
         self._watch(version, reference, regime_start)

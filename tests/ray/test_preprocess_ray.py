@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 from tests.helpers.support import eventually
 from tests.ray.running import MODEL, Running, free_port
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 CODE = """\
 import io

@@ -17,7 +17,7 @@ from tests.helpers.tuning import LAG, project, turning
 from tests.ray.running import UNDRIFT, alive, environment, undrift
 from undrift.config import load_config
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SEARCH = ("--data", "t.csv", "--label", "y", "--lag", str(LAG), "--pace", "200", "--delay", "0.5")
 SMALL = ("--trials", "3", "--seeds", "2", "--parallel", "2", "--held-out", "0.25")
 MODE = ("--set", "lifecycle.min_regime_rows=randint(240, 260)", "--set", "train.steps=choice(99)")
@@ -70,7 +70,6 @@ def test_settings_that_prove_better_are_written(folder: Path) -> None:
     assert plays(folder) == before  # everything was remembered
 
 
-@pytest.mark.slow
 def test_settings_that_are_no_better_are_not_written_unless_forced(folder: Path) -> None:
     useless = ("--set", "monitor.label_lag_rows=choice(9000)")
     found = tuned(folder, *useless)
@@ -80,7 +79,6 @@ def test_settings_that_are_no_better_are_not_written_unless_forced(folder: Path)
     assert tuned(folder, *useless, "--force")["written"]
 
 
-@pytest.mark.slow
 def test_interrupted_search_leaves_no_process_and_goes_on_where_it_was(folder: Path) -> None:
     command = [*UNDRIFT, "tune", *SEARCH, *SMALL, *MODE, "--json"]
     with (folder / "out").open("w") as log:
