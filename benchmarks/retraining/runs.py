@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,10 +15,11 @@ from benchmarks.retraining.base import reference
 from benchmarks.retraining.figures import Figures
 from benchmarks.retraining.memory import PeakMemory
 from benchmarks.retraining.place import OUT, Place
-from benchmarks.retraining.tasks import Rows
+from benchmarks.retraining.task import Rows
 from benchmarks.retraining.worlds import State, Step, world
 from undrift.errors import TrainingError
 from undrift.evidence import DriftKind
+from undrift.train.doubt import Answered
 from undrift.train.plan import RetrainPlan
 from undrift.train.retrain import retrain
 from undrift.train.scoring import score
@@ -68,8 +70,10 @@ def run_one(
     model = it.task.net()
     model.load_state_dict(it.state)
     figures = Figures(accuracy(model, it.regimes[0].test))
+    told = answered(model, it.regimes[0].train, 0)
     for number in range(1, len(it.regimes)):
-        step = it.step(number)
+        told = told.and_(answered(model, it.regimes[number].train, number))
+        step = it.step(number).answered(told, answered(model, it.step(number).known, -1))
         plan = RetrainPlan(
             run_id=f"{task}-{number}",
             base_version=number,
@@ -113,6 +117,12 @@ def _retrain(
         memory.mb, flops=flops, full_flops=step.full_flops, seconds=seconds, cpu_s=cpu,
         steps=steps, refused=refused,
     )  # fmt: skip
+
+
+def answered(model: nn.Module, rows: Rows, version: int) -> Answered:
+    """Return what the platform has stored of rows that a model answered."""
+    output, embedding = score(model, rows.x)
+    return Answered(np.full(len(rows), version), output.argmax(axis=1), embedding)
 
 
 def accuracy(model: nn.Module, rows: Rows) -> float:

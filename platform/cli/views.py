@@ -214,7 +214,10 @@ def audit_view(audit: AuditView) -> RenderableType:
 
 
 def _bandit(name: str, bandit: dict[str, Any]) -> RenderableType:
-    table = Table(name, "draws", "mean probability", "mean reward", "first step", "last step")
+    heads = "draws", "mean probability", "mean reward"
+    if name == "sample":
+        heads = "rounds", "came, of their due", "labels named by the model"
+    table = Table(name, *heads, "first step", "last step")
     for arm in sorted(bandit["arms"], key=lambda arm: -arm["draws"]):
         numbers = (_value(arm.get(k)) for k in ("probability", "reward", "first", "last"))
         table.add_row(arm["arm"], f"{arm['draws']:,}", *numbers)

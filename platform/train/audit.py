@@ -37,7 +37,9 @@ def summary(log: Columns, arms: Mapping[str, Sequence[str]]) -> dict[str, list[d
 
     Returns:
         For each bandit that chose, a dict an arm: ``arm`` (its name), ``draws``, mean
-        ``probability`` and ``reward`` over its draws, ``first`` and ``last`` step of them.
+        ``probability`` and ``reward`` over its draws, ``first`` and ``last`` step of them. Of the
+        bandit ``sample``, ``draws`` are rounds, ``probability`` is how often rows of a stratum
+        came, of their due, and ``reward`` the share of its held-out twins that the model named.
     """
     return {
         bandit: [_arm(name, log, own & (log["arm"] == i)) for i, name in enumerate(names)]
@@ -57,6 +59,11 @@ def _arm(name: str, log: Columns, drawn: NDArray[np.bool_]) -> dict[str, Any]:
         "first": int(log["step"][drawn].min()),
         "last": int(log["step"][drawn].max()),
     }
+
+
+def _instead(log: Columns, bandit: str, n_arms: int) -> dict[str, Any] | None:
+    """Samples are not drawn arm by arm: each stratum comes as often as it is worth."""
+    return None if bandit == "sample" else uniform_instead(log, bandit, n_arms)
 
 
 def uniform_instead(log: Columns, bandit: str, n_arms: int) -> dict[str, Any] | None:
@@ -118,7 +125,7 @@ def report(manifest: Mapping[str, Any], log: Columns) -> AuditView:
         recent=_part(gate, "validation_"),
         older=_part(gate, "retention_"),
         bandits={
-            bandit: {"arms": arms, "uniform_instead": uniform_instead(log, bandit, len(arms))}
+            bandit: {"arms": arms, "uniform_instead": _instead(log, bandit, len(arms))}
             for bandit, arms in metrics.get("audit", {}).items()
         },
     )

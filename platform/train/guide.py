@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from undrift.model.network import forward_with_embedding
+from undrift.model.network import ask
 from undrift.train.blocks import Blocks
 from undrift.train.budget import Meter
 from undrift.train.objective import Objective
@@ -16,7 +16,7 @@ _NEW, _OLD = 96, 32  # rows
 
 
 class Guide:
-    """Loss on rows of the new regime and on rows to remember, and its gradient at the head.
+    """Loss on rows of the new regime and on rows to remember.
 
     The rows of the new regime are held out: on rows that are trained on, the loss falls whatever
     is chosen. Nothing is fitted to them but choices among tens of arms, so the gate may use them
@@ -25,7 +25,6 @@ class Guide:
     Attributes:
         new: (k,) rows of the pool from the new regime.
         loss: The loss when `look` was last called.
-        gradient: (c, e + 1) its gradient at the head, bias last.
 
     Args:
         x: (n, *input_shape) inputs of the pool.
@@ -58,39 +57,16 @@ class Guide:
         weights = np.repeat(each, [len(self.new), len(old)])
         self._weight = torch.as_tensor(weights, dtype=torch.float32, device=x.device)
         self.loss = float("nan")
-        self.gradient = torch.empty(0)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def look(self, model: nn.Module, head: nn.Linear, blocks: Blocks, meter: Meter) -> None:
-        """Measure loss and gradient for the model as it is; it is left in evaluation mode."""
+    def look(self, model: nn.Module, blocks: Blocks, meter: Meter) -> None:
+        """Measure the loss of the model as it is; it is left in evaluation mode."""
         model.eval()
         with torch.no_grad():
-            output, embedding = forward_with_embedding(model, head, self._x[self._rows])
+            output = ask(model, self._x[self._rows]).float()
             target = self._y[self._rows]
-            losses = self._objective.losses(output.float(), target)
-            residual = self._objective.residual(output.float(), target) * self._weight[:, None]
-            self.gradient = residual.T @ _with_bias(embedding.float())
+            losses = self._objective.losses(output, target)
             self.loss = float((losses * self._weight).sum())
         meter.add(len(self._rows), blocks.forward_flops, everywhere=True)
-
-    def agreement(
-        self, output: torch.Tensor, target: torch.Tensor, embedding: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the first-order decrease (n,) of the loss for a step on each row alone.
-
-        It is the inner product of the row's gradient with the guiding one, at the head, which
-        costs nothing beyond the forward pass that training makes anyway.
-
-        Args:
-            output: (n, c) output of the model.
-            target: (n,) targets.
-            embedding: (n, e) input of the head.
-        """
-        residual = self._objective.residual(output, target)
-        return ((residual @ self.gradient) * _with_bias(embedding)).sum(dim=1)
-
-
-def _with_bias(embedding: torch.Tensor) -> torch.Tensor:
-    return torch.cat([embedding, embedding.new_ones(len(embedding), 1)], dim=1)

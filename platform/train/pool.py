@@ -21,6 +21,7 @@ from undrift.records import (
     TimeArray,
 )
 from undrift.train.density import density_ratio
+from undrift.train.doubt import UNDOUBTED, Answered, Stratum, doubts, strata_of
 from undrift.train.settings import SPAN, TrainSettings
 from undrift.train.strata import by_target, stratify
 from undrift.train.validity import validity
@@ -47,6 +48,7 @@ class Pool:
         at: (n,) time of the answer, Unix seconds; 0 for reference rows.
         newest: (m, *input_shape) the newest inputs, labelled or not.
         newest_row: (m,) their row numbers.
+        answered: What the versions that answered the rows made of them; None where nobody knows.
     """
 
     x: FloatArray
@@ -55,6 +57,7 @@ class Pool:
     at: TimeArray
     newest: FloatArray
     newest_row: IntArray
+    answered: Answered | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -67,12 +70,16 @@ class Pool:
     def and_later(self, later: Pool) -> tuple[Pool, Index]:
         """Return this pool with the rows of a later one that it lacks, last, and their index."""
         new = np.flatnonzero((later.row != REFERENCE_ROW) & ~np.isin(later.row, self.row))
+        told = None
+        if self.answered is not None and later.answered is not None:
+            told = self.answered.and_(later.answered.take(new))
         whole = replace(
             self,
             x=np.concatenate([self.x, later.x[new]]),
             y=np.concatenate([self.y, later.y[new]]),
             row=np.concatenate([self.row, later.row[new]]),
             at=np.concatenate([self.at, later.at[new]]),
+            answered=told,
         )
         return whole, np.arange(len(self), len(whole))
 
@@ -121,6 +128,7 @@ class Pool:
             at=np.concatenate([np.zeros(n_reference), predictions.at[index]]),
             newest=predictions.x[-_NEWEST:],
             newest_row=predictions.row[-_NEWEST:],
+            answered=Answered.of(reference, predictions, index),
         )
 
 
@@ -169,7 +177,7 @@ class Split:
         row: (k,) row number of each; -1 for rows of the base version's reference.
         weight: (k,) trust in each candidate; 0 for rows that are only offered to the bandit.
         stratum: (k,) stratum of each candidate.
-        strata: Name of each stratum.
+        strata: The strata, by side of the drift and by whether labels are in doubt.
         new: (k,) True for candidates of the regime that is trained for.
         validation: Held-out rows of that regime; the gate judges on them.
         retention: Held-out rows of older regimes whose labels are still true.
@@ -180,7 +188,7 @@ class Split:
     row: IntArray
     weight: NDArray[np.float64]
     stratum: Index
-    strata: tuple[str, ...]
+    strata: tuple[Stratum, ...]
     new: NDArray[np.bool_]
     validation: Index
     retention: Index
@@ -249,7 +257,7 @@ def split_pool(
     by_regime = kind in (DriftKind.CONCEPT, DriftKind.BOTH)
     _check_count(int(recent[index].sum()) if by_regime else len(index), by_regime, settings)
     x = pool.x if numbers is None else pool.x[:, numbers]
-    stratum, names = stratify(pool.row, by_target(pool.y), recent)
+    stratum = stratify(pool.row, by_target(pool.y), recent)
     valid = _valid(x, pool.y, stratum, recent, index, kind, seed)
     validation, retention = _judged(pool, kept_out, recent, rng, valid)
     if not len(validation):
@@ -265,13 +273,14 @@ def split_pool(
         bounded = np.clip(density_ratio(x, newest, seed=seed), 0.1, 10.0)
         weight *= bounded / bounded.mean()
     _check_targets(pool.y[index[weight[index] > 0.0]], by_regime)
-    strata, arm = np.unique(stratum[index], return_inverse=True)
+    doubt = doubts(pool.y, pool.answered, recent, ~kept_out, seed)
+    arm, strata = strata_of(doubt, recent, index, np.concatenate([validation, retention]))
     return Split(
         index=index,
         row=pool.row[index],
         weight=weight[index],
         stratum=arm,
-        strata=tuple(names[s] for s in strata),
+        strata=strata,
         new=recent[index],
         validation=validation,
         retention=retention,
@@ -302,7 +311,7 @@ def split_to_judge(
     recent = (pool.row != REFERENCE_ROW) & (pool.row >= regime_start)
     index = np.flatnonzero(~kept_out)
     x = pool.x if numbers is None else pool.x[:, numbers]
-    stratum = stratify(pool.row, by_target(pool.y), recent)[0]
+    stratum = stratify(pool.row, by_target(pool.y), recent)
     valid = _valid(x, pool.y, stratum, recent, index, kind, seed)
     validation, retention = _judged(pool, kept_out, recent, np.random.default_rng(seed), valid)
     return Split(
@@ -310,7 +319,7 @@ def split_to_judge(
         row=pool.row[index],
         weight=np.ones(len(index)),
         stratum=np.zeros(len(index), dtype=np.intp),
-        strata=("all",),
+        strata=(Stratum(new=True, kind=UNDOUBTED, twins=validation),),
         new=recent[index],
         validation=validation,
         retention=retention,

@@ -66,4 +66,5 @@ class TrainResult:
 
     def audit(self) -> dict[str, Any]:
         """Return what the bandits drew of each arm, as plain JSON values."""
-        return summary(self.log(), {"sample": self.chosen.strata, "block": self.blocks})
+        strata = [stratum.name for stratum in self.chosen.strata]
+        return summary(self.log(), {"sample": strata, "block": self.blocks})

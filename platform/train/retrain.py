@@ -122,7 +122,7 @@ class _Retraining:
         share = settings.retention_share * chosen.older_validity
         guide = Guide(x, y, chosen, objective, old_share=share, seed=plan.seed)
         blocks = Blocks(trainee.model, x[:2], trainee.head)
-        setup = Setup(
+        self.setup = Setup(
             trainee=trainee,
             blocks=blocks,
             objective=objective,
@@ -135,7 +135,6 @@ class _Retraining:
             settings=settings,
             meter=meter,
         )
-        self.setup = method.prepare(setup)
         self.guided = method.guided
         self.sampler, self.selector = method.sampler(self.setup), method.blocks(self.setup)
         self.penalty = method.penalty(self.setup)
@@ -158,7 +157,7 @@ class _Retraining:
 
     def _look(self) -> None:
         setup = self.setup
-        setup.guide.look(setup.model, setup.head, setup.blocks, setup.meter)
+        setup.guide.look(setup.model, setup.blocks, setup.meter)
 
     def round(self) -> Progress:
         """Choose blocks, make up to ten steps, and reward the choice."""

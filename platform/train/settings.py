@@ -62,15 +62,10 @@ class TrainSettings(Section):
     learning_rate: float = Field(default=4e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW; it rises over the first tenth of the run, then falls to zero."""
     sample_selection: bool = True
-    """bandit: a bandit chooses part of each batch; else all of it is drawn by trust."""
-    strata: Literal["class", "cluster"] = "class"
-    """bandit: what it chooses samples by, within segments of time: their class, or octile of a
-    numeric target; or the cluster of the start model's embedding, for one more forward pass over
-    the candidates."""
+    """bandit: rows that the labels of like rows speak against come as often as a bandit finds the
+    model to say as they do; else all rows are drawn by trust."""
     block_selection: bool = True
     """bandit: a bandit chooses which blocks of the model train in the second half of a run."""
-    unbiased: bool = False
-    """bandit: weigh samples so that the loss is, in expectation, that of drawing by trust alone."""
     synapse_strength: float = Field(default=0.02, ge=0.0)
     """Weight of the penalty on moving important parameters; 0 turns it off."""
     neuron_strength: float = Field(default=0.0, ge=0.0)

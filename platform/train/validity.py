@@ -45,7 +45,9 @@ def validity(
         stratum: (n,) stratum of each row, which has older rows or new ones, never both.
         new: (n,) True for rows of the new regime.
         doubt: Who has the benefit of it: True counts the most contradiction that the rows allow,
-            and all of it where they say nothing of a class that is still there; False the least.
+            and all of it where they are too few to say anything of a class that is still there;
+            False the least. Rows enough that all lie where no new ones do have moved, and say
+            nothing either way.
         seed: Seed of the subsampling.
 
     Returns:
@@ -72,7 +74,7 @@ def validity(
         if here.sum() >= _FEWEST:
             contradiction = _contradiction(lacks[here], could[here], doubt=doubt)
             valid[s] = max(0.0, 1.0 - contradiction / _HALF)
-        elif doubt:
+        elif doubt and ((stratum[asked] == s) & known[asked]).sum() < 2 * _FEWEST:
             valid[s] = 1.0 - known[stratum == s].mean()
     return valid
 

@@ -12,6 +12,7 @@ from tests.helpers.retraining import SETTINGS, network, plan, rows
 from undrift.records import Reference
 from undrift.train.blocks import Blocks
 from undrift.train.budget import Meter
+from undrift.train.doubt import UNDOUBTED, Stratum
 from undrift.train.guide import Guide
 from undrift.train.objective import objective_for
 from undrift.train.pool import Split
@@ -44,7 +45,7 @@ def setup(
         row=np.arange(n),
         weight=np.ones(n) if weight is None else weight,
         stratum=np.zeros(n, dtype=np.intp),
-        strata=("all",),
+        strata=(Stratum(new=True, kind=UNDOUBTED, twins=np.arange(n, n + HELD_OUT)),),
         new=np.arange(n) >= old,
         validation=np.arange(n, n + HELD_OUT),
         retention=np.empty(0, dtype=np.intp),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from undrift.errors import TrainingError
 from undrift.train.methods.block_selection import BanditBlockSelector, BlockSelector, HeadSelector
-from undrift.train.methods.clusters import by_cluster
 from undrift.train.methods.consolidation import AwareSynapses, ElasticWeights
 from undrift.train.methods.dark_replay import DarkReplay
 from undrift.train.methods.experience_replay import ReplaySampler
@@ -15,14 +14,10 @@ from undrift.train.methods.gradmatch import MatchingSampler
 from undrift.train.methods.penalty import Penalty
 from undrift.train.methods.protection import Protection
 from undrift.train.methods.rho_loss import ReducibleLossSampler
-from undrift.train.methods.sample_bandit import StratumSampler
+from undrift.train.methods.sample_bandit import DoubtSampler
 from undrift.train.methods.sampling import NewSampler, Sampler, TrustSampler
 from undrift.train.settings import TrainSettings
 from undrift.train.setup import Setup
-
-
-def _as_is(setup: Setup) -> Setup:
-    return setup
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +25,6 @@ class Method:
     """One way to retrain.
 
     Attributes:
-        prepare: Changes what the retraining begins with.
         sampler: Makes what draws batches.
         blocks: Makes what chooses the blocks that train.
         penalty: Makes what is added to the loss.
@@ -38,7 +32,6 @@ class Method:
         min_epochs: Passes over the candidates that are made at least, whatever the plan's steps.
     """
 
-    prepare: Callable[[Setup], Setup] = _as_is
     sampler: Callable[[Setup], Sampler] = Sampler
     blocks: Callable[[Setup], BlockSelector] = BlockSelector
     penalty: Callable[[Setup], Penalty] = lambda _: Penalty()
@@ -52,13 +45,10 @@ class Method:
 
 METHODS: dict[str, Callable[[TrainSettings], Method]] = {
     "bandit": lambda settings: Method(
-        prepare=by_cluster
-        if settings.sample_selection and settings.strata == "cluster"
-        else _as_is,
-        sampler=StratumSampler if settings.sample_selection else TrustSampler,
+        sampler=DoubtSampler if settings.sample_selection else TrustSampler,
         blocks=BanditBlockSelector if settings.block_selection else BlockSelector,
         penalty=Protection,
-        guided=settings.sample_selection or settings.block_selection,
+        guided=settings.block_selection,
     ),
     # Starts from the base weights: from scratch would need the recipe of the first training.
     "full": lambda _: Method(min_epochs=50),

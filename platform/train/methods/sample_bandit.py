@@ -1,4 +1,4 @@
-"""The sample bandit: strata of the pool as arms, agreement with the guiding gradient as reward."""
+"""The sample bandit: which rows whose labels are in doubt are worth training on."""
 
 from __future__ import annotations
 
@@ -7,116 +7,127 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from scipy.stats import beta
 
-from undrift.bandits import DiscountedThompson
-from undrift.errors import TrainingError
 from undrift.train.audit import Draw
-from undrift.train.methods.reward_scale import RunningScale
-from undrift.train.methods.sampling import Batch, Deck, Seen, TrustSampler
+from undrift.train.doubt import DOUBTED, OUTDATED, UNDOUBTED, Stratum
+from undrift.train.inference import forward
+from undrift.train.methods.sampling import Batch, TrustSampler
 from undrift.train.pool import Index
 from undrift.train.setup import Setup
 
-_DRAWS = 8  # strata drawn for a round
-_ANCHORED = 0.75  # share of each batch drawn by trust alone, whatever the bandit thinks
-_FAINT = 1e-3  # weight of untrusted rows within their stratum
-_DISCOUNT = 0.98  # a round of memory is some six rounds long: what is useful changes quickly
+_LOOK = 3  # rounds from one look at the twins to the next
+_TWINS = 32  # held-out rows of each kind that are looked at
+_MEMORY = 0.6  # factor on what was seen before, at each look
+_ABLE = 0.6  # share of undoubted twins that a model must name before it is asked about others
+_WORTH = 0.5  # of the undoubted ones' share, from which on a stratum is worth training on
+_LEAST = 0.05  # how often a row that is left out comes all the same, of its due
 
 
-class StratumSampler(TrustSampler):
-    """Draws most of each batch by trust, and the rest from strata that a bandit chooses.
+class DoubtSampler(TrustSampler):
+    """Draws by trust, and rows whose labels are in doubt as often as they turn out to be worth it.
 
-    For every round some strata are drawn. Their reward is the first-order decrease of the guiding
-    loss that a step on their rows brings (`Guide.agreement`), on average over the round. Thompson
-    sampling is used because, with tens of strata and a few hundred steps, EXP3.S hardly leaves
-    uniform.
+    Arms are the strata of doubt (`train.doubt`). A model that has hardly trained on a doubted
+    stratum, but comes to name the labels of held-out rows like it, has learnt from others that
+    they are true; one that names none of them, while it names the undoubted, says that they are
+    wrong. That is the reward: how many labels of a stratum's held-out twins are named, a draw from
+    a Bernoulli distribution. By Thompson's rule a stratum comes with the probability, under a Beta
+    posterior, that its share is more than half of that of undoubted rows of its side. *Outdated*
+    rows never come: the model that says so is the one that serves them, and says it before it
+    has learnt anything. Both sides of the drift keep their share of each batch.
+
+    Where nothing is in doubt, this is drawing by trust, for not one operation more.
 
     Args:
         setup: The retraining.
+
+    Reference:
+        Thompson: On the likelihood that one unknown probability exceeds another in view of the
+        evidence of two samples. Biometrika 25, 1933.
     """
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        chosen = setup.chosen
-        self._guide, self._comm = setup.guide, setup.comm
-        self._stratum = chosen.stratum
-        self._members = [np.flatnonzero(chosen.stratum == s) for s in range(len(chosen.strata))]
-        self._faint = chosen.weight + _FAINT
-        self._within = Deck(self._faint, self._rng)
-        self._trust = chosen.weight / chosen.weight.sum() if setup.settings.unbiased else None
-        self._policy = DiscountedThompson(
-            len(chosen.strata), discount=_DISCOUNT, noise=0.1, seed=setup.plan.seed
-        )
-        self._scale = RunningScale()
-        self._arms: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-        self._probabilities = np.empty(0)
-        self._gained, self._count = np.zeros(_DRAWS), np.zeros(_DRAWS)
-        self._slot: Index = np.empty(0, dtype=np.intp)
-
-    def begin_round(self, share: float) -> None:  # noqa: ARG002
-        """Draw the strata that get a part of every batch of the round."""
-        self._arms, self._probabilities = self._policy.draw(_DRAWS)
-        self._gained, self._count = np.zeros(_DRAWS), np.zeros(_DRAWS)
+        self._setup, chosen = setup, setup.chosen
+        self._strata, self._stratum = chosen.strata, chosen.stratum
+        self._rounds, self._seen = 0, np.zeros((len(self._strata), 2))
+        self._carried = 0.0
+        self._doubted = any(s.kind != UNDOUBTED for s in self._strata)
+        self._worth = np.array([_LEAST if s.kind == OUTDATED else 1.0 for s in self._strata])
+        trusted = chosen.weight > 0.0
+        self._sides = [np.flatnonzero(trusted & side) for side in (chosen.new, ~chosen.new)]
+        self._share = float(chosen.weight[chosen.new].sum() / chosen.weight.sum())
+        self._deck.pace = self._worth[self._stratum]
 
     def draw(self, size: int) -> Batch:
         """Draw a batch of ``size`` rows."""
-        anchored = int(size * _ANCHORED)
-        self._slot = np.concatenate(
-            [np.full(anchored, -1), np.arange(size - anchored) % _DRAWS]
-        ).astype(np.intp)
-        rows = np.empty(size, dtype=np.intp)
-        rows[:anchored] = self._deck.deal(anchored)
-        for i, arm in enumerate(self._arms):
-            own = self._slot == i
-            rows[own] = self._within.deal(int(own.sum()), self._members[arm])
-        if self._trust is None:
-            return Batch.of(self._index[rows])
-        return Batch(self._index[rows], self._correction(self._trust, rows))
+        if not self._doubted:
+            return super().draw(size)
+        due = size * self._share + self._carried
+        new = int(np.clip(round(due), 0, size))
+        self._carried = due - new
+        sizes = zip(self._sides, (new, size - new), strict=True)
+        return Batch.of(self._index[np.concatenate([self._deck.deal(n, s) for s, n in sizes])])
 
-    def _correction(self, trust: NDArray[np.float64], rows: Index) -> NDArray[np.float32]:
-        """Return importance weights (b,): the chance of a row by trust over that of being drawn."""
-        arm = self._stratum[rows]
-        total = np.bincount(self._stratum, self._faint, minlength=len(self._members))[arm]
-        chosen = self._policy.probabilities()[arm] * self._faint[rows] / total
-        drawn = _ANCHORED * trust[rows] + (1.0 - _ANCHORED) * chosen
-        return np.asarray(trust[rows] / drawn, dtype=np.float32)
+    def begin_round(self, share: float) -> None:  # noqa: ARG002
+        """Look, every few rounds, what the model makes of held-out rows of each kind."""
+        judged = [s for s in self._strata if s.kind == DOUBTED and len(s.twins)]
+        if judged and self._rounds % _LOOK == 0:
+            self._look([i for i, s in enumerate(self._strata) if self._asked(s)])
+        self._rounds += 1
 
-    def learn(self, batch: Batch, seen: Seen) -> None:
-        """Add up what the rows of each drawn stratum bring."""
-        scores = torch.zeros(len(batch.index), device=seen.output.device)
-        own = self._guide.agreement(seen.output, seen.target, seen.embedding)
-        scores[seen.part] = own * self._comm.world
-        self._comm.mean_([scores])
-        found = scores.cpu().numpy().astype(np.float64)
-        if not np.isfinite(found).all():
-            raise TrainingError(
-                f"training diverged at step {seen.step}: the gradient is not finite; lower "
-                "train.learning_rate, or look for broken inputs"
-            )
-        drawn = self._slot >= 0
-        np.add.at(self._gained, self._slot[drawn], found[drawn])
-        np.add.at(self._count, self._slot[drawn], 1.0)
+    def _asked(self, stratum: Stratum) -> bool:
+        """Whether a stratum is doubted, or what one of its side is compared with."""
+        sides = {s.new for s in self._strata if s.kind == DOUBTED}
+        return stratum.kind != OUTDATED and stratum.new in sides and len(stratum.twins) > 0
+
+    def _look(self, asked: list[int]) -> None:
+        setup = self._setup
+        some = [self._some(self._strata[i].twins) for i in asked]
+        rows = torch.as_tensor(np.concatenate(some), device=setup.x.device)
+        named = forward(setup, setup.x[rows])[0].argmax(dim=1) == setup.y[rows]
+        self._seen *= _MEMORY
+        parts = named.cpu().numpy(), np.cumsum([len(part) for part in some])[:-1]
+        for i, right in zip(asked, np.split(*parts), strict=True):
+            self._seen[i] += right.sum(), (~right).sum()
+        for i in asked:
+            if self._strata[i].kind == DOUBTED:
+                self._worth[i] = self._judge(i)
+        self._deck.pace = self._worth[self._stratum]
+
+    def _some(self, twins: Index) -> Index:
+        return twins if len(twins) <= _TWINS else self._rng.choice(twins, _TWINS, replace=False)
+
+    def _judge(self, i: int) -> float:
+        """Return how often the rows of a doubted stratum come, of their due."""
+        side = self._strata[i].new
+        like = [s.new == side and s.kind == UNDOUBTED for s in self._strata]
+        right, wrong = self._seen[like].sum(axis=0)
+        able = right / max(1.0, right + wrong)
+        if able < _ABLE:
+            return 1.0
+        worth = float(beta.sf(_WORTH * able, 1.0 + self._seen[i, 0], 1.0 + self._seen[i, 1]))
+        return max(_LEAST, worth)
 
     def end_round(self, step: int) -> None:
-        """Reward the strata of the round."""
-        rewards = self._scale(self._gained / np.maximum(self._count, 1.0))
-        drawn = zip(self._arms, self._probabilities, rewards, strict=True)
-        for arm, probability, reward in drawn:
-            self._policy.update(int(arm), float(reward), float(probability))
-            self.log.append(Draw(step, "sample", int(arm), float(probability), float(reward)))
+        """Note how often the rows of each stratum come, and how many of its twins are named."""
+        if self._doubted:
+            share = self._seen[:, 0] / np.maximum(1.0, self._seen.sum(axis=1))
+            for i, (worth, named) in enumerate(zip(self._worth, share, strict=True)):
+                self.log.append(Draw(step, "sample", i, float(worth), float(named)))
 
     def state(self) -> dict[str, Any]:
-        """Return generator, decks, policy and scale."""
+        """Return generator, deck, and what was seen of the twins."""
         own = {
-            "within": self._within.state(),
-            "policy": self._policy.state(),
-            "scale": self._scale.state(),
+            "rounds": self._rounds,
+            "carried": self._carried,
+            "seen": self._seen.tolist(),
+            "worth": self._worth.tolist(),
         }
         return {**super().state(), **own}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
         super().load(state)
-        self._within.load(state["within"])
-        self._policy.load(state["policy"])
-        self._scale.load(state["scale"])
+        self._rounds, self._carried = state["rounds"], state["carried"]
+        self._seen, self._worth = np.array(state["seen"]), np.array(state["worth"])

@@ -63,6 +63,9 @@ class Deck:
         weight: (n,) weights of the rows; rows of weight 0 come when there is no other.
         rng: Generator of the order.
 
+    Attributes:
+        pace: (n,) factors on the weights that may change at any time, 1 at first.
+
     Example:
         >>> deck = Deck(np.ones(6), np.random.default_rng(0))
         >>> sorted(np.concatenate([deck.deal(2) for _ in range(3)]).tolist())
@@ -75,28 +78,31 @@ class Deck:
     def __init__(self, weight: NDArray[np.float64], rng: np.random.Generator) -> None:
         self._rng = rng
         self._stride = 1.0 / np.maximum(weight / weight.max(), 1e-9)
-        self._due = self._stride * rng.random(len(weight))
+        self._last, self._wait = np.zeros(len(weight)), self._stride * rng.random(len(weight))
+        self.pace = np.ones(len(weight))
 
     def deal(self, size: int, among: Index | None = None) -> Index:
         """Return the positions (size,) of the rows whose turn is next, of those in ``among``."""
         parts: list[Index] = []
         while size > 0:
-            due = self._due if among is None else self._due[among]
+            due = self._last + self._wait / self.pace
+            due = due if among is None else due[among]
             count = min(size, len(due))
             first = np.argpartition(due, count - 1)[:count]
             dealt: Index = first if among is None else among[first]
-            self._due[dealt] += self._stride[dealt] * self._rng.uniform(0.5, 1.5, count)
+            self._last[dealt] = due[first]
+            self._wait[dealt] = self._stride[dealt] * self._rng.uniform(0.5, 1.5, count)
             parts.append(dealt)
             size -= count
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.intp)
 
     def state(self) -> torch.Tensor:
         """Return what `load` needs to go on identically, but for the generator."""
-        return torch.from_numpy(self._due.copy())
+        return torch.from_numpy(np.stack([self._last, self._wait, self.pace]))
 
-    def load(self, due: torch.Tensor) -> None:
+    def load(self, state: torch.Tensor) -> None:
         """Go on from `state`."""
-        self._due = due.numpy().copy()
+        self._last, self._wait, self.pace = state.numpy().copy()
 
 
 class Sampler:

@@ -54,6 +54,7 @@ def test_the_head_is_chosen_by_rows_of_the_regime(turned: World) -> None:
         x=np.concatenate([x, w.pool.x]),
         y=np.concatenate([noisy, w.pool.y]),
         row=np.concatenate([before, w.pool.row]),
+        answered=None,
     )
     assert right(w, long) > right(w, long, since=REFERENCE_ROW) + 0.05
 
