@@ -95,6 +95,15 @@ def test_of_too_few_rows_nothing_is_said() -> None:
     assert (asked(y, x, true) == UNDOUBTED).all()  # of 110 rows 88 are candidates
 
 
+def test_a_label_is_no_evidence_for_itself() -> None:
+    """In each of ten places sixteen rows bear two labels: of the fifteen others most say else."""
+    place, rng = np.repeat(np.arange(10), 16), np.random.default_rng(0)
+    x = 50.0 * np.eye(10)[place] + rng.normal(size=(160, 10))
+    y, everyone = np.arange(160) % 2, np.ones(160, dtype=bool)
+    told = Answered(np.ones(160, dtype=int), np.full(160, 2), x.astype(np.float32))
+    assert (doubts(y, told, everyone, everyone, seed=0) == DOUBTED).all()
+
+
 def test_numbers_and_rows_that_nobody_answered_are_never_in_doubt() -> None:
     x, true = embedded()
     y, _ = wrong(true, 0.4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -200,3 +202,20 @@ def test_rare_classes_share_a_stratum() -> None:
     stratum = stratify(np.arange(51), by_target(y), np.ones(51, dtype=bool))
     assert stratum.max() == 1
     assert len(set(stratum[y > 0])) == 1
+
+
+def test_labels_in_doubt_come_of_what_is_stored_of_the_rows() -> None:
+    """Two of five labels since row 300 are wrong; later rows are known as well as the first."""
+    wrong = (np.arange(600) >= 300) & (np.random.default_rng(5).random(600) < 0.4)
+    y = np.where(wrong, 1 - Y, Y)
+    seen = replace(predictions(X), embedding=X, output=np.eye(2, dtype=np.float32)[Y])
+    reference = replace(REFERENCE, embedding=REFERENCE.x)
+    whole = Pool.build(seen, labels(y), reference, 999)
+    early = Pool.build(seen.take(np.arange(450)), labels(y[:450]), reference, 999)
+    for pool in (whole, early.and_later(whole)[0]):
+        chosen = pick(pool, DriftKind.NONE, regime_start=300)
+        (place,) = (i for i, s in enumerate(chosen.strata) if s.name == "new, doubted")
+        doubted = chosen.stratum == place
+        assert wrong[chosen.row[doubted]].mean() > 0.75
+        assert doubted.sum() > 60
+        assert wrong[pool.row[chosen.strata[place].twins]].mean() > 0.75

@@ -47,12 +47,12 @@ def shares(it: Setup, rounds: int = 12) -> tuple[np.ndarray, DoubtSampler]:
     for number in range(rounds):
         sampler.begin_round(number / rounds)
         for _ in range(10):
-            batch = sampler.draw(50)
-            assert len(batch.index) == 50
+            batch = sampler.draw(64)
+            assert len(batch.index) == 64
             if number >= rounds // 2:
                 count += np.bincount(it.chosen.stratum[batch.index], minlength=3)
         sampler.end_round(10 * (number + 1))
-    assert count[2] / count.sum() == pytest.approx(OLD / (OLD + NEW), abs=0.01)
+    assert count[2] / count.sum() == pytest.approx(OLD / (OLD + NEW), abs=0.002)
     return count[:2] / count[:2].sum(), sampler
 
 
