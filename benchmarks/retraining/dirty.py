@@ -67,7 +67,7 @@ def stale(source: Source) -> tuple[Regime, ...]:
 
 
 def repeated(name: str) -> Callable[[Source], tuple[Regime, ...]]:
-    """Of the new rows nine tenths are some sixty, said again and again with a little noise."""
+    """Of the new rows four fifths are 48, in sessions of fifty with a little noise."""
 
     def build(source: Source) -> tuple[Regime, ...]:
         train, held = _decks(name, source)

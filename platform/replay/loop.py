@@ -28,7 +28,7 @@ from undrift.model.mixture import Mixture
 from undrift.monitor.history import Moment, take
 from undrift.monitor.monitor import Monitor
 from undrift.monitor.settings import MonitorSettings
-from undrift.records import Labels, Predictions, TargetArray
+from undrift.records import FloatArray, Labels, Predictions, TargetArray
 from undrift.replay.timeline import Scribe, Timeline
 from undrift.replay.training import Shelf, Trainer
 from undrift.streams.quality import answers, is_numbers, none_of
@@ -132,6 +132,8 @@ class _Loop:
         self.at = np.arange(1, n + 1) / pace.rows_per_s
         self.predicted = none_of(stream.live.y)
         self.label_rows, self.label_at = stream.due()
+        self.version = np.zeros(n, dtype=np.int64)
+        self.output = self.embedding = np.empty((0, 0), dtype=np.float32)
         self.former_mixture: Mixture | None = None
         self.labelled = 0
         self.sent = 0
@@ -170,6 +172,7 @@ class _Loop:
     def _answer(self, start: int, stop: int) -> Predictions:
         x, version = self.stream.live.x, self.state.live
         output, embedding = self.shelf.answers(version, x, start, stop)
+        self._keep(slice(start, stop), output, embedding)
         given, mixture = output, self.monitor.mixture() if self.mixes else None
         if mixture is not None and mixture.version == version:
             given = mixture(output, embedding, x[start:stop])
@@ -186,6 +189,15 @@ class _Loop:
             answered=given if numbers else self.predicted[start:stop],
             former=self._former(start, stop),
         )
+
+    def _keep(self, rows: slice, output: FloatArray, embedding: FloatArray) -> None:
+        """Store what the live version made of rows, for the retrainings to come."""
+        if not rows.start:
+            n = len(self.stream)
+            self.output = np.empty((n, output.shape[1]), dtype=np.float32)
+            self.embedding = np.empty((n, embedding.shape[1]), dtype=np.float32)
+        self.output[rows], self.embedding[rows] = output, embedding
+        self.version[rows] = self.state.live
 
     def _former(self, start: int, stop: int) -> TargetArray | None:
         """Return what the version before would have answered, while a probation asks for it."""
@@ -285,16 +297,14 @@ class _Loop:
         newest = int(asked.max()) if len(asked) else None
         pieces = rows_to_read(newest, self.sent, most)
         row = np.concatenate([np.arange(piece.start, piece.stop) for piece in pieces])
-        x = self.stream.live.x[row]
-        nothing = np.empty((len(x), 0), dtype=np.float32)
         rows = Predictions(
             ids=tuple(self.ids[i] for i in row),
             row=row,
             at=self.at[row],
-            version=np.zeros(len(x), dtype=np.int64),
-            x=x,
-            embedding=nothing,
-            output=nothing,
+            version=self.version[row],
+            x=self.stream.live.x[row],
+            embedding=self.embedding[row],
+            output=self.output[row],
         )
         labels = self._labels(0, self.labelled)
         return Pool.build(rows, labels, self.shelf.reference(plan.base_version), most)

@@ -25,7 +25,7 @@ class Answered(NamedTuple):
 
     Attributes:
         version: (n,) which version; -1 for rows of the base version's reference.
-        named: (n,) class that it named.
+        named: (n,) class that it named itself, without heads beside it.
         embedding: (n, e) input of its head, in which like rows are close.
     """
 
@@ -56,7 +56,9 @@ class Answered(NamedTuple):
             return None
         return Answered(
             np.concatenate([np.full(len(reference), -1), predictions.version[index]]),
-            np.concatenate([reference.output.argmax(axis=1), predictions.answers[index]]),
+            np.concatenate(
+                [reference.output.argmax(axis=1), predictions.output[index].argmax(axis=1)]
+            ),
             np.concatenate(embeddings),
         )
 
