@@ -14,6 +14,7 @@ from undrift.train.density import Components, narrow
 _NEIGHBOURS = 15
 _FEWEST = 100  # candidates of one side, answered by one version, that tell who is like whom
 _MOST = 5_000  # of them that are looked among
+_TELLING = 0.4  # kappa of labels and those of like rows, below which likeness says nothing
 _SHARE = 0.2  # of the rows of one side, below which doubted ones may as well be a slice that moves
 
 UNDOUBTED, DOUBTED, OUTDATED = 0, 1, 2
@@ -121,6 +122,8 @@ def doubts(
             among = here[candidate[here]]
             if len(among) >= _FEWEST:
                 contrary = _contrary(y, answered.embedding, here, among, rng)
+                if _likeness(contrary, y[here]) < _TELLING:
+                    continue
                 wrong = answered.named[here] != y[here]
                 found[here] = np.where(contrary, np.where(wrong, DOUBTED, OUTDATED), UNDOUBTED)
         doubted = int((found[side & candidate] == DOUBTED).sum())
@@ -128,6 +131,12 @@ def doubts(
             found[side & (found == DOUBTED)] = UNDOUBTED
     found[~new & (found == OUTDATED)] = UNDOUBTED
     return found
+
+
+def _likeness(contrary: NDArray[np.bool_], y: TargetArray) -> float:
+    """Return how much likeness says of labels, like Cohen's kappa: 0 as much as chance, at most 1."""
+    chance = float(((np.bincount(y) / len(y)) ** 2).sum())
+    return (1.0 - float(contrary.mean()) - chance) / max(1e-9, 1.0 - chance)
 
 
 def _contrary(
