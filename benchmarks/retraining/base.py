@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from benchmarks.retraining.tasks import Regime, Rows, Task
+from benchmarks.retraining.task import Regime, Rows, Task
 from undrift.control.settings import LifecycleSettings
 from undrift.evidence import DriftKind, Level
 from undrift.monitor.monitor import Monitor

@@ -12,7 +12,7 @@ from benchmarks.retraining import lifelong, rivals
 from benchmarks.retraining.jobs import Job, Settings
 from benchmarks.retraining.place import Place
 from benchmarks.retraining.runs import SCRATCH
-from benchmarks.retraining.tasks import DEVELOPMENT
+from benchmarks.retraining.task import DEVELOPMENT
 from undrift.train.settings import TrainSettings
 
 OURS, FULL = "bandit", "full"

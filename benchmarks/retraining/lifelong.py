@@ -19,7 +19,7 @@ from benchmarks.retraining import nets
 from benchmarks.retraining.base import fit
 from benchmarks.retraining.data import digits
 from benchmarks.retraining.place import Place
-from benchmarks.retraining.tasks import Deck, Rows, Source
+from benchmarks.retraining.task import Deck, Rows, Source
 from undrift.control.settings import LifecycleSettings
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import FloatArray, IntArray

@@ -79,7 +79,10 @@ def frontier(results: Results) -> Figure:
         whole = 100 * results.median(task, FULL, 1.0, "mean")
         if lows and whole == whole:
             ax.axhline(whole, color="#666666", linewidth=0.8, linestyle=":")
-            ax.text(SHARES[-1], whole, "full", va="bottom", ha="right", fontsize=7, color="#666666")
+            ax.text(
+                1.0, whole, "full", transform=ax.get_yaxis_transform(),
+                va="bottom", ha="right", fontsize=7, color="#666666",
+            )  # fmt: skip
             ax.set_ylim(bottom=max(min(lows) - 1.0, whole - SHOWN))
         ax.set(xscale="log")
         ax.xaxis.set_major_locator(FixedLocator(SHARES))
@@ -122,11 +125,14 @@ def forgetting(results: Results) -> Figure:
 
 def in_a_row(results: Results) -> Figure:
     """Draw accuracy on all tasks so far after each of ten tasks."""
-    figure = Figure(figsize=(3.6 * len(results.sequences), 3.2), layout="constrained")
-    axes = figure.subplots(1, len(results.sequences), squeeze=False)[0]
+    played = lifelong_tables.known
+    sequences = [s for s in results.sequences if len(played(results, s, OURS))]
+    sequences = sequences or list(results.sequences)
+    figure = Figure(figsize=(3.6 * len(sequences), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(sequences), squeeze=False)[0]
     styles = {OURS: ("black", "o"), FULL: (COLOURS[4], "s"), "finetune": (COLOURS[5], "D"),
               lifelong.ANEW: (COLOURS[2], "^"), lifelong.FROZEN: (COLOURS[6], "v")}  # fmt: skip
-    for ax, sequence in zip(axes, results.sequences, strict=True):
+    for ax, sequence in zip(axes, sequences, strict=True):
         ax.set_title(lifelong.TITLES[sequence], fontsize=8)
         for player, (colour, marker) in styles.items():
             mean = lifelong_tables.known(results, sequence, player)

@@ -14,7 +14,7 @@ from benchmarks.retraining.base import reference
 from benchmarks.retraining.figures import Figures
 from benchmarks.retraining.memory import PeakMemory
 from benchmarks.retraining.place import OUT, Place
-from benchmarks.retraining.tasks import Rows
+from benchmarks.retraining.task import Rows
 from benchmarks.retraining.worlds import State, Step, world
 from undrift.errors import TrainingError
 from undrift.evidence import DriftKind

@@ -2,132 +2,23 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from benchmarks.detection.data import electricity, rotated, usps
 from benchmarks.retraining import nets
 from benchmarks.retraining.data import cifar10, digits, insects, moved
+from benchmarks.retraining.dirty import DIRTY
+from benchmarks.retraining.task import Deck, Regime, Rows, Source, Task, still
 from undrift.records import FloatArray, IntArray
 
-DEVELOPMENT = 100  # seeds from here on see the half of the rows that reported seeds never see
 ANGLES = (0.0, 20.0, 40.0, 60.0, 80.0)
 CHUNKS = 5  # a stream is retrained on so many chunks
 _USPS_TRAIN = 7_291
 _TEST = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Labelled rows.
-
-    Attributes:
-        x: (n, *input_shape) inputs.
-        y: (n,) class index.
-    """
-
-    x: FloatArray
-    y: IntArray
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-
-@dataclass(frozen=True, slots=True)
-class Regime:
-    """One state of the world.
-
-    Attributes:
-        train: Rows that may be trained on.
-        test: Other rows of it, on which forgetting is measured.
-        ahead: What a model retrained for it meets next: for images the rows of ``test``, for
-            streams the whole next chunk.
-    """
-
-    train: Rows
-    test: Rows
-    ahead: Rows
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the rows of one seed come from.
-
-    Attributes:
-        data: Folder of the data sets.
-        out: Folder for what is unpacked.
-        task: Name of the task.
-        seed: Of every draw; from ``DEVELOPMENT`` on, of the development half.
-    """
-
-    data: Path
-    out: Path
-    task: str
-    seed: int
-
-    @property
-    def half(self) -> int:
-        """Which of every two rows, or blocks of rows, are used."""
-        return int(self.seed >= DEVELOPMENT)
-
-    @cached_property
-    def rng(self) -> np.random.Generator:
-        """The generator of the draws."""
-        return np.random.default_rng([self.seed, zlib.crc32(self.task.encode())])
-
-
-class Deck:
-    """One half of a data set, shuffled, from which rows are dealt without replacement."""
-
-    def __init__(self, rows: tuple[FloatArray, IntArray], source: Source) -> None:
-        self._x, self._y = rows
-        self._left = source.rng.permutation(np.arange(source.half, len(self._y), 2))
-
-    def deal(self, n: int, classes: Sequence[int] = range(10)) -> Rows:
-        """Return the next ``n`` rows of some classes."""
-        index = self._left[np.isin(self._y[self._left], classes)][:n]
-        if len(index) < n:
-            raise ValueError(f"only {len(index)} rows of classes {list(classes)} are left, not {n}")
-        self._left = np.setdiff1d(self._left, index, assume_unique=True)
-        return Rows(self._x[index], self._y[index])
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One task.
-
-    Attributes:
-        title: As in tables.
-        net: Builds the network.
-        build: Makes the regimes, the first of which the base model is trained on.
-        base_epochs: Passes over the first regime of the base training.
-        epochs: Passes over the pool of a full retrain: what all shares of compute refer to.
-        memory: Rows of earlier regimes that are kept.
-        class_incremental: The new rows are of new classes.
-    """
-
-    title: str
-    net: Callable[[], nn.Module]
-    build: Callable[[Source], tuple[Regime, ...]]
-    base_epochs: int
-    epochs: int
-    memory: int = 2_000
-    class_incremental: bool = False
-
-    def regimes(self, source: Source) -> tuple[Regime, ...]:
-        """Return the regimes for one seed."""
-        return self.build(source)
-
-
-def _still(train: Rows, test: Rows) -> Regime:
-    return Regime(train, test, test)
 
 
 def _rotation(source: Source) -> tuple[Regime, ...]:
@@ -135,7 +26,7 @@ def _rotation(source: Source) -> tuple[Regime, ...]:
     test = Deck(digits(source.data, "mnist", "t10k"), source).deal(_TEST)
     parts = [train.deal(n) for n in (6_000, *[1_000] * (len(ANGLES) - 1))]
     return tuple(
-        _still(*(Rows(rotated(r.x, np.full(len(r), angle)), r.y) for r in (part, test)))
+        still(*(Rows(rotated(r.x, np.full(len(r), angle)), r.y) for r in (part, test)))
         for angle, part in zip(ANGLES, parts, strict=True)
     )
 
@@ -147,8 +38,8 @@ def _usps(source: Source) -> tuple[Regime, ...]:
     other = Deck((x[:_USPS_TRAIN], y[:_USPS_TRAIN]), source)
     other_test = Deck((x[_USPS_TRAIN:], y[_USPS_TRAIN:]), source)
     return (
-        _still(train.deal(6_000), test.deal(_TEST)),
-        _still(other.deal(3_000), other_test.deal(1_000)),
+        still(train.deal(6_000), test.deal(_TEST)),
+        still(other.deal(3_000), other_test.deal(1_000)),
     )
 
 
@@ -162,7 +53,7 @@ def _new_classes(name: str) -> Callable[[Source], tuple[Regime, ...]]:
             test = Deck(digits(source.data, name, "t10k"), source)
         base = 10_000 if name == "cifar10" else 6_000
         return tuple(
-            _still(train.deal(n, classes), test.deal(_TEST, classes))
+            still(train.deal(n, classes), test.deal(_TEST, classes))
             for n, classes in ((base, range(5)), (3_000, range(5, 10)))
         )
 
@@ -177,7 +68,7 @@ def _permuted(source: Source) -> tuple[Regime, ...]:
     test = Deck(digits(source.data, "mnist", "t10k"), source).deal(_TEST)
     before, after = train.deal(6_000), train.deal(3_000)
     moved = (Rows(r.x, renamed[r.y]) for r in (after, test))
-    return _still(before, test), _still(*moved)
+    return still(before, test), still(*moved)
 
 
 def _moved_images(source: Source) -> tuple[Regime, ...]:
@@ -185,7 +76,7 @@ def _moved_images(source: Source) -> tuple[Regime, ...]:
     test = Deck(cifar10(source.data, "test", source.out), source).deal(_TEST)
     base, new = train.deal(10_000), train.deal(3_000)
     shifted = (Rows(moved(r.x, source.rng), r.y) for r in (new, test))
-    return _still(base, test), _still(*shifted)
+    return still(base, test), still(*shifted)
 
 
 def _stream(
@@ -236,4 +127,5 @@ TASKS: dict[str, Task] = {
     "electricity": Task(
         "Electricity, five chunks", nets.electricity_mlp, _stream(electricity, 48), 30, 12
     ),
+    **DIRTY,
 }  # fmt: skip

@@ -13,7 +13,8 @@ from benchmarks.retraining.base import base_state, reference, reference_rows, si
 from benchmarks.retraining.data import cifar10
 from benchmarks.retraining.nets import LARGE
 from benchmarks.retraining.place import Place
-from benchmarks.retraining.tasks import TASKS, Regime, Rows, Source, Task
+from benchmarks.retraining.task import Regime, Rows, Source, Task
+from benchmarks.retraining.tasks import TASKS
 from undrift.evidence import DriftKind
 from undrift.train.blocks import Blocks
 from undrift.train.pool import REFERENCE_ROW, Pool, held_out
@@ -119,6 +120,10 @@ def world(name: str, seed: int, place: Place) -> World:
     known, test = reference_rows(regimes[0])
     ahead = test if regimes[0].ahead is regimes[0].test else regimes[0].ahead
     regimes = (Regime(regimes[0].train, test, ahead), *regimes[1:])
+    if task.spoil is not None:
+        rng = np.random.default_rng([seed, 7])
+        known = task.spoil(known, rng)
+        regimes = tuple(replace(r, train=task.spoil(r.train, rng)) for r in regimes)
     path = place.kept / "base" / f"{name}-{seed}.safetensors"
     state = base_state(task, regimes[0].train, seed, path, place.device)
     model = task.net()

@@ -13,7 +13,8 @@ from benchmarks.retraining.jobs import Job, execute, units
 from benchmarks.retraining.place import Place
 from benchmarks.retraining.results import Results
 from benchmarks.retraining.runs import run_one
-from benchmarks.retraining.tasks import DEVELOPMENT, TASKS, Deck, Rows, Source, Task
+from benchmarks.retraining.task import DEVELOPMENT, Deck, Rows, Source, Task
+from benchmarks.retraining.tasks import TASKS
 from undrift.train.pool import held_out
 from undrift.train.settings import TrainSettings
 
@@ -174,12 +175,12 @@ def test_a_large_network_answers_as_the_small_one_and_has_more_weights(
 
 TASKS_FILE = """
 from benchmarks.retraining.nets import electricity_mlp
-from benchmarks.retraining.tasks import Task
+from benchmarks.retraining.task import Task
 TASKS = {NAME: Task("mine", electricity_mlp, lambda source: (), 1, 1)}
 """
 BUILD = """
 import numpy as np
-from benchmarks.retraining.tasks import Regime, Rows
+from benchmarks.retraining.task import Regime, Rows
 def build(source):
     def rows(n):
         x = source.rng.normal(size=(n, 6)).astype(np.float32)

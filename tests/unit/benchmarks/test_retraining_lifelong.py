@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks.retraining import base, lifelong
-from benchmarks.retraining.tasks import Rows
+from benchmarks.retraining.task import Rows
 
 
 def cloud(shift: float, n: int, rng: np.random.Generator) -> Rows:
