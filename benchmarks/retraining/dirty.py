@@ -94,14 +94,14 @@ def rare(source: Source) -> tuple[Regime, ...]:
 
 DIRTY: dict[str, Task] = {
     "wrong-uniform": Task(
-        "Fashion-MNIST turned, 30 % of labels wrong", nets.cnn, turned("fashion_mnist", 60.0),
+        "Fashion-MNIST turned, 30 % wrong", nets.cnn, turned("fashion_mnist", 60.0),
         8, 40, spoil=wrong_uniform,
     ),
     "wrong-by-class": Task(
-        "MNIST turned, 30 % of labels of the next class", nets.cnn, turned("mnist", 60.0),
+        "MNIST turned, 30 % wrong by class", nets.cnn, turned("mnist", 60.0),
         8, 40, spoil=wrong_by_class,
     ),
-    "stale": Task("MNIST, classes renamed, stale segments", nets.cnn, stale, 8, 10),
+    "stale": Task("MNIST renamed, stale segments", nets.cnn, stale, 8, 10),
     "repeated": Task(
         "Fashion-MNIST turned, rows repeated", nets.cnn, repeated("fashion_mnist"), 8, 10
     ),

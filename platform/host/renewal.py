@@ -64,18 +64,18 @@ class Renewal:
             OSError: It does not answer, or refuses.
         """
         assert self._settings.tls_certificate is not None
-        lines = self._settings.tls_certificate.read_text(encoding="ascii").splitlines()
-        pem = "\n".join(line for line in lines if line.strip())  # an empty line ends it
-        name = self._folder / "tls.pem"
-        self._say(f"set ssl cert {name} <<\n{pem}\n\n", "Transaction")
-        self._say(f"commit ssl cert {name}\n", "Success")
+        lines = self._settings.tls_certificate.read_bytes().splitlines()
+        pem = b"\n".join(line for line in lines if line.strip())  # an empty line ends it
+        name = bytes(self._folder / "tls.pem")
+        self._say(b"set ssl cert %b <<\n%b\n\n" % (name, pem), "Transaction")
+        self._say(b"commit ssl cert %b\n" % name, "Success")
 
-    def _say(self, command: str, wanted: str) -> None:
+    def _say(self, command: bytes, wanted: str) -> None:
         answer = b""
         with socket.socket(socket.AF_UNIX) as line:
             line.settimeout(_TIMEOUT_S)
             line.connect(str(self._folder / "admin.sock"))
-            line.sendall(command.encode())
+            line.sendall(command)
             while part := line.recv(65_536):
                 answer += part
         text = answer.decode(errors="replace").strip()

@@ -8,6 +8,7 @@ that fold: nothing that decides depends on it, and a restart may miss the labels
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,7 @@ LOOK_UP_S = 1.0
 MOST = 1_000_000
 """Labels that wait to be looked up; what comes beyond is counted and not looked up."""
 
+logger = logging.getLogger(__name__)
 _NEWEST = 10_000  # of which the lag is told
 _COUNTS = ("found", "judged", "wrong", "unknown", "skipped")
 
@@ -71,34 +73,44 @@ class LateLabels:
                 self._counts["skipped"] += 1
 
     def look_up(self, newest_row: int) -> None:
-        """Look up those that wait; if the store refuses, they wait on.
+        """Look up those that wait; if the store refuses, they wait on. Never raises.
 
         Args:
             newest_row: Newest row, against which the lag is counted.
         """
         waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
         self._asked = len(waiting)
-        labels = {name: (label, at) for name, label, at in reversed(waiting)}  # the first stands
-        ids = tuple(labels)
-        value = np.array([label for label, _ in labels.values()])
-        came = np.array([at for _, at in labels.values()], np.float64)
-        found = wrong = judged = 0
         try:
-            for part in self._record.look_up(ids):
-                found += len(part)
-                if len(part.answered):
-                    wrong += int(np.sum(part.answered != value[part.asked]))
-                    judged += len(part)
-                seconds = np.maximum(came[part.asked] - part.at, 0.0)
-                self._lag_rows = np.append(self._lag_rows, newest_row - part.row)[-_NEWEST:]
-                self._lag_seconds = np.append(self._lag_seconds, seconds)[-_NEWEST:]
-            self._count(found=found, wrong=wrong, judged=judged, unknown=len(ids) - found)
-            self._save()
+            self._find(waiting, newest_row)
             self.trouble = ""
         except StoreError as error:
             self._waiting.extendleft(reversed(waiting))
             self.trouble = f"late labels are not looked up: {error}"
+        except Exception as error:  # ours; those that come after are looked up all the same
+            logger.exception("late labels cannot be looked up")
+            self._counts["skipped"] += len(waiting)
+            self.trouble = f"late labels cannot be looked up: {type(error).__name__}: {error}"
         self._asked = 0
+        try:
+            self._save()
+        except StoreError as error:
+            self.trouble = self.trouble or f"counts of late labels are not kept: {error}"
+
+    def _find(self, waiting: list[Left], newest_row: int) -> None:
+        labels = {name: (label, at) for name, label, at in reversed(waiting)}  # the first stands
+        ids = tuple(labels)
+        value = np.array([label for label, _ in labels.values()])
+        came = np.array([at for _, at in labels.values()], np.float64)
+        parts = list(self._record.look_up(ids))
+        for part in parts:
+            if len(part.answered):
+                wrong = int(np.sum(part.answered != value[part.asked]))
+                self._count(judged=len(part), wrong=wrong)
+            seconds = np.maximum(came[part.asked] - part.at, 0.0)
+            self._lag_rows = np.append(self._lag_rows, newest_row - part.row)[-_NEWEST:]
+            self._lag_seconds = np.append(self._lag_seconds, seconds)[-_NEWEST:]
+        found = sum(map(len, parts))
+        self._count(found=found, unknown=len(ids) - found)
 
     def told(self, summary: SummaryView) -> SummaryView:
         """Return a summary that tells of them."""

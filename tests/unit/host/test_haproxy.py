@@ -253,7 +253,8 @@ def test_renewed_certificate_is_used_and_a_broken_one_is_not(
         path.unlink()
         renewal.look()
         pem = (tmp_path / "new.pem").read_bytes()
-        path.write_bytes(pem.replace(b"-----BEGIN PRIVATE", b"\n\n-----BEGIN PRIVATE"))
+        pem = pem.replace(b"-----BEGIN PRIVATE", b"\n\n-----BEGIN PRIVATE")
+        path.write_bytes("# für die Büros\n".encode() + pem)
         for _ in range(2):
             renewal.look()
         assert (serves(port, first), serves(port, renewed)) == (False, True)

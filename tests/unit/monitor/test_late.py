@@ -92,6 +92,59 @@ def test_store_that_refuses_loses_no_late_label(
     assert (view["waiting"], view["found"], late.trouble) == (0, 3, "")
 
 
+def test_labels_are_counted_once_though_the_counts_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path)
+    late = LateLabels(Record(tmp_path), Blobs(tmp_path))
+
+    def full(*_: object) -> None:
+        raise StoreError("no space left")
+
+    monkeypatch.setattr(Blobs, "save", full)
+    late.take(deque([(name, 0, 1_000.0) for name in ids(np.arange(3))]))
+    for _ in range(2):
+        late.look_up(100)
+        view = late.view()
+        assert view is not None
+        assert (view["found"], view["waiting"]) == (3, 0)
+        assert "counts of late labels are not kept: no space left" in late.trouble
+
+
+def test_fault_of_ours_is_told_and_later_labels_are_looked_up_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path)
+    monkeypatch.setattr(module, "LOOK_UP_S", 0.0)
+    late, (first, second) = LateLabels(Record(tmp_path), Blobs(tmp_path)), ids(np.arange(2))
+
+    def broken(*_: object) -> None:
+        raise TypeError("no such thing")
+
+    async def looked_up(name: str) -> dict[str, float | None]:
+        late.take(deque([(name, 0, 1_000.0)]))
+        while late:
+            await asyncio.sleep(0.01)
+            assert not following.done()
+        view = late.view()
+        assert view is not None
+        return view
+
+    async def play() -> None:
+        nonlocal following
+        following = asyncio.create_task(late.follow(lambda: 100))
+        with monkeypatch.context() as fault:
+            fault.setattr(Record, "look_up", broken)
+            assert (await looked_up(first))["skipped"] == 1
+            assert "TypeError: no such thing" in late.trouble
+        view = await looked_up(second)
+        assert (view["skipped"], view["found"], late.trouble) == (1, 1, "")
+        following.cancel()
+
+    following: asyncio.Task[None]
+    asyncio.run(play())
+
+
 def test_what_waits_is_bounded_and_the_rest_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
