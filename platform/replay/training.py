@@ -146,7 +146,7 @@ class Trainer:
             TrainingError: No candidate came of it.
         """
         begun = time.perf_counter()
-        shelf, plan = self.shelf, settled(plan, pool)
+        shelf, plan = self.shelf, self._settled(plan, pool)
         made = attempt(
             shelf.trainee,
             shelf.good,
@@ -164,6 +164,9 @@ class Trainer:
         self.seconds += time.perf_counter() - begun
         return _outcome(version, verdict.accepted, verdict.reason, pool, plan)
 
+    def _settled(self, plan: RetrainPlan, pool: Pool) -> RetrainPlan:
+        return settled(plan, pool, self.reference_rows, self.shelf.trainee.numbers)
+
 
 class Recalibrator(Trainer):
     """Trains nothing: the same weights get the reference that a retraining would have made."""
@@ -180,7 +183,7 @@ class Recalibrator(Trainer):
         Raises:
             TrainingError: A retraining would have found too few rows.
         """
-        plan = settled(plan, pool)
+        plan = self._settled(plan, pool)
         check_reference(pool, plan.regime_start, self.reference_rows)
         shelf, settings = self.shelf, self.settings
         chosen = split_pool(

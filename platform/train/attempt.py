@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from undrift.errors import StoreError
-from undrift.records import Reference
+from undrift.evidence import DriftKind
+from undrift.records import IntArray, Reference
 from undrift.train.candidate import check_reference, judge_candidate, with_later
 from undrift.train.gate import GateReport
 from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import Pool
+from undrift.train.pool import Pool, held_out
+from undrift.train.regime import begin
 from undrift.train.result import Progress, TrainResult
 from undrift.train.retrain import Checkpoints, retrain
 from undrift.train.settings import TrainSettings
@@ -123,7 +125,6 @@ def _attempt(
     checkpoints: Callable[[int], Checkpoints] | None,
     later: Callable[[], Pool] | None,
 ) -> Attempt:
-    plan = settled(plan, pool)
     check_reference(pool, plan.regime_start, reference_rows)
     others = [v for v in good if v != plan.base_version][-ARCHIVE:]
     archive = _archive(plan.base_version, others, weights)
@@ -162,11 +163,26 @@ def _archive(
             yield version, weights(version)
 
 
-def settled(plan: RetrainPlan, pool: Pool) -> RetrainPlan:
-    """Return a plan for the newest rows as one for a regime, which starts where they do."""
-    if not plan.newest_rows:
+def settled(
+    plan: RetrainPlan, pool: Pool, reference_rows: int, numbers: IntArray | None = None
+) -> RetrainPlan:
+    """Return a plan for a regime that starts where the rows say, if that leaves enough of them.
+
+    Args:
+        plan: For a regime, or for the newest rows.
+        pool: The labelled rows.
+        reference_rows: Held-out rows of the regime that a new version is watched by, at least.
+        numbers: Columns of the inputs by which rows resemble each other; None for all.
+    """
+    if plan.newest_rows:
+        start = pool.newest_since(plan.newest_rows)
+        plan = replace(plan, regime_start=start, newest_rows=0)
+    if plan.kind not in (DriftKind.CONCEPT, DriftKind.BOTH):
         return plan
-    return replace(plan, regime_start=pool.newest_since(plan.newest_rows), newest_rows=0)
+    x = pool.x if numbers is None else pool.x[:, numbers]
+    start = begin(x, pool.y, pool.row, plan.regime_start, seed=plan.seed)
+    enough = int((held_out(pool) & (pool.row >= start)).sum()) >= reference_rows
+    return replace(plan, regime_start=start) if enough else plan
 
 
 def _collapsed(trainee: Trainee, result: TrainResult, pool: Pool) -> bool:

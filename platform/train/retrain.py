@@ -24,6 +24,7 @@ from undrift.train.result import Progress, TrainResult
 from undrift.train.schedule import rate
 from undrift.train.settings import TrainSettings
 from undrift.train.setup import Setup
+from undrift.train.temper import temper
 from undrift.train.trainee import Trainee
 
 _ROUND = 10  # steps between two looks at the guiding loss and two choices of a block
@@ -135,6 +136,8 @@ class _Retraining:
             settings=settings,
             meter=meter,
         )
+        import os
+        self.scale = temper(self.setup) if not os.environ.get('SOFT') else 1.0
         self.guided = method.guided
         self.sampler, self.selector = method.sampler(self.setup), method.blocks(self.setup)
         self.penalty = method.penalty(self.setup)
@@ -311,6 +314,7 @@ class _Retraining:
             "candidates": float(len(setup.chosen.index)),
             "candidates_new": float(setup.chosen.new.sum()),
             "older_validity": setup.chosen.older_validity,
+            "start_scale": self.scale,
             **self.penalty.figures(),
         }
         if self.guided:

@@ -99,9 +99,9 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     device = ray.train.torch.get_device()
     reference = store.reference(plan.base_version)
     pool = read_pool(store, plan, reference, worker.settings.max_pool_rows)
-    plan = settled(plan, pool)
     model = factory_of(worker.model, worker.search_path)()
     trainee = Trainee(model, worker.model.embedding, device, comm)
+    plan = settled(plan, pool, worker.reference_rows, trainee.numbers)
     loaded = time.perf_counter()
     made = _made(worker, plan, trainee, pool, reference)
     outcome = {

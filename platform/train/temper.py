@@ -1,0 +1,58 @@
+"""How loudly the start of a retraining speaks: no louder than it is right about the rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from undrift.train.inference import forward
+from undrift.train.objective import Classification
+from undrift.train.setup import Setup
+
+_ROWS = 256
+_SCALES = 21  # from 0 to 1
+
+
+def temper(setup: Setup) -> float:
+    """Scale a classifier's head so that its logits fit the rows that it is to learn; return by what.
+
+    A model that is sure of what is wrong now has gradients so large that rectified units die
+    before it has learnt otherwise. Its logits are multiplied by the number from 0 to 1 of the least
+    cross-entropy on rows drawn by trust: near 1 where the world is as it was, 0 where it is
+    turned upside down. The features stay. A head that is no plain linear layer at the end of
+    the network, is shared or frozen, is left alone.
+
+    Args:
+        setup: The retraining before its first step; the model's head is changed.
+
+    Reference:
+        Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks. ICML 2017, for the
+        temperature. Ash, Adams: On warm-starting neural network training. NeurIPS 2020.
+    """
+    if not isinstance(setup.objective, Classification) or not _plain(setup):
+        return 1.0
+    chosen, layer = setup.chosen, setup.head
+    rng = np.random.default_rng([setup.plan.seed, 9])
+    some = rng.choice(chosen.index, _ROWS, p=chosen.weight / chosen.weight.sum())
+    rows = torch.as_tensor(some, device=setup.x.device)
+    output, embedding = forward(setup, setup.x[rows])
+    with torch.no_grad():
+        if not torch.allclose(layer(embedding), output, rtol=1e-3, atol=1e-4):
+            return 1.0
+        scales = torch.linspace(0.0, 1.0, _SCALES, device=output.device)
+        losses = [setup.objective.losses(scale * output, setup.y[rows]).mean() for scale in scales]
+        best = scales[int(torch.stack(losses).argmin())]
+        for parameter in layer.parameters():
+            parameter.mul_(best)
+    return float(best)
+
+
+def _plain(setup: Setup) -> bool:
+    """Whether the head's parameters are its own, plain, and trained."""
+    layer = setup.head
+    own = {id(p) for p in layer.parameters()}
+    named = setup.model.named_parameters(remove_duplicate=False)
+    shared = sum(id(p) in own for _, p in named) > len(own)
+    trained = all(p.requires_grad and p.is_floating_point() for p in layer.parameters())
+    return type(layer) is nn.Linear and not shared and trained
