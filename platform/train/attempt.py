@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from undrift.errors import StoreError
@@ -166,7 +167,7 @@ def _archive(
 def settled(
     plan: RetrainPlan, pool: Pool, reference_rows: int, numbers: IntArray | None = None
 ) -> RetrainPlan:
-    """Return a plan for a regime that starts where the rows say, if that leaves enough of them.
+    """Return a plan for a regime that starts where the rows say, as far as that leaves enough.
 
     Args:
         plan: For a regime, or for the newest rows.
@@ -181,8 +182,10 @@ def settled(
         return plan
     x = pool.x if numbers is None else pool.x[:, numbers]
     start = begin(x, pool.y, pool.row, plan.regime_start, seed=plan.seed)
-    enough = int((held_out(pool) & (pool.row >= start)).sum()) >= reference_rows
-    return replace(plan, regime_start=start) if enough else plan
+    watched = np.sort(pool.row[held_out(pool) & (pool.row >= plan.regime_start)])
+    if len(watched) < reference_rows:
+        return plan
+    return replace(plan, regime_start=min(start, int(watched[-reference_rows])))
 
 
 def _collapsed(trainee: Trainee, result: TrainResult, pool: Pool) -> bool:

@@ -134,7 +134,10 @@ def doubts(
 
 
 def _likeness(contrary: NDArray[np.bool_], y: TargetArray) -> float:
-    """Return how much likeness says of labels, like Cohen's kappa: 0 as much as chance, at most 1."""
+    """Return by how much more than chance labels agree with those of like rows; at most 1.
+
+    The ratio is that of Cohen's kappa.
+    """
     chance = float(((np.bincount(y) / len(y)) ** 2).sum())
     return (1.0 - float(contrary.mean()) - chance) / max(1e-9, 1.0 - chance)
 

@@ -136,11 +136,10 @@ class _Retraining:
             settings=settings,
             meter=meter,
         )
-        import os
-        self.scale = temper(self.setup) if not os.environ.get('SOFT') else 1.0
         self.guided = method.guided
         self.sampler, self.selector = method.sampler(self.setup), method.blocks(self.setup)
-        self.penalty = method.penalty(self.setup)
+        self.penalty = method.penalty(self.setup)  # of the start as it was
+        self.scale = temper(self.setup)
         parameters = [p for block in blocks.all for p in block.parameters]
         self.optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
         self.budget = Budget.parse(plan.budget)

@@ -11,17 +11,17 @@ from undrift.train.objective import Classification
 from undrift.train.setup import Setup
 
 _ROWS = 256
-_SCALES = 21  # from 0 to 1
+_SCALES = 21  # from 0 to 1, denser near 0
 
 
 def temper(setup: Setup) -> float:
-    """Scale a classifier's head so that its logits fit the rows that it is to learn; return by what.
+    """Scale a classifier's head so that its logits fit the rows to learn; return by what.
 
     A model that is sure of what is wrong now has gradients so large that rectified units die
     before it has learnt otherwise. Its logits are multiplied by the number from 0 to 1 of the least
-    cross-entropy on rows drawn by trust: near 1 where the world is as it was, 0 where it is
-    turned upside down. The features stay. A head that is no plain linear layer at the end of
-    the network, is shared or frozen, is left alone.
+    cross-entropy on rows drawn by trust, of classes that it knows: near 1 where the world is as
+    it was, 0 where it is turned upside down. The features stay. A head is left alone that is no
+    plain linear layer at the end of the network, or is shared or frozen.
 
     Args:
         setup: The retraining before its first step; the model's head is changed.
@@ -33,14 +33,19 @@ def temper(setup: Setup) -> float:
     if not isinstance(setup.objective, Classification) or not _plain(setup):
         return 1.0
     chosen, layer = setup.chosen, setup.head
+    known = np.unique(setup.reference.y)
+    weight = chosen.weight * np.isin(setup.y.cpu().numpy()[chosen.index], known)
+    if not weight.any():
+        return 1.0
     rng = np.random.default_rng([setup.plan.seed, 9])
-    some = rng.choice(chosen.index, _ROWS, p=chosen.weight / chosen.weight.sum())
-    rows = torch.as_tensor(some, device=setup.x.device)
+    rows = torch.as_tensor(
+        rng.choice(chosen.index, _ROWS, p=weight / weight.sum()), device=setup.x.device
+    )
     output, embedding = forward(setup, setup.x[rows])
     with torch.no_grad():
         if not torch.allclose(layer(embedding), output, rtol=1e-3, atol=1e-4):
             return 1.0
-        scales = torch.linspace(0.0, 1.0, _SCALES, device=output.device)
+        scales = torch.linspace(0.0, 1.0, _SCALES, device=output.device) ** 2
         losses = [setup.objective.losses(scale * output, setup.y[rows]).mean() for scale in scales]
         best = scales[int(torch.stack(losses).argmin())]
         for parameter in layer.parameters():

@@ -97,11 +97,19 @@ def test_of_too_few_rows_nothing_is_said() -> None:
 
 def test_a_label_is_no_evidence_for_itself() -> None:
     """In each of ten places sixteen rows bear two labels: of the fifteen others most say else."""
-    place, rng = np.repeat(np.arange(10), 16), np.random.default_rng(0)
-    x = 50.0 * np.eye(10)[place] + rng.normal(size=(160, 10))
-    y, everyone = np.arange(160) % 2, np.ones(160, dtype=bool)
-    told = Answered(np.ones(160, dtype=int), np.full(160, 2), x.astype(np.float32))
-    assert (doubts(y, told, everyone, everyone, seed=0) == DOUBTED).all()
+    place, rng = np.repeat(np.arange(20), 16), np.random.default_rng(0)
+    x = (50.0 * np.eye(20)[place] + rng.normal(size=(320, 20))).astype(np.float32)
+    torn, everyone = place < 10, np.ones(320, dtype=bool)
+    y = np.where(torn, np.arange(320) % 2, place)
+    told = Answered(np.ones(320, dtype=int), np.full(320, 2), x)
+    assert ((doubts(y, told, everyone, everyone, seed=0) == DOUBTED) == torn).all()
+
+
+def test_likeness_that_says_no_more_than_chance_is_not_heard() -> None:
+    x, _ = embedded()
+    y = np.random.default_rng(5).integers(0, CLASSES, N)
+    assert (asked(y, x, y) == UNDOUBTED).all()
+    assert (asked(y, x, (y + 1) % CLASSES) == UNDOUBTED).all()
 
 
 def test_numbers_and_rows_that_nobody_answered_are_never_in_doubt() -> None:

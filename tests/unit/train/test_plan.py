@@ -57,6 +57,6 @@ def test_what_the_order_says_goes_before_the_configuration(
 
 def test_plan_for_the_newest_rows_becomes_one_for_the_regime_that_they_begin() -> None:
     pool = world().pool
-    found = settled(replace(plan(), newest_rows=50), pool)
+    found = settled(replace(plan(), newest_rows=50), pool, 20)
     assert int((pool.row >= found.regime_start).sum()) == 50
-    assert settled(plan(), pool) == plan()
+    assert settled(plan(), pool, 20) == plan()
