@@ -45,6 +45,5 @@ def rebuild(
 def _rebuilt(settings: Config, version: int) -> Rebuilt:
     from undrift.train.rebuild import rebuild
 
-    os.nice(settings.train.nice)
     store = Store(settings.model_state, read_only=True)
     return rebuild(store, version, settings.model, settings.folder)
