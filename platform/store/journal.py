@@ -126,8 +126,7 @@ class Journal:
         Raises:
             StoreError: The disk refuses.
         """
-        if self.first() < seq:
-            mark_dropped(self._root)
+        mark_dropped(self._root, self._table.lowest("seq"), seq)
         self._table.drop_before(seq)
 
     def read(self) -> list[dict[str, Any]]:

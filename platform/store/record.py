@@ -264,9 +264,7 @@ class Record:
         Raises:
             StoreError: The disk refuses.
         """
-        first = self._predictions.lowest("seq")
-        if first is not None and first < seq:
-            mark_dropped(self._root)
+        mark_dropped(self._root, self._predictions.lowest("seq"), seq)
         self._labels.drop_before(self._predictions.drop_before(seq))
 
     def _known_shapes(self) -> dict[str, list[int]]:

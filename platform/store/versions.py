@@ -169,7 +169,10 @@ class Versions:
 
     def all(self) -> list[Manifest]:
         """Return the manifests of all versions that are not `damaged`, oldest first."""
-        return [self.manifest(number) for number in self.numbers() if not self._damage(number)]
+        numbers = self.numbers()
+        for gone in self._manifests.keys() - set(numbers):
+            self._manifests.pop(gone, None)
+        return [self.manifest(number) for number in numbers if not self._damage(number)]
 
     def damaged(self) -> dict[int, str]:
         """Return what is wrong with each version of which a file is gone, torn or unreadable.
