@@ -9,13 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import httpx
-import numpy as np
 import pytest
 
 from tests.helpers.support import eventually
 from tests.ray.running import MODEL, Running, settled
 from tests.ray.traffic import Labeller, Traffic
-from undrift.errors import PlatformError
 
 pytestmark = pytest.mark.ray
 
@@ -116,33 +114,3 @@ def test_killed_controller_finishes_the_swap_that_it_had_begun(platform: Running
     assert {a.version for a in traffic.since(acknowledged)} == {version}
     platform.client.rollback(1)
     eventually(settled(platform, 1))
-
-
-@pytest.mark.parametrize("title", ["ray::ControllerActor", "ray::MonitorActor"])
-def test_state_that_cannot_be_read_at_a_restart_is_tried_until_it_can(
-    platform: Running, title: str
-) -> None:
-    marker = platform.config.model_state / "store.json"
-    sound, (victim,) = marker.read_bytes(), platform.processes(title)
-    seen: set[int] = set()
-    marker.write_bytes(b"[]")
-    try:
-        os.kill(victim, signal.SIGKILL)
-
-        def lives() -> int:
-            seen.update(platform.processes(title))
-            return len(seen - {victim})
-
-        eventually(lives, until=lambda count: count >= 2)
-    finally:
-        marker.write_bytes(sound)
-    labelled = platform.client.infer(np.zeros((5, 2))).ids
-
-    def back() -> bool:
-        try:
-            accepted = platform.client.feedback(labelled, [0] * 5)["accepted"] == 5
-            return accepted and not any(platform.client.status().failures.values())
-        except (PlatformError, httpx.TransportError):
-            return False
-
-    eventually(back)
