@@ -246,7 +246,7 @@ def _start_actors(
 
     def actor(role: str, cls: type, *args: Any) -> Any:
         return (
-            ray.remote(cls)
+            ray.remote(cluster.lasting(cls))
             .options(
                 name=_actor_name(config.model.name, role),
                 namespace=cluster.NAMESPACE,

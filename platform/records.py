@@ -138,24 +138,32 @@ class Predictions:
         """Return the same rows numbered upward from ``first_row``."""
         return replace(self, row=np.arange(first_row, first_row + len(self), dtype=np.int64))
 
-    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Predictions:
-        """Return the rows at ``index``, an integer or boolean index of shape (k,) or (n,)."""
-        kept = np.arange(len(self))[index]
+    def take(self, index: slice | NDArray[np.intp] | NDArray[np.bool_]) -> Predictions:
+        """Return the rows at ``index``, a slice, or an integer or boolean index.
+
+        A slice copies no numbers: what it returns has views.
+        """
+        if isinstance(index, slice):
+            ids = self.ids[index]
+        else:
+            ids = tuple(self.ids[i] for i in np.arange(len(self))[index])
         return Predictions(
-            ids=tuple(self.ids[i] for i in kept),
-            row=self.row[kept],
-            at=self.at[kept],
-            version=self.version[kept],
-            x=self.x[kept],
-            embedding=self.embedding[kept],
-            output=self.output[kept],
-            answered=None if self.answered is None else self.answered[kept],
-            former=None if self.former is None else self.former[kept],
+            ids=ids,
+            row=self.row[index],
+            at=self.at[index],
+            version=self.version[index],
+            x=self.x[index],
+            embedding=self.embedding[index],
+            output=self.output[index],
+            answered=None if self.answered is None else self.answered[index],
+            former=None if self.former is None else self.former[index],
         )
 
     @staticmethod
     def concat(parts: Sequence[Predictions]) -> Predictions:
-        """Join parts (at least one) in order."""
+        """Join parts (at least one) in order; one alone is not copied."""
+        if len(parts) == 1:
+            return parts[0]
         mixed = any(part.answered is not None for part in parts)
         compared = any(part.former is not None for part in parts)
         return Predictions(

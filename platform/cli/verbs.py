@@ -28,6 +28,7 @@ from undrift.cli.health import doctor, repair, tried
 from undrift.cli.k8s import app as k8s_app
 from undrift.cli.labels import app as labels_app
 from undrift.cli.promote import promote
+from undrift.cli.rebuild import rebuild
 from undrift.cli.token import token
 from undrift.cli.tune import tune
 from undrift.cli.views import (
@@ -364,7 +365,7 @@ def replay(
     _answer(found.to_dict(), replay_view(found), as_json)
 
 
-for _verb in (promote, tune, token, submit, demo, why, doctor, repair):
+for _verb in (promote, tune, token, submit, demo, why, rebuild, doctor, repair):
     app.command()(_verb)
 
 

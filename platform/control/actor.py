@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from dataclasses import replace
@@ -29,7 +30,8 @@ from undrift.control.replicas import Replicas
 from undrift.control.requests import NO_REPORT, event_of
 from undrift.control.settings import LifecycleSettings
 from undrift.control.shelf import Shelf
-from undrift.control.training import Training, quietly
+from undrift.control.tenure import Tenure
+from undrift.control.training import Training, end_writers, quietly
 from undrift.errors import RequestError, StoreError
 from undrift.events import (
     Cancel,
@@ -49,16 +51,14 @@ from undrift.records import Assignment
 from undrift.serve.metrics import Snapshot, exposition
 from undrift.serve.settings import ServeSettings
 from undrift.serve.swap import Command, ReplicaStatus, SwapCoordinator, Target
-from undrift.store.bucket import Bucket
-from undrift.store.lease import Keeper, Lease
 from undrift.store.place import Root
 from undrift.store.settings import RetentionSettings
 from undrift.store.store import Store
 from undrift.views import AuditView, DriftView, EventsPage, MonitorReport, StatusView, VersionView
 
 ROUND_S = 0.2
-LEASE = "lease"
 LIVE = "live version"  # what is the matter with it, among the failures
+logger = logging.getLogger("undrift")
 UNRECORDED = "a swap is decided, and not recorded yet; try again"
 
 
@@ -87,11 +87,9 @@ class ControllerActor:
         limits: RetentionSettings = RetentionSettings(),  # noqa: B008, it is frozen
         keeps_lease: bool = False,
     ) -> None:
-        self._keeper = None
-        if keeps_lease and isinstance(state, Bucket) and state.held is not None:
-            self._keeper = Keeper(Lease.resume(state.held, state.local))
+        self._tenure = Tenure(state, keeps_lease)
         self._model, self._policy = model, policy
-        self._monitor = monitor
+        self._monitor, self._trainer = monitor, trainer
         self._store = Store(state)
         self._memory = Memory(state, policy, limits)
         self._report: MonitorReport | None = None
@@ -109,7 +107,7 @@ class ControllerActor:
             patience=time.monotonic() + serve.swap.lease_s,
         )
         self._replicas = Replicas(coordinator, self._settle_swap)
-        for instruction in self._state.outstanding:
+        for instruction in () if self._tenure.lost else self._state.outstanding:
             if isinstance(instruction, Swap):  # before any replica's poll is answered
                 self._swap(instruction)
         self._loop = asyncio.get_running_loop().create_task(self._run())
@@ -129,7 +127,9 @@ class ControllerActor:
     def _settle_swap(self) -> asyncio.Task[bool] | None:
         """Tell the journal how a swap has ended, if it has."""
         swap = next((i for i in self._state.outstanding if isinstance(i, Swap)), None)
-        event = None if swap is None else self._replicas.verdict(swap, time.time())
+        event = (
+            None if swap is None or self._tenure.lost else self._replicas.verdict(swap, time.time())
+        )
         if event is None:
             return None
         if isinstance(event, Swapped):
@@ -141,6 +141,7 @@ class ControllerActor:
     async def _deliver(self, event: Event) -> None:
         """Journal an event if it changes anything, then execute what follows from it."""
         async with self._door:
+            self._tenure.check()
             if self._unsure:
                 self._state, self._story = await asyncio.to_thread(self._memory.recall)
                 self._unsure = False
@@ -185,16 +186,18 @@ class ControllerActor:
     # ------------------------------------------------------------------ rounds
 
     async def _run(self) -> None:
-        while not await self._parts.do("start", self._configure()):
+        while not self._tenure.lost:
+            if await self._parts.do("start", self._configure()):
+                break
             await asyncio.sleep(ROUND_S)
-        while True:  # each part for itself, and time always passes
-            if self._keeper is not None and self._keeper.lost:
-                self._parts.failures[LEASE] = self._keeper.lost
+        while not self._tenure.lost:  # each part for itself, and time always passes
             self._parts.begin("monitor", self._listen)
             self._parts.begin("look", self._shelf.watch)
             await self._parts.do("orders", self._go_on())
             await self._parts.do("time", self._deliver(Tick(at=time.time())))
             await asyncio.sleep(ROUND_S)
+        logger.error("%s; what is live answers on, by itself", self._tenure.lost)
+        await end_writers(self._trainer, self._monitor)
 
     async def _configure(self) -> None:
         policy, live = self._policy.model_dump(), self._state.live
@@ -266,7 +269,7 @@ class ControllerActor:
             replicas=self._replicas.versions(),
             training=self._progress(),
             failures={
-                "controller": "; ".join(self._parts.failures.values()) or self._memory.trouble,
+                "controller": self._tenure.lost or self._parts.told() or self._memory.trouble,
                 "monitor": self._report.failure if self._report else "no report yet",
             },
         )

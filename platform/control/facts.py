@@ -25,6 +25,7 @@ TRAINING = {
 """Gauges of a retraining in progress: name and help, by key of its progress."""
 
 
+LOOKED_UP = ("found", "unknown", "skipped")  # outcomes of a look-up; skipped never was one
 ACCURACIES = {"labels": "window", "reference": "reference", "estimate": "estimated"}
 """What an accuracy is of, by the label ``of``; the values are keys of the monitor's summary."""
 
@@ -39,7 +40,7 @@ class ControlFacts:
         phase: Present lifecycle phase.
         phases: All phases.
         evidence: What the monitor has found; None before its first report.
-        labels: The monitor's summary of labels: outcomes of the join, coverage, lag.
+        labels: The monitor's summary of labels: outcomes of the join, coverage, lag, late ones.
         accuracy: The monitor's accuracies: of the newest labels, the reference, and estimated.
         swaps: Number of swaps by outcome.
         swap_seconds: Time that successful swaps took.
@@ -105,6 +106,7 @@ class ControlFacts:
         accuracy = {(name,): value for name, value in known.items() if value is not None}
         coverage = self.labels["coverage_beyond_lag"]
         due = {} if coverage is None else {(): coverage}
+        late = self.labels["late"]
         return {
             **gauge("drift_level", "0 none, 1 warning, 2 drift", _by(levels), "signal"),
             **gauge(
@@ -125,6 +127,17 @@ class ControlFacts:
                 "Labels by outcome of the join",
                 _by(self.labels["outcomes"]),
                 "outcome",
+            ),
+            **self._counter(
+                "labels_looked_up",
+                "Labels too late for the signals, by whether the store has their prediction",
+                {(name,): late[name] for name in LOOKED_UP if late},
+                "outcome",
+            ),
+            **gauge(
+                "labels_to_look_up",
+                "Labels too late for the signals that wait to be looked up in the store",
+                {(): late["waiting"]} if late else {},
             ),
             **gauge(
                 "labels_missing",

@@ -21,6 +21,10 @@ class Parts:
         self.failures: dict[str, str] = {}
         self._under_way: dict[tuple[str, str], asyncio.Task[bool]] = {}
 
+    def told(self) -> str:
+        """Return what fails at present; empty if nothing does."""
+        return "; ".join(self.failures.values())
+
     async def do(self, part: str, work: Work) -> bool:
         """Do a part, and return whether it succeeded; a failure is told, and logged once."""
         try:

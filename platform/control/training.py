@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
@@ -16,6 +17,7 @@ from undrift.errors import UndriftError
 from undrift.events import Cancel, Codec, Event, Stage, Train, Trained, TrainFailed
 
 PROGRESS_S = 0.2
+STOP_S = 10.0
 
 
 class Training:
@@ -68,3 +70,11 @@ async def quietly(call: Any, *args: Any) -> None:
     """Call an actor; when it is gone, the controller's next round mends what is lost."""
     with contextlib.suppress(RayActorError):
         await call.remote(*args)
+
+
+async def end_writers(trainer: ActorHandle, monitor: ActorHandle) -> None:
+    """End whoever writes to the state, for good, and the workers of a training with them."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(quietly(trainer.stop), STOP_S)
+    for actor in (trainer, monitor):
+        ray.kill(actor)

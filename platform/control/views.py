@@ -10,7 +10,7 @@ from undrift.control.story import Story
 from undrift.errors import RequestError, StoreError
 from undrift.serve.body import show
 from undrift.store.store import Store
-from undrift.store.versions import Manifest
+from undrift.store.versions import CONDITIONS, Manifest
 from undrift.train.audit import columns
 from undrift.train.audit import report as account
 from undrift.views import (
@@ -106,7 +106,7 @@ def versions(
             parent=m.parent,
             created_at=m.created_at,
             run_id=m.run_id,
-            metrics=m.metrics,
+            metrics={name: v for name, v in m.metrics.items() if name != CONDITIONS},
             plan=m.plan,
         )
         for m in stored

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from typing import Any
 
 from undrift.errors import PlatformError
@@ -18,12 +19,38 @@ from undrift.store.place import Root
 from undrift.train.environment import train_environment
 
 NAMESPACE = "undrift"
+RESTART_S = 1.0
 OBJECT_STORE_BYTES = 256 * 2**20
 _VITAL = ("raylet", "gcs_server")
 TOKEN_REFUSED = (
     "refused the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the "
     "cluster's own"
 )
+
+
+def lasting(actor: type) -> type:
+    """Return an actor's class whose process ends if it fails to start again, so that Ray tries on.
+
+    Ray gives an actor up for good whose constructor raises, also when it has been restarted: a
+    store that is away at that moment would end it for ever. A first start fails as it is.
+    """
+
+    class Lasting(actor):  # type: ignore[misc]
+        def __init__(self, *given: Any) -> None:
+            import ray
+
+            try:
+                super().__init__(*given)
+            except Exception:
+                if not ray.get_runtime_context().was_current_actor_reconstructed:
+                    raise
+                logging.getLogger("undrift").exception("%s cannot start again yet", actor.__name__)
+                time.sleep(RESTART_S)
+                os._exit(1)
+
+    Lasting.__name__ = Lasting.__qualname__ = actor.__name__
+    Lasting.__doc__ = actor.__doc__
+    return Lasting
 
 
 def start(settings: ServeSettings) -> tuple[SocketFolder, str]:

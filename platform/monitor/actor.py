@@ -67,8 +67,8 @@ class MonitorActor:
         self._store = Store(state)
         self._blobs = Blobs(state)
         reach = settings.join_window_rows, pool_rows
-        self._retention = Retention(self._store, self._blobs, limits, *reach)
         self._rearmings = Journal(state, REARMINGS)
+        self._retention = Retention(self._store, self._blobs, limits, *reach, self._rearmings)
         self._live_version = live_version
         self._class_names = class_names
         self._lost_rows = self._unkept = 0
@@ -95,8 +95,8 @@ class MonitorActor:
         )
         monitor, commit, row = begun.monitor, begun.commit, begun.row
         self._lost_rows = max(self._lost_rows, begun.lost_rows)
-        records = self._rearmings.read()
-        for moment in moments(self._store.commits(commit), records[begun.rearmings :]):
+        records = [record for _, record in self._rearmings.events(after=begun.rearmings - 1)]
+        for moment in moments(self._store.commits(commit), records):
             try:
                 take(monitor, moment, self._store.reference)
             except (StoreError, OSError, MemoryError):
@@ -113,7 +113,7 @@ class MonitorActor:
                 row = int(moment.predictions.row[-1]) + 1
         monitor.left.clear()  # they were looked up before
         self._monitor, self._commits, self._row = monitor, commit, row
-        self._rearmed = len(records)
+        self._rearmed = begun.rearmings + len(records)
 
     def ingest(
         self,

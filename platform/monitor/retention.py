@@ -13,6 +13,7 @@ from undrift.errors import StoreError
 from undrift.monitor.monitor import FORMAT, Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.store.blobs import Blobs
+from undrift.store.journal import Journal
 from undrift.store.record import Record
 from undrift.store.settings import RetentionSettings
 from undrift.store.starts import Start, kept
@@ -73,16 +74,23 @@ class Retention:
         limits: What may be kept.
         window: Rows after which a label joins no more.
         pool: Rows that a retraining reads, counted from the newest labelled one.
+        rearmings: Re-armings of the monitor, which go with the rows; None if there are none.
 
     Attributes:
         trouble: Why the limits could not be held last time; empty if all is well.
     """
 
     def __init__(
-        self, record: Record, blobs: Blobs, limits: RetentionSettings, window: int, pool: int
+        self,
+        record: Record,
+        blobs: Blobs,
+        limits: RetentionSettings,
+        window: int,
+        pool: int,
+        rearmings: Journal | None = None,
     ) -> None:
         self._record, self._blobs, self._limits = record, blobs, limits
-        self._window, self._pool = window, pool
+        self._window, self._pool, self._rearmings = window, pool, rearmings
         self.trouble = ""
 
     def hold(self, arrays: Mapping[str, NDArray[Any]], meta: dict[str, Any], at: float) -> None:
@@ -110,7 +118,10 @@ class Retention:
         limits, record = self._limits, self._record
         first = dropped(starts, now, first_needed, limits, lambda s: record.size(s.commit))
         if first is not None:
-            for start in starts[: starts.index(first)]:
+            older = starts[: starts.index(first)]
+            if older and self._rearmings is not None:
+                self._forget_rearmings(self._rearmings, first)
+            for start in older:
                 self._blobs.remove(start.name)
             record.drop_before(first.commit + 1)
         whole = record.size()
@@ -121,6 +132,14 @@ class Retention:
                 "the rows that a retraining reads need as much (train.max_pool_rows), or labels "
                 "come later than it allows for"
             )
+
+    def _forget_rearmings(self, rearmings: Journal, start: Start) -> None:
+        """Drop those that a start includes, but for the last: which version was watched by then."""
+        found = self._blobs.load(start.name)
+        included = found[1]["rearmings"] if found is not None else 0
+        known = [n for n, record in rearmings.events(until=included - 1) if "version" in record]
+        if known:
+            rearmings.drop_before(known[-1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,8 @@ def recorded(state: Where) -> Recording:
     saved = first(store, blobs)
     begun = saved[1] if saved else {"commit": 0, "rearmings": 0}
     commits = store.commits(begun["commit"])  # listed now, so every re-arming before is there
-    rearmings = Journal(state, REARMINGS).read()[begun["rearmings"] :]
+    kept_since = begun["rearmings"] - 1
+    rearmings = [record for _, record in Journal(state, REARMINGS).events(after=kept_since)]
     journal = Journal(state)
     gone = journal.first()
     decisions = [e["evidence"] for e in journal.read() if e["type"] == "Scored"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-import numpy as np
-
 from undrift.records import Predictions
 from undrift.serve.settings import TapSettings
 
@@ -71,8 +69,8 @@ class Tap:
                 part = self._parts.popleft()
                 self._bytes -= part.nbytes
                 if len(part) > wanted:
-                    rest = part.take(np.arange(wanted, len(part)))
-                    part = part.take(np.arange(wanted))
+                    rest = part.take(slice(wanted, None))
+                    part = part.take(slice(wanted))
                     self._parts.appendleft(rest)
                     self._bytes += rest.nbytes
                 parts.append(part)

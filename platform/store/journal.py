@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 
 from undrift.errors import StoreError
 from undrift.store.place import Where
-from undrift.store.root import open_root
+from undrift.store.root import mark_dropped, open_root
 from undrift.store.tables import Table
 
 EVENTS, REARMINGS, TOLD = "events", "rearmings", "told"
@@ -44,7 +44,8 @@ class Journal:
     """
 
     def __init__(self, root: Where, table: str = EVENTS) -> None:
-        self._path = open_root(root) / "tables" / table
+        self._root = open_root(root)
+        self._path = self._root / "tables" / table
         self._table = Table(self._path)
         self._last: int | None = None
 
@@ -125,6 +126,7 @@ class Journal:
         Raises:
             StoreError: The disk refuses.
         """
+        mark_dropped(self._root, self._table.lowest("seq"), seq)
         self._table.drop_before(seq)
 
     def read(self) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ from undrift.store.columns import (
 )
 from undrift.store.files import explained
 from undrift.store.place import Where
-from undrift.store.root import open_root
+from undrift.store.root import mark_dropped, open_root
 from undrift.store.tables import Table
 
 _VECTORS = ("x", "embedding", "output")
@@ -264,6 +264,7 @@ class Record:
         Raises:
             StoreError: The disk refuses.
         """
+        mark_dropped(self._root, self._predictions.lowest("seq"), seq)
         self._labels.drop_before(self._predictions.drop_before(seq))
 
     def _known_shapes(self) -> dict[str, list[int]]:

@@ -12,6 +12,7 @@ from undrift.store.place import Folder, Place, Root, Where, place, read_json
 
 MODELS_FOLDER = "models"
 FORMAT = 3
+FORMAT_DROPPED = 4  # what is left begins with a state that is kept, of which format 3 knows nothing
 FORMAT_FILE = "store.json"
 _DURABLE = (FORMAT_FILE, "tables", "versions", "blobs", "training", "training.json")
 
@@ -40,13 +41,35 @@ def open_root(root: Where, *, create: bool = True) -> Place:
     found = read_json(marker).get("format")
     if not isinstance(found, int):
         raise StoreError(f"{marker} is damaged: it must hold a format number, found {found!r}")
-    if found != FORMAT:
+    if found not in (FORMAT, FORMAT_DROPPED):
         age, remedy = ("newer", "upgrade") if found > FORMAT else ("older", "install that")
         raise StoreError(
             f"{path} was written by {'a' if age == 'newer' else 'an'} {age} release (format "
-            f"{found}, this one reads {FORMAT}): {remedy} undrift or use another state directory"
+            f"{found}, this one reads {FORMAT} and {FORMAT_DROPPED}): {remedy} undrift or use "
+            "another state directory"
         )
     return path
+
+
+def mark_dropped(root: Place, first: int | None, before: int) -> None:
+    """Record, before rows or events are dropped, that they are: older releases refuse the state.
+
+    They would fold what is left as if nothing had been before.
+
+    Args:
+        root: The model's folder of the state.
+        first: Number of the first that is there, None if there is none.
+        before: That of the first that will be left.
+
+    Raises:
+        StoreError: The disk refuses.
+    """
+    marker = root / FORMAT_FILE
+    if first is None or first >= before:
+        return
+    if read_json(marker).get("format") != FORMAT_DROPPED:
+        with explained("write", marker):
+            marker.write(json.dumps({"format": FORMAT_DROPPED}).encode())
 
 
 def check_layout(state: Root, model: Root) -> None:

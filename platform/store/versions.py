@@ -30,6 +30,7 @@ WEIGHTS = "model.safetensors"
 REFERENCE = "reference.safetensors"
 MANIFEST = "manifest.json"
 CHOICES = "bandit_log.parquet"
+CONDITIONS = "conditions"  # among the metrics: what has to be the same to train it again
 _TEMPORARY = ".tmp-"
 _NEWEST = "newest."  # of a reference's newest rows
 
@@ -168,7 +169,10 @@ class Versions:
 
     def all(self) -> list[Manifest]:
         """Return the manifests of all versions that are not `damaged`, oldest first."""
-        return [self.manifest(number) for number in self.numbers() if not self._damage(number)]
+        numbers = self.numbers()
+        for gone in self._manifests.keys() - set(numbers):
+            self._manifests.pop(gone, None)
+        return [self.manifest(number) for number in numbers if not self._damage(number)]
 
     def damaged(self) -> dict[int, str]:
         """Return what is wrong with each version of which a file is gone, torn or unreadable.
@@ -297,18 +301,29 @@ def read_manifest(where: Where, version: int) -> Manifest:
     return manifest
 
 
+def weights_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 that the file of these weights would have, in hexadecimal."""
+    from safetensors.torch import save
+
+    return hashlib.sha256(save(_own(state_dict))).hexdigest()
+
+
 def _write_weights(path: Path, state_dict: Mapping[str, torch.Tensor]) -> str:
-    import torch
     from safetensors.torch import save_file
 
-    # Cloned, because safetensors refuses tensors that share memory, as tied layers do.
-    own = {
+    save_file(_own(state_dict), path)
+    sync(path)
+    return sha256(path)
+
+
+def _own(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return copies, because safetensors refuses tensors that share memory, as tied layers do."""
+    import torch
+
+    return {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in state_dict.items()
     }
-    save_file(own, path)
-    sync(path)
-    return sha256(path)
 
 
 def _write_reference(path: Path, reference: Reference) -> None:

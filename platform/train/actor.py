@@ -66,7 +66,7 @@ class TrainerActor:
         self._store, self._incoming = Store(state), Incoming(self._state_dir)
         self._session = ""
         self._fit: asyncio.Task[None] | None = None
-        self._plans: list[RetrainPlan] = []
+        self._plans: list[RetrainPlan] = []  # not finished yet
         self._outcomes: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._finished = 0
         self._stopping = False
@@ -150,9 +150,9 @@ class TrainerActor:
         """
         deadline = time.monotonic() + LONG_POLL_S
         while session == self._session:
-            index = max(done, self._finished)
-            if index < len(self._plans):
-                return {**self._plans[index].to_dict(), "index": index}
+            waiting = self._plans[max(done - self._finished, 0) :]
+            if waiting:
+                return {**waiting[0].to_dict(), "index": max(done, self._finished)}
             idle_s = time.monotonic() - self._idle_since
             if idle_s > self._settings.idle_s and not self._settings.keep_staged:
                 self._session = ""
@@ -175,9 +175,12 @@ class TrainerActor:
 
     def finish(self, index: int, outcome: dict[str, Any]) -> None:
         """Take the outcome of the plan at ``index``: the verdict, or ``{"error": text}``."""
-        self._finished = index + 1
         self._idle_since = time.monotonic()
-        future = self._close(self._plans[index])
+        if index < self._finished:
+            return  # told again by a worker that was restarted
+        done = self._plans[: index + 1 - self._finished]
+        self._plans, self._finished = self._plans[len(done) :], index + 1
+        future = self._close(done[-1])
         if future is None or future.done():
             return
         if "error" in outcome:
@@ -201,6 +204,7 @@ class TrainerActor:
         if plan.weights:
             self._incoming.remove(plan.weights)
         self._progress.pop(plan.run_id, None)
+        self._cancelled.discard(plan.run_id)
         return self._outcomes.pop(plan.run_id, None)
 
     def _notify(self) -> None:
@@ -215,13 +219,13 @@ class TrainerActor:
             failure = f"the training workers failed: {error}"
         if session == self._session:
             self._session = ""
-        unserved = self._plans[self._finished :]
+        unserved = self._plans
         if self._settings.keep_staged:
             asyncio.get_running_loop().call_later(RESTAGE_S, self.stage)
         if unserved and not failure and not self._stopping:  # posted while the session went idle
             asyncio.get_running_loop().call_soon(self.stage)
             return
-        self._finished = len(self._plans)
+        self._plans, self._finished = [], self._finished + len(unserved)
         for plan in unserved:
             future = self._close(plan)
             if future is not None and not future.done():
@@ -244,7 +248,7 @@ class TrainerActor:
 
         Ray starts the trainer anew, which frees what they hold.
         """
-        if run_id in [plan.run_id for plan in self._plans[self._finished :][:1]]:
+        if run_id in [plan.run_id for plan in self._plans[:1]]:
             text = "the workers of %s, which was cancelled, do not answer; the trainer starts anew"
             logging.getLogger("undrift").error(text, run_id)
             os._exit(1)

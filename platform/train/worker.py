@@ -25,9 +25,11 @@ from undrift.store.incoming import Incoming
 from undrift.store.place import Root
 from undrift.store.runs import Checkpoint, TrainingFolder
 from undrift.store.store import Store
+from undrift.store.versions import CONDITIONS
 from undrift.train.adopt import adopt
 from undrift.train.attempt import Attempt, attempt, settled
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
+from undrift.train.conditions import conditions
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
 from undrift.train.result import Progress
@@ -103,6 +105,7 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
     trainee = Trainee(model, worker.model.embedding, device, comm)
     plan = settled(plan, pool, worker.reference_rows, trainee.numbers)
     loaded = time.perf_counter()
+    known = conditions(worker.settings, worker.model, pool, reference, device)
     made = _made(worker, plan, trainee, pool, reference)
     outcome = {
         "accepted": made.verdict.accepted,
@@ -123,7 +126,7 @@ def carry_out(worker: WorkerConfig, plan: RetrainPlan, comm: Comm) -> dict[str, 
         made.result.state_dict,
         parent=plan.base_version,
         reference=made.reference,
-        metrics={**outcome, **made.figures(), "seconds": seconds},
+        metrics={**outcome, **made.figures(), "seconds": seconds, CONDITIONS: known},
         plan=plan.to_dict(),
         run_id=plan.run_id,
         choices=None if plan.weights else made.result.log(),

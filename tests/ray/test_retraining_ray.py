@@ -18,6 +18,7 @@ from tests.helpers.support import eventually
 from tests.ray.running import Running, free_port, project, undrift
 from undrift.model.network import load_factory
 from undrift.store.store import Manifest
+from undrift.store.versions import CONDITIONS
 from undrift.train.attempt import Attempt, attempt
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
@@ -136,6 +137,10 @@ def test_killed_worker_and_killed_trainer_cost_nothing_but_time(platform: Runnin
     state = platform.store.state_dict(made.version)
     assert all(torch.equal(tensor, state[name]) for name, tensor in whole.state_dict.items())
     assert whole.flops == made.metrics["flops"]
+    done = undrift("rebuild", str(made.version), "--json", cwd=platform.path.parent)
+    assert json.loads(done.stdout)["same"], done.stdout + done.stderr
+    listed = next(v for v in platform.client.versions() if v.version == made.version)
+    assert CONDITIONS in made.metrics.keys() - listed.metrics.keys()
     eventually(lambda: not (platform.config.model_state / "training" / run_id).exists())
     eventually(lambda: platform.client.status().phase, until=lambda seen: seen != "retraining")
     platform.client.pause()
@@ -167,6 +172,8 @@ def test_two_workers_refuse_resume_and_decide_as_one(pair: Running) -> None:
     assert goes_on(pair, run_id) > reached
     made = made_by(pair, run_id)
     alone = undisturbed(pair, made)
+    done = undrift("rebuild", str(made.version), cwd=pair.path.parent)
+    assert (done.returncode, "was trained by 2 workers" in done.stdout) == (1, True), done
     log, others = pair.store.bandit_log(made.version), alone.result.log()
     assert log is not None
     early = slice(0, 400)  # of some 4,000; sums in another order add up to other draws in the end

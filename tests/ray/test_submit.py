@@ -32,6 +32,7 @@ from tests.ray.running import (
 )
 from undrift.client import Client
 from undrift.errors import PlatformError
+from undrift.store import lease
 from undrift.store.bucket import Bucket
 from undrift.store.lease import holder_of
 from undrift.train.environment import train_environment
@@ -232,9 +233,41 @@ def test_platform_by_job_keeps_the_lease_of_a_state_in_a_bucket(
         eventually(lambda: loaded(client, 1))
         rows = np.zeros((5, 2))
         assert client.feedback(client.infer(rows).ids, ["red"] * 5)["accepted"] == 5
+        said = f"another has taken {state} over, so nothing more is written to it"
+        took_over(state)
+        for _ in range(2):
+            eventually(lambda: said in client.status().failures["controller"])
+            eventually(lambda: cluster.actors(), until=lambda seen: len(seen) == 1)
+            (controller,) = [p for p, t in alive(cluster.session).items() if "ControllerActor" in t]
+            with pytest.raises(PlatformError, match="another has taken"):
+                client.pause()
+            os.kill(controller, signal.SIGKILL)
+            eventually(lambda gone=controller: gone not in alive(cluster.session))
+            eventually(lambda: answers(client))
+        assert client.infer(rows).version == 1
+        with pytest.raises(PlatformError):
+            client.feedback(["late"], ["red"])
     done = cluster.undrift("down", *at, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert holder_of(state) == ""
+    assert holder_of(state) == "another"
+
+
+def took_over(state: Bucket) -> None:
+    """Take a lease that is renewed all the time, as who finds its holder asleep does."""
+    file = state / lease.LEASE_FILE
+    while True:
+        found = lease._read(file)
+        assert found is not None
+        if lease._put(state, "another", found[0]["epoch"], found[1]):
+            return
+
+
+def answers(client: Client) -> bool:
+    try:
+        client.status()
+    except (PlatformError, httpx.TransportError):
+        return False
+    return True
 
 
 def kill_in_the_middle(cluster: Cluster, folder: Path, *arguments: str) -> None:

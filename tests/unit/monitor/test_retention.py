@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.recording import SETTINGS, Body, acting, feeding, rearm, two_versions
 from tests.helpers.streams import Stream
 from undrift.errors import StoreError
-from undrift.events import Codec
+from undrift.events import Codec, Rearm
 from undrift.evidence import Evidence
 from undrift.monitor import actor as module
 from undrift.monitor.actor import MonitorActor
@@ -23,6 +23,7 @@ from undrift.monitor.settings import MonitorSettings
 from undrift.replay.sources import recorded
 from undrift.replay.timeline import replay_recording
 from undrift.store.blobs import Blobs
+from undrift.store.journal import REARMINGS, Journal
 from undrift.store.settings import RetentionSettings
 from undrift.store.starts import Start, kept
 from undrift.store.store import Store
@@ -209,3 +210,35 @@ def test_rows_that_cannot_be_dropped_are_told_and_stay(
 
 async def nothing(actor: MonitorActor) -> None:
     pass
+
+
+def test_rearmings_go_with_the_rows_that_they_were_made_among(empty: Path) -> None:
+    source, seen, bodies = Stream(5), {}, []
+
+    def to(version: int, run_id: str) -> Body:
+        async def body(actor: MonitorActor) -> None:
+            await actor.rearm(Codec.encode(Rearm(run_id=run_id, version=version)))
+
+        return body
+
+    for turn in range(8):
+        version = 2 - turn % 2
+        bodies += [to(version, f"r{turn}"), feeding(source, seen, ticks=8, version=version)]
+    fed(empty, *bodies)
+    left = list(Journal(empty, REARMINGS).events())
+    assert [record["run_id"] for _, record in left] == [f"r{n}" for n in range(left[0][0], 8)]
+    assert 2 <= left[0][0] <= 5
+    start = Blobs(empty).load(kept(Blobs(empty))[0].name)
+    assert start is not None
+    assert left[0][0] == start[1]["rearmings"] - 1  # which version was watched at the start
+    again = replayed(empty)
+    assert again == {commit: seen[commit] for commit in again}
+    (empty / "blobs" / "monitor.npz").unlink()
+    report = acting(empty, nothing)
+    assert json.dumps(Codec.encode(report.evidence)) == seen[report.commit]
+    acting(empty, feeding(source, seen, ticks=8, version=1))
+    saved = Blobs(empty).load("monitor")
+    assert saved is not None
+    assert saved[1]["rearmings"] == 8
+    again = replayed(empty)
+    assert again == {commit: seen[commit] for commit in again}

@@ -31,6 +31,7 @@ FACTS = ControlFacts(
         "outcomes": {"joined": 7, "unknown": 1},
         "coverage_beyond_lag": 0.75,
         "lag": {"rows": QUANTILES, "seconds": None},
+        "late": {"found": 5, "unknown": 2, "skipped": 0, "waiting": 3},
     },
     accuracy={"window": 0.75, "reference": 0.5, "estimated": None},
     swaps={"done": 2, "failed": 1},
@@ -132,6 +133,9 @@ def test_control_plane_is_shown_beside_the_replicas() -> None:
     assert limits[("level", "warning"), ("signal", "input")] == 10
     assert len(limits) == 6
     assert page["undrift_labels_joined_total", (("outcome", "unknown"),)] == 1
+    late = {k[1][0][1]: v for k, v in page.items() if k[0] == "undrift_labels_looked_up_total"}
+    assert late == {"found": 5, "unknown": 2, "skipped": 0}
+    assert page["undrift_labels_to_look_up", ()] == 3
     assert page["undrift_labels_missing", ()] == 1
     assert page["undrift_label_coverage_ratio", ()] == 0.75
     assert page["undrift_label_lag_rows", (("quantile", "0.9"),)] == 300
@@ -150,6 +154,8 @@ def test_what_nobody_knows_yet_is_not_shown() -> None:
     page = read(exposition([FACTS.snapshot()]))
     assert ("undrift_accuracy_ratio", (("of", "estimate"),)) not in page
     assert not [name for name, _ in page if name == "undrift_label_lag_seconds"]
+    none = replace(FACTS, labels={**FACTS.labels, "late": None})
+    assert not [name for name, _ in read(exposition([none.snapshot()])) if "look" in name]
     before = read(exposition([replace(FACTS, evidence=None).snapshot()]))
     assert not [name for name, _ in before if name.startswith(("undrift_drift", "undrift_label"))]
     assert before["undrift_live_version", ()] == 3

@@ -39,6 +39,14 @@ def test_rows_come_out_in_order_and_parts_are_cut() -> None:
     assert (len(tap), tap.nbytes) == (0, 0)
 
 
+def test_numbers_of_a_long_part_are_not_copied_as_it_is_cut() -> None:
+    tap, whole = Tap(TapSettings()), rows(0, 1000)
+    tap.offer(whole)
+    while (part := tap.take(300)) is not None:
+        assert np.shares_memory(part.x, whole.x)
+        assert part.x[:, 0].tolist() == [float(i) for i in part.ids]
+
+
 def test_newest_rows_are_dropped_when_rows_run_out() -> None:
     tap = Tap(TapSettings(max_rows=5))
     tap.offer(rows(0, 3))

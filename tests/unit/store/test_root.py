@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from tests.helpers.rows import predictions
 from undrift.errors import StoreError
 from undrift.store.blobs import Blobs
 from undrift.store.files import write_file
+from undrift.store.journal import Journal
 from undrift.store.place import Where, place
 from undrift.store.record import Record
-from undrift.store.root import FORMAT, check_layout
+from undrift.store.root import FORMAT, FORMAT_DROPPED, check_layout
 from undrift.store.store import Store
 
 
@@ -77,13 +79,36 @@ def test_folder_of_a_model_is_no_state_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "told"),
-    [(1, "a newer release .* upgrade undrift"), (-1, "an older release .* install that undrift")],
+    ("number", "told"),
+    [
+        (FORMAT_DROPPED + 1, "a newer release .* upgrade undrift"),
+        (FORMAT - 1, "an older release .* install that undrift"),
+    ],
 )
-def test_another_format_is_refused_with_a_remedy(root: Where, by: int, told: str) -> None:
-    (place(root) / "store.json").write(json.dumps({"format": FORMAT + by}).encode())
+def test_another_format_is_refused_with_a_remedy(root: Where, number: int, told: str) -> None:
+    (place(root) / "store.json").write(json.dumps({"format": number}).encode())
     with pytest.raises(StoreError, match=told):
         Record(root)
+
+
+@pytest.mark.parametrize("what", ["rows", "events", "nothing"])
+def test_state_that_dropped_something_is_of_a_format_that_older_releases_refuse(
+    root: Where, what: str
+) -> None:
+    record, journal, marker = Record(root), Journal(root), place(root) / "store.json"
+    for seq in range(1, 4):
+        record.append_predictions(seq, predictions(np.zeros((2, 1)), first=2 * seq))
+        journal.append({"type": "Tick", "at": 1.0}, at=1.0)
+    assert json.loads(marker.read()) == {"format": FORMAT}
+    dropped = journal if what == "events" else record
+    dropped.drop_before(0 if what == "nothing" else 2)
+    expected = FORMAT if what == "nothing" else FORMAT_DROPPED
+    assert json.loads(marker.read()) == {"format": expected}
+    assert (Record(root).first_row(), Journal(root).first()) == {
+        "rows": (4, 0),
+        "events": (2, 2),
+        "nothing": (2, 0),
+    }[what]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "one"}'])

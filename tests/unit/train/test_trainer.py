@@ -65,6 +65,39 @@ def test_trainer_ends_where_the_workers_of_a_cancelled_run_hang(
     assert bool(ended) == hangs
 
 
+def test_trainer_serves_plans_in_turn_and_keeps_nothing_of_those_that_are_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        trainer = await start(tmp_path / "state")
+        monkeypatch.setattr(trainer, "stage", lambda: None)  # the workers are this test
+        trainer._session = "s"
+        runs = [f"run-{n}" for n in range(6)]
+        tasks = []
+        for run_id in runs:
+            order = Codec.encode(Train(run_id=run_id, base_version=1, until_row=0))
+            tasks.append(asyncio.create_task(trainer.train(order)))
+            while run_id not in trainer._outcomes:
+                await asyncio.sleep(0.01)
+        trainer.cancel(runs[3])
+        for number, run_id in enumerate(runs):
+            plan = await trainer.next_plan("s", number)
+            assert plan is not None
+            assert (plan["index"], plan["run_id"]) == (number, run_id)
+            assert await trainer.next_plan("s", 0) == plan  # to a worker that came anew
+            trainer.note(run_id, {"step": 1})
+            trainer.finish(number, {"version": number})
+            trainer.finish(number, {"version": number})  # told again
+        told = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(told.pop(3), TrainingError)
+        assert [outcome["version"] for outcome in told] == [0, 1, 2, 4, 5]
+        kept = (trainer._plans, trainer._outcomes, trainer._cancelled, trainer._progress)
+        assert not any(kept)
+
+    two_versions(tmp_path / "state")
+    asyncio.run(body())
+
+
 @pytest.mark.parametrize("hour", [3600.0, -3600.0])
 def test_clock_that_jumps_ends_no_session_and_keeps_no_worker_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hour: float
