@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,11 @@ from torch.nn.parameter import UninitializedParameter
 from undrift.errors import ModelError
 from undrift.model.door import Door, door_of
 from undrift.model.layout import layout_of
+from undrift.model.names import StateDict, prefix_of, with_shared
 from undrift.model.settings import ModelSettings
 from undrift.model.usercode import explain, load_function, one_line
 
 Factory = Callable[[], nn.Module]
-StateDict = Mapping[str, torch.Tensor]
 
 _ONE = 1e-3
 _LISTED = 5  # problems named in one message; the rest are counted
@@ -115,22 +115,6 @@ def find_head(model: nn.Module, name: str = "auto") -> tuple[str, nn.Linear]:
     return name, linear[name]
 
 
-def with_shared(model: nn.Module, state: StateDict) -> dict[str, torch.Tensor]:
-    """Return weights in which a tensor that the model has under several names is under all of them.
-
-    `safetensors.torch.save_model` writes such a tensor once. Those that are added are copies.
-    """
-    found, names = dict(state), dict[int, list[str]]()
-    for kind in (model.named_parameters, model.named_buffers):
-        for name, tensor in kind(remove_duplicate=False):
-            names.setdefault(id(tensor), []).append(name)
-    for alike in names.values():
-        known = next((name for name in alike if name in found), None)
-        if known is not None:
-            found |= {name: found[known].clone() for name in alike if name not in found}
-    return found
-
-
 def first_shape(model: nn.Module) -> tuple[int, ...] | None:
     """Return the shape of an input row, if the model's first layer tells it: numbers in a row."""
     layers = (m for m in model.modules() if any(True for _ in m.parameters(recurse=False)))
@@ -164,7 +148,7 @@ def check_state_dict(model: nn.Module, state: StateDict, *, types: bool = False)
         ModelError: Names are missing or unexpected, or shapes differ; up to five are listed.
     """
     wanted = model.state_dict()
-    prefix = _prefix(wanted, state)
+    prefix = prefix_of(wanted, state)
     if prefix:
         raise ModelError(
             f"weights do not fit {type(model).__name__}: all names begin with {prefix!r}, as those "
@@ -188,13 +172,6 @@ def check_state_dict(model: nn.Module, state: StateDict, *, types: bool = False)
 
 def _type(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _prefix(wanted: StateDict, state: StateDict) -> str:
-    """Return what stands before each of the names that are wanted; empty if nothing does."""
-    first = next(iter(wanted), "")
-    found = [name.removesuffix(first) for name in state if first and name.endswith(first)]
-    return next((p for p in found if p and all(p + name in state for name in wanted)), "")
 
 
 def load_weights(model: nn.Module, state: StateDict) -> None:
