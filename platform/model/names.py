@@ -1,4 +1,4 @@
-"""What weights are called: in the model, in what wraps it, and in what it wraps."""
+"""Weights by name: in the model, in what wraps it, in what it wraps; whether all are finite."""
 
 from __future__ import annotations
 
@@ -44,3 +44,10 @@ def prefix_of(wanted: StateDict, state: StateDict) -> str:
     first = next(iter(wanted), "")
     found = [name.removesuffix(first) for name in state if first and name.endswith(first)]
     return next((p for p in found if p and all(p + name in state for name in wanted)), "")
+
+
+def not_finite(state: StateDict) -> list[str]:
+    """Return the names of the floating-point tensors with a number that is not finite."""
+    floats = {n: t for n, t in state.items() if t.is_floating_point()}
+    wide = {n: t.float() if t.itemsize == 1 else t for n, t in floats.items()}
+    return [name for name, tensor in wide.items() if not bool(tensor.isfinite().all())]

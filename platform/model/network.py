@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +18,7 @@ from torch.nn.parameter import UninitializedParameter
 from undrift.errors import ModelError
 from undrift.model.door import Door, door_of
 from undrift.model.layout import layout_of
-from undrift.model.names import StateDict, prefix_of, with_shared
+from undrift.model.names import StateDict, not_finite, prefix_of, with_shared
 from undrift.model.settings import ModelSettings
 from undrift.model.usercode import explain, load_function, one_line
 
@@ -83,6 +84,22 @@ def _build(name: str, factory: Callable[[], Any]) -> nn.Module:
             f"model factory {name!r} returned a model whose layers have no sizes yet "
             f"({_listing(lazy)}); pass one row through it before returning it"
         )
+    meta = [n for n, p in model.named_parameters() if p.is_meta]
+    if meta:
+        raise ModelError(
+            f"model factory {name!r} returned a model without memory for its weights "
+            f"({_listing(meta)}); build it on the CPU, not on the device meta"
+        )
+    strange = [n for n, part in model.state_dict().items() if not isinstance(part, torch.Tensor)]
+    if strange:
+        raise ModelError(
+            f"model factory {name!r} returned a model that keeps more than tensors in its state "
+            f"({_listing(strange)}), as quantised layers and get_extra_state do; safetensors "
+            "holds tensors alone, so keep the rest in what the factory builds"
+        )
+    dynamo: Any = sys.modules.get("torch._dynamo")
+    if dynamo is not None:  # compiled code would pass by the hook that reads the embedding
+        dynamo.config.skip_nnmodule_hook_guards = False
     return model
 
 
@@ -130,7 +147,7 @@ def check_brought(model: nn.Module, state: StateDict) -> dict[str, torch.Tensor]
     """
     state = with_shared(model, state)
     check_state_dict(model, state, types=True)
-    bad = [n for n, t in state.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    bad = not_finite(state)
     if bad:
         raise ModelError(f"weights have numbers that are not finite: {_listing(bad)}")
     return state
@@ -206,8 +223,8 @@ def load_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def ask(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Run the user's model on rows; the one place where that is done.
 
-    The model gets a copy, in the precision of its weights: what it writes into it harms nobody.
-    Of several named inputs it gets each as a tensor of its own.
+    The model gets a copy, in the precision of its weights, of several named inputs each by itself:
+    what it writes into it harms nobody. Its answer, perhaps a buffer of its own, is copied too.
 
     Args:
         model: The model, in whatever mode it is.
@@ -230,7 +247,12 @@ def ask(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         raise ModelError(
             f"{type(model).__name__} fails on input of shape {door.shape(x)}: {explain(error)}"
         ) from error
-    return door.logits(model, output, len(x))
+    return _own(door.logits(model, output, len(x)))
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy, but of what gradients flow through, where PyTorch itself sees to changes."""
+    return tensor if tensor.requires_grad else tensor.clone()
 
 
 @contextmanager
@@ -247,7 +269,7 @@ def blamed(model: nn.Module) -> Iterator[None]:
     except RuntimeError as error:
         raise ModelError(
             f"{type(model).__name__} has no backward pass: {explain(error)}; is something changed "
-            "in place that it needs?"
+            "in place that it needs, or kept from one call to the next without detach?"
         ) from error
 
 
@@ -294,7 +316,7 @@ def forward_with_embedding(
     seen: list[torch.Tensor] = []
 
     def keep(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        seen.append(args[0] if args else next(iter(named.values())))
+        seen.append(_own(args[0] if args else next(iter(named.values()))))
 
     handle = head.register_forward_pre_hook(keep, with_kwargs=True)
     try:
@@ -338,7 +360,14 @@ def probe(model: nn.Module, head: nn.Linear, x: torch.Tensor) -> int:
     """
     name, shape = type(model).__name__, door_of(model).shape(x)
     with differentiable(model), torch.no_grad():
+        before = [(n, module) for n, module in model.named_modules() if not module.training]
         output = ask(model, x)
+        switched = [n or name for n, module in before if module.training]
+        if switched:
+            raise ModelError(
+                f"the forward of {name} puts {_listing(switched)} into training mode, in which a "
+                "replica must not answer; leave the modes to its callers"
+            )
         got, numbers = list(output.shape), door_of(model).numbers
         if len(got) != 2 or got[0] != len(x) or got[1] < (1 if numbers else 2):
             per = "one logit per row and class, shape [{0}, classes]"

@@ -16,7 +16,6 @@ from tests.helpers import matrix
 from tests.helpers.families import FAMILIES
 from tests.helpers.family import CLASSES, Family
 from tests.helpers.structured import one
-from tests.unit.test_families import check
 from undrift.errors import ModelError
 from undrift.model.elsewhere import find_weights
 from undrift.model.network import check_brought, load_safetensors
@@ -107,4 +106,4 @@ def test_model_is_retrained_by_every_method_and_served(
     inputs = matrix.checked(name, tmp_path)
     (answer,) = matrix.served(name, [inputs.weights])
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
-    check(name, method)
+    matrix.come_through(name, method)
