@@ -10,6 +10,8 @@ SIDE_BY_SIDE = -n $(WORKERS) --dist loadscope --ignore tests/ray
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 # Clients of the protocol that do not fit beside our own versions, each in an environment of its own.
 CLIENTS := kserve==0.21.0 mlserver==1.7.1
+# Packages that weights come from, on top of our environment: they want other versions than it has.
+SOURCES := mlflow==3.17.2 transformers==5.24.0
 CHECKED := platform bandits tests $(wildcard benchmarks examples)
 
 # The first interpreter that is new enough; override with `make PYTHON=/path/to/python`.
@@ -19,7 +21,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 # Compiled and rewritten modules are kept from run to run; they are half of what a short run takes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all check unit format docs golden lint types clients audit lock clean
+.PHONY: help demo test test-all check unit format docs golden lint types clients sources audit lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -31,7 +33,7 @@ test: lint types ## all that continuous integration runs
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(UNIT)"
 	$(BIN)/python -m pytest --reruns 1 -r fER --durations 15 -m "(ray or demo) and not slow"
 
-test-all: lint types build/clients/.installed ## the same, and the suites that take minutes each
+test-all: lint types build/clients/.installed sources ## the same, and the suites that take minutes each
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not ray and not demo"
 	$(BIN)/python -m pytest --reruns 1 -r fER --durations 15 -m "ray or demo"
 
@@ -81,6 +83,16 @@ build/clients/.installed: Makefile
 		$(PYTHON) -m venv --clear build/clients/$${client%%=*} && \
 		build/clients/$${client%%=*}/bin/python -m pip install --quiet --disable-pip-version-check $$client \
 		|| exit 1; done
+	@touch $@
+
+sources: $(STAMP) build/sources/.installed ## bring weights from MLflow and transformers, installed beside us; needs PyPI
+	build/sources/bin/python -m pytest tests/elsewhere
+
+build/sources/.installed: Makefile $(STAMP)
+	@$(BIN)/python -m venv --clear build/sources
+	@$(BIN)/python -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" \
+		> $$(build/sources/bin/python -c "import site; print(site.getsitepackages()[0])")/below.pth
+	build/sources/bin/python -m pip install --quiet --disable-pip-version-check $(SOURCES)
 	@touch $@
 
 audit: ## look the versions of constraints.txt up among known vulnerabilities; needs PyPI

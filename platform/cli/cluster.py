@@ -64,10 +64,20 @@ def run_job(
     changes: list[str] | None,
     verb: list[str],
     *,
+    brought: dict[str, Path] | None = None,
     wait: bool = True,
     as_json: bool = False,
 ) -> None:
     """Run a verb as a job and show what it says; Ctrl-C leaves it running.
+
+    Args:
+        address: The cluster's dashboard.
+        config: The YAML file.
+        changes: What to set instead.
+        verb: The verb and its arguments.
+        brought: More files to travel with the project, by their names there.
+        wait: Whether to wait for its end.
+        as_json: Whether to tell as JSON.
 
     Raises:
         Exit: Ctrl-C, with code 130.
@@ -77,7 +87,7 @@ def run_job(
     console = error_console()
     with console.status(f"handing the project to {address}"):
         jobs = Jobs(address)
-        job = jobs.submit(config, changes or (), verb)
+        job = jobs.submit(config, changes or (), verb, brought)
     look = f"ray job logs --follow --address {address} {job}"
     status = "submitted"
     if wait:

@@ -50,20 +50,21 @@ def repair(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def tried(config: Config) -> tuple[dict[str, int | float], str]:
+def tried(config: Config) -> tuple[dict[str, int | float], str, list[str]]:
     """Try what `up` and a retraining will do with the user's model.
 
     Returns:
-        What was measured, as JSON has it, and in words.
+        What was measured, as JSON has it, and in words; and warnings, a sentence each.
 
     Raises:
         UndriftError: One of them would fail; the text says what to do.
     """
     import torch
 
-    from undrift.model.artifacts import load_inputs
+    from undrift.model.artifacts import PROBED, load_inputs
     from undrift.model.cost import batch_cost
     from undrift.model.network import load_weights
+    from undrift.model.steady import unsteady
     from undrift.train.trainee import Trainee
 
     inputs = load_inputs(*config.artifacts)
@@ -74,17 +75,26 @@ def tried(config: Config) -> tuple[dict[str, int | float], str]:
         trainee.check(inputs.x[:2])
         load_weights(model, inputs.weights)  # a pass in training mode moves running means
     x = torch.from_numpy(inputs.x)
+    warnings = unsteady(model, x[:PROBED])
+    load_weights(model, inputs.weights)
+    if config.model.preprocess is not None and config.model.preprocess_example is None:
+        warnings.append(
+            f"model.preprocess {config.model.preprocess} was found, but not tried: without "
+            "model.preprocess_example, the file of one value, nothing shows before the first "
+            "request whether it makes rows that fit the model"
+        )
     cost = batch_cost(model, trainee.layer, x, config.serve.max_batch_size)
     told = (
         f"a batch of {cost.rows} rows takes {1000 * cost.seconds:.2g} ms on one core, as in a "
         f"replica, and {_bytes(cost.bytes)} beside the weights"
     )
-    return {
+    figures = {
         "reference_rows": len(inputs.y),
         "batch_rows": cost.rows,
         "batch_ms": 1000 * cost.seconds,
         "batch_bytes": cost.bytes,
-    }, told
+    }
+    return figures, told, warnings
 
 
 def health_view(health: Health, owner: str) -> RenderableType:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from undrift.cli.cluster import ChangesOption, run_job
 from undrift.cli.follow import follow, outcome_view
 from undrift.cli.views import ConfigOption, JsonOption, answer, error_console, status_line
 from undrift.client import Client
@@ -29,12 +31,32 @@ def promote(
         bool, typer.Option("--no-wait", "-d", help="With --weights: return at once.")
     ] = False,
     config: ConfigOption = None,
+    by_job: Annotated[bool, typer.Option("--submit", help="Ask by a job, at --address.")] = False,
+    address: Annotated[str, typer.Option(help="As http://HEAD:8265.")] = "",
+    changes: ChangesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a stored version, or weights that were trained elsewhere."""
     if (version is None) == (weights is None):
         raise typer.BadParameter("give a stored version, or --weights")
     settings = load_config(config)
+    if by_job:
+        with tempfile.TemporaryDirectory() as scratch:
+            words, brought = [str(version)], {}
+            if weights is not None:
+                travels = f"brought/{_name(weights)}"
+                brought = {travels: _found(settings, weights, Path(scratch))}
+                words = [f"--weights={travels}"]
+            run_job(
+                address,
+                config,
+                changes,
+                ["promote", *words],
+                brought=brought,
+                wait=not detach,
+                as_json=as_json,
+            )
+        return
     with Client.of(settings) as client:
         if version is not None:
             status = client.promote(version)
@@ -50,15 +72,27 @@ def promote(
 
 
 def _bring(client: Client, config: Config, source: str) -> StatusView:
-    """Send what is at a source; what is wrong with it is told before it is sent."""
-    from undrift.model.elsewhere import find_weights
-    from undrift.model.network import check_brought, load_factory, load_safetensors
-
+    """Send what is at a source."""
     with tempfile.TemporaryDirectory() as scratch:
-        with error_console().status("reading the weights"):
-            path = find_weights(source, Path(scratch))
-            model = load_factory(config.model.factory, config.folder)()
-            check_brought(model, load_safetensors(path))
+        path = _found(config, source, Path(scratch))
         name = source if ":" in source else Path(source).resolve().name
         with error_console().status("sending the weights"):
             return client.bring(path, name[-MAX_ORIGIN:])
+
+
+def _found(config: Config, source: str, scratch: Path) -> Path:
+    """Return the file of what is at a source; what is wrong with it is told before it travels."""
+    from undrift.model.elsewhere import find_weights
+    from undrift.model.network import check_brought, load_factory, load_safetensors
+
+    with error_console().status("reading the weights"):
+        path = find_weights(source, scratch)
+        model = load_factory(config.model.factory, config.folder)()
+        check_brought(model, load_safetensors(path))
+    return path
+
+
+def _name(source: str) -> str:
+    """Return a file's name for what is at a source."""
+    name = source if ":" in source else Path(source).resolve().name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-")[-100:] or "weights"

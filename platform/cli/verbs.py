@@ -377,10 +377,11 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     check_certificate(platform.serve)
     check_store(place(platform.root))
     found = {name: tried(platform.view(name)) for name in platform.models}
-    models = {name: figures for name, (figures, _) in found.items()}
+    models = {name: {**made, "warnings": odd} for name, (made, _, odd) in found.items()}
     told = [f"model {name!r}, {models[name]['reference_rows']:,} reference rows" for name in models]
     lines = [f"{path.name} is fine: {'; '.join(told)}"]
-    lines += [f"model {name!r}: {cost}" for name, (_, cost) in found.items()]
+    for name, (_, cost, odd) in found.items():
+        lines += [f"model {name!r}: {cost}", *(f"warning: model {name!r}: {one}" for one in odd)]
     if len(models) > 1:
         lines.append("this release serves one model to a platform: `undrift up` will refuse it")
     _answer({"config": str(path), "models": models}, say(*lines), as_json)

@@ -11,6 +11,7 @@ from undrift.config.regression import answered_alone, check_monitor
 from undrift.control.settings import LifecycleSettings
 from undrift.errors import ConfigError
 from undrift.k8s.settings import KubernetesSettings
+from undrift.model.layout import Layout
 from undrift.model.settings import ModelSettings
 from undrift.monitor.settings import MonitorSettings
 from undrift.serve.settings import ListenSettings, ReplicaSettings, ServeSettings
@@ -54,7 +55,8 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _ids_have_no_distance(self) -> Self:
         if any(one.is_integer for one in self.model.inputs):
-            self.__dict__["monitor"] = self.monitor.with_ids()  # a section is frozen
+            digits = Layout(self.model.inputs).digits()
+            self.__dict__["monitor"] = self.monitor.with_ids(digits)  # a section is frozen
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,20 @@ class Jobs:
         except Exception as error:  # whatever else may answer there
             raise PlatformError(f"{address} is no Ray dashboard: {error}") from None
 
-    def submit(self, config: Path | None, changes: Sequence[str], verb: Sequence[str]) -> str:
+    def submit(
+        self,
+        config: Path | None,
+        changes: Sequence[str],
+        verb: Sequence[str],
+        brought: Mapping[str, Path] | None = None,
+    ) -> str:
         """Start a job that runs a verb in a copy of the project.
 
         Args:
             config: The YAML file.
             changes: What to set instead, each as ``section.key=value``.
             verb: The verb and its arguments.
+            brought: More files to travel, by their names in the copy.
 
         Returns:
             The id of the job.
@@ -96,9 +103,10 @@ class Jobs:
             )
         with tempfile.TemporaryDirectory() as scratch:
             project = Path(scratch) / "project"
-            for name in files(settings):
+            there = {str(name): path.parent / name for name in files(settings)}
+            for name, file in {**there, **(brought or {})}.items():
                 (project / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path.parent / name, project / name)
+                shutil.copyfile(file, project / name)
             text = yaml.safe_dump(data, sort_keys=False)
             (project / CONFIG_NAME).write_text(text, encoding="utf-8")
             modules = [str(part) for part in _ourselves(Path(scratch))]

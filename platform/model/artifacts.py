@@ -14,6 +14,7 @@ from torch import nn
 
 from undrift.errors import ConfigError, ModelError
 from undrift.model.layout import Layout, layout_of, rows_of
+from undrift.model.names import with_shared
 from undrift.model.network import (
     Factory,
     factory_of,
@@ -21,7 +22,6 @@ from undrift.model.network import (
     load_safetensors,
     load_weights,
     probe,
-    with_shared,
 )
 from undrift.model.preprocess import check_preprocess
 from undrift.model.settings import ModelSettings

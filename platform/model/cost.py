@@ -49,7 +49,7 @@ def batch_cost(model: nn.Module, head: nn.Linear, x: torch.Tensor, rows: int) ->
 
     Example:
         >>> layer = nn.Linear(4, 8)
-        >>> batch_cost(layer, layer, torch.zeros(2, 4), 100).bytes == 4 * 100 * (4 + 8)
+        >>> batch_cost(layer, layer, torch.zeros(2, 4), 100).bytes == 4 * 100 * (2 * 4 + 2 * 8)
         True
     """
     batch = x[torch.arange(rows) % len(x)]

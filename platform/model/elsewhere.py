@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 
 from undrift.errors import ModelError
 from undrift.model.network import load_safetensors
+from undrift.model.usercode import one_line
 
 _MLFLOW = ("models:", "runs:", "mlflow-artifacts:")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -20,6 +22,10 @@ _INDEX = ".safetensors.index.json"
 HOW = (
     "save them as safetensors: safetensors.torch.save_model(model, path), or of a Hugging Face "
     "model model.save_pretrained(folder)"
+)
+_EXTRA = (
+    "; MLflow keeps such a file beside its own: "
+    "mlflow.pytorch.log_model(model, name='model', extra_files=['new.safetensors'])"
 )
 
 
@@ -51,17 +57,26 @@ def find_weights(source: str, scratch: Path) -> Path:
 
 
 def _fetched(source: str, scratch: Path) -> Path:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         artifacts: Any = importlib.import_module("mlflow.artifacts")
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "mlflow":
+            raise _broken(source, error) from error
         raise ModelError(
             f"{source} takes MLflow, which is not installed: pip install mlflow"
         ) from None
+    except Exception as error:  # beside versions of other packages that it does not bear
+        raise _broken(source, error) from error
     try:
         return Path(artifacts.download_artifacts(artifact_uri=source, dst_path=str(scratch)))
     except Exception as error:  # whatever the registry, its store or its client raise
         told = " ".join(str(error).split())[:300]
         raise ModelError(f"MLflow cannot fetch {source}: {told}") from error
+
+
+def _broken(source: str, error: Exception) -> ModelError:
+    return ModelError(f"{source} takes MLflow, which cannot be imported: {one_line(error)}")
 
 
 def _in_folder(folder: Path, source: str, scratch: Path) -> Path:
@@ -77,9 +92,14 @@ def _in_folder(folder: Path, source: str, scratch: Path) -> Path:
         return _joined(shards, scratch / "joined.safetensors")
     if single:
         return single[0]
-    pickles = [path.name for path in files if _is_pickle(path)]
-    what = f"only pickled weights, {pickles[0]}" if pickles else "no safetensors file"
-    raise ModelError(f"{source} has {what}; {HOW}")
+    traced = [path.name for path in files if path.suffix == ".pt2"]
+    pickles = [path.name for path in files if path.name not in traced and _is_pickle(path)]
+    what = "no safetensors file"
+    if traced or pickles:
+        kind = "only a traced program" if traced else "only pickled weights"
+        what = f"{kind}, {(traced or pickles)[0]}"
+    extra = _EXTRA if (folder / "MLmodel").exists() else ""
+    raise ModelError(f"{source} has {what}; {HOW}{extra}")
 
 
 def _shards(index: Path) -> set[Path]:

@@ -69,6 +69,15 @@ class Layout:
                 more += size
             yield one, digits
 
+    def digits(self) -> dict[int, tuple[int, ...]]:
+        """Return the columns of the higher digits, lowest first, of each column that has them."""
+        return {
+            places[0].start + i: tuple(place.start + i for place in places[1:])
+            for one, places in self.parts()
+            for i in range(math.prod(one.shape))
+            if places[1:]
+        }
+
     def pack(self, arrays: Mapping[str, NDArray[Any]]) -> FloatArray:
         """Return (n, width) rows of (n, *shape) arrays by name, each within its datatype."""
         n = len(arrays[self.inputs[0].name])

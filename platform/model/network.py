@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,11 @@ from torch.nn.parameter import UninitializedParameter
 from undrift.errors import ModelError
 from undrift.model.door import Door, door_of
 from undrift.model.layout import layout_of
+from undrift.model.names import StateDict, not_finite, prefix_of, with_shared
 from undrift.model.settings import ModelSettings
 from undrift.model.usercode import explain, load_function, one_line
 
 Factory = Callable[[], nn.Module]
-StateDict = Mapping[str, torch.Tensor]
 
 _ONE = 1e-3
 _LISTED = 5  # problems named in one message; the rest are counted
@@ -83,6 +84,22 @@ def _build(name: str, factory: Callable[[], Any]) -> nn.Module:
             f"model factory {name!r} returned a model whose layers have no sizes yet "
             f"({_listing(lazy)}); pass one row through it before returning it"
         )
+    meta = [n for n, p in model.named_parameters() if p.is_meta]
+    if meta:
+        raise ModelError(
+            f"model factory {name!r} returned a model without memory for its weights "
+            f"({_listing(meta)}); build it on the CPU, not on the device meta"
+        )
+    strange = [n for n, part in model.state_dict().items() if not isinstance(part, torch.Tensor)]
+    if strange:
+        raise ModelError(
+            f"model factory {name!r} returned a model that keeps more than tensors in its state "
+            f"({_listing(strange)}), as quantised layers and get_extra_state do; safetensors "
+            "holds tensors alone, so keep the rest in what the factory builds"
+        )
+    dynamo: Any = sys.modules.get("torch._dynamo")
+    if dynamo is not None:  # compiled code would pass by the hook that reads the embedding
+        dynamo.config.skip_nnmodule_hook_guards = False
     return model
 
 
@@ -115,22 +132,6 @@ def find_head(model: nn.Module, name: str = "auto") -> tuple[str, nn.Linear]:
     return name, linear[name]
 
 
-def with_shared(model: nn.Module, state: StateDict) -> dict[str, torch.Tensor]:
-    """Return weights in which a tensor that the model has under several names is under all of them.
-
-    `safetensors.torch.save_model` writes such a tensor once. Those that are added are copies.
-    """
-    found, names = dict(state), dict[int, list[str]]()
-    for kind in (model.named_parameters, model.named_buffers):
-        for name, tensor in kind(remove_duplicate=False):
-            names.setdefault(id(tensor), []).append(name)
-    for alike in names.values():
-        known = next((name for name in alike if name in found), None)
-        if known is not None:
-            found |= {name: found[known].clone() for name in alike if name not in found}
-    return found
-
-
 def first_shape(model: nn.Module) -> tuple[int, ...] | None:
     """Return the shape of an input row, if the model's first layer tells it: numbers in a row."""
     layers = (m for m in model.modules() if any(True for _ in m.parameters(recurse=False)))
@@ -146,7 +147,7 @@ def check_brought(model: nn.Module, state: StateDict) -> dict[str, torch.Tensor]
     """
     state = with_shared(model, state)
     check_state_dict(model, state, types=True)
-    bad = [n for n, t in state.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    bad = not_finite(state)
     if bad:
         raise ModelError(f"weights have numbers that are not finite: {_listing(bad)}")
     return state
@@ -164,7 +165,7 @@ def check_state_dict(model: nn.Module, state: StateDict, *, types: bool = False)
         ModelError: Names are missing or unexpected, or shapes differ; up to five are listed.
     """
     wanted = model.state_dict()
-    prefix = _prefix(wanted, state)
+    prefix = prefix_of(wanted, state)
     if prefix:
         raise ModelError(
             f"weights do not fit {type(model).__name__}: all names begin with {prefix!r}, as those "
@@ -188,13 +189,6 @@ def check_state_dict(model: nn.Module, state: StateDict, *, types: bool = False)
 
 def _type(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _prefix(wanted: StateDict, state: StateDict) -> str:
-    """Return what stands before each of the names that are wanted; empty if nothing does."""
-    first = next(iter(wanted), "")
-    found = [name.removesuffix(first) for name in state if first and name.endswith(first)]
-    return next((p for p in found if p and all(p + name in state for name in wanted)), "")
 
 
 def load_weights(model: nn.Module, state: StateDict) -> None:
@@ -229,8 +223,8 @@ def load_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def ask(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Run the user's model on rows; the one place where that is done.
 
-    The model gets a copy, in the precision of its weights: what it writes into it harms nobody.
-    Of several named inputs it gets each as a tensor of its own.
+    The model gets a copy, in the precision of its weights, of several named inputs each by itself:
+    what it writes into it harms nobody. Its answer, perhaps a buffer of its own, is copied too.
 
     Args:
         model: The model, in whatever mode it is.
@@ -253,7 +247,12 @@ def ask(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         raise ModelError(
             f"{type(model).__name__} fails on input of shape {door.shape(x)}: {explain(error)}"
         ) from error
-    return door.logits(model, output, len(x))
+    return _own(door.logits(model, output, len(x)))
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy, but of what gradients flow through, where PyTorch itself sees to changes."""
+    return tensor if tensor.requires_grad else tensor.clone()
 
 
 @contextmanager
@@ -270,7 +269,7 @@ def blamed(model: nn.Module) -> Iterator[None]:
     except RuntimeError as error:
         raise ModelError(
             f"{type(model).__name__} has no backward pass: {explain(error)}; is something changed "
-            "in place that it needs?"
+            "in place that it needs, or kept from one call to the next without detach?"
         ) from error
 
 
@@ -317,7 +316,7 @@ def forward_with_embedding(
     seen: list[torch.Tensor] = []
 
     def keep(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        seen.append(args[0] if args else next(iter(named.values())))
+        seen.append(_own(args[0] if args else next(iter(named.values()))))
 
     handle = head.register_forward_pre_hook(keep, with_kwargs=True)
     try:
@@ -361,7 +360,14 @@ def probe(model: nn.Module, head: nn.Linear, x: torch.Tensor) -> int:
     """
     name, shape = type(model).__name__, door_of(model).shape(x)
     with differentiable(model), torch.no_grad():
+        before = [(n, module) for n, module in model.named_modules() if not module.training]
         output = ask(model, x)
+        switched = [n or name for n, module in before if module.training]
+        if switched:
+            raise ModelError(
+                f"the forward of {name} puts {_listing(switched)} into training mode, in which a "
+                "replica must not answer; leave the modes to its callers"
+            )
         got, numbers = list(output.shape), door_of(model).numbers
         if len(got) != 2 or got[0] != len(x) or got[1] < (1 if numbers else 2):
             per = "one logit per row and class, shape [{0}, classes]"

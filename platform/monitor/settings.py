@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -103,6 +104,7 @@ class MonitorSettings(Section):
     """Seed of the random features, of the split of the reference, and of the breaking of ties."""
 
     _by_embedding: bool = PrivateAttr(False)
+    _digits: Mapping[int, tuple[int, ...]] = PrivateAttr(default_factory=dict)
 
     @property
     def by_embedding(self) -> bool:
@@ -112,10 +114,15 @@ class MonitorSettings(Section):
         """
         return self._by_embedding
 
-    def with_ids(self) -> Self:
-        """Return the same for a model of which an input is whole numbers."""
+    @property
+    def digits(self) -> Mapping[int, tuple[int, ...]]:
+        """Columns of a row that are higher digits of a column of large whole numbers."""
+        return self._digits
+
+    def with_ids(self, digits: Mapping[int, tuple[int, ...]] | None = None) -> Self:
+        """Return the same for a model of which an input is whole numbers, with their digits."""
         found = self.model_copy()
-        found._by_embedding = True
+        found._by_embedding, found._digits = True, digits or {}
         return found
 
     @model_validator(mode="before")

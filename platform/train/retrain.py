@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from undrift.errors import TrainingError
+from undrift.model.names import not_finite
 from undrift.model.network import blamed, forward_with_embedding, load_weights
 from undrift.records import Reference
 from undrift.train.blocks import Blocks
@@ -21,7 +22,7 @@ from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool, split_pool
 from undrift.train.result import Progress, TrainResult
-from undrift.train.schedule import rate
+from undrift.train.schedule import adam, make_dense, rate
 from undrift.train.settings import TrainSettings
 from undrift.train.setup import Setup
 from undrift.train.temper import temper
@@ -141,7 +142,7 @@ class _Retraining:
         self.penalty = method.penalty(self.setup)  # of the start as it was
         self.scale = temper(self.setup)
         parameters = [p for block in blocks.all for p in block.parameters]
-        self.optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+        self.optimizer = adam(parameters, settings.learning_rate)
         self.budget = Budget.parse(plan.budget)
         self.steps = method.steps(plan.steps, len(chosen.index), settings.batch_size)
         self.step, self.lowest, self.spent, self.finished = 0, 0, 0.0, False
@@ -221,6 +222,7 @@ class _Retraining:
             loss.backward()
         blocks = setup.blocks.all[self.lowest :]
         active = [p for b in blocks for p in b.parameters if p.grad is not None]
+        make_dense(active)
         clock = loss.new_tensor([setup.meter.seconds], dtype=torch.float32)
         comm.mean_([clock, *(p.grad for p in active if p.grad is not None)])
         nn.utils.clip_grad_norm_(active, _MAX_NORM)
@@ -307,7 +309,7 @@ class _Retraining:
             name: tensor.detach().to("cpu", copy=True).contiguous()
             for name, tensor in setup.model.state_dict().items()
         }
-        if not all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point()):
+        if not_finite(state):
             raise TrainingError("training ended with weights that are not finite")
         metrics = {
             "candidates": float(len(setup.chosen.index)),

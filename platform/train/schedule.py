@@ -1,6 +1,12 @@
-"""How fast a model learns over a run."""
+"""How fast a model learns over a run, and by which optimizer."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
 
 # The rate rises over this share of the run: a confident model that is suddenly wrong everywhere
 # starts with gradients that can silence its ReLUs for good.
@@ -19,3 +25,22 @@ def rate(peak: float, share: float) -> float:
         [0.01, 0.9, 0.5, 0.0]
     """
     return peak * min(1.0, (share + 1e-3) / _WARM_UP) * (1.0 - share)
+
+
+def adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.AdamW:
+    """Return the optimizer of every retraining; in 16-bit floats its usual epsilon would be 0."""
+    half: list[nn.Parameter] = []
+    other: list[nn.Parameter] = []
+    for parameter in parameters:
+        (half if parameter.dtype == torch.float16 else other).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": other}, {"params": half, "eps": 1e-4}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=learning_rate, weight_decay=0.0
+    )
+
+
+def make_dense(parameters: Iterable[nn.Parameter]) -> None:
+    """Turn gradients of sparse embeddings into what the optimizer, and the other workers, take."""
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.to_dense()

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 from tests.helpers.family import CLASSES, Family
+from tests.helpers.odd import ODD
 from tests.helpers.regressions import REGRESSIONS
 from tests.helpers.structured import STRUCTURED
 
@@ -383,5 +384,5 @@ def _seeded(family: Family) -> Family:
 
 
 FAMILIES = {
-    name: _seeded(family) for name, family in (_FAMILIES | STRUCTURED | REGRESSIONS).items()
+    name: _seeded(family) for name, family in (_FAMILIES | STRUCTURED | REGRESSIONS | ODD).items()
 }

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.helpers.support import eventually
 from tests.ray.running import Running, free_port, project, settled
+from undrift.model.network import load_factory, load_weights
+from undrift.train.scoring import score
 
 pytestmark = pytest.mark.ray
 
@@ -92,3 +95,44 @@ def test_worse_version_is_rolled_back_and_an_operator_retrains_the_old_one(
         60,
         until=lambda seen: seen not in ("retraining", "swapping"),
     )
+
+
+@pytest.mark.slow
+def test_brought_version_that_is_worse_on_late_labels_is_rolled_back(
+    automatic: Running, tmp_path: Path
+) -> None:
+    """Within the gate's tolerance on the reference, and wrong on what is asked afterwards."""
+    client, store = automatic.client, automatic.store
+    data = np.load(automatic.config.reference)
+    state = {name: value.clone() for name, value in store.state_dict(1).items()}
+    (bias,) = (name for name, value in state.items() if value.shape == (3,))
+    state[bias] += torch.tensor([4.0, 0.0, 0.0])
+    save_file(state, tmp_path / "new.safetensors")
+    model = load_factory(automatic.config.model.factory, automatic.config.folder)()
+    right = []
+    for weights in (store.state_dict(1), state):
+        load_weights(model, weights)
+        right.append(score(model, data["x"])[0].argmax(axis=1) == data["y"])
+    hard = np.flatnonzero(right[0] & ~right[1])
+    assert len(hard) > 20
+
+    client.bring(tmp_path / "new.safetensors", "new.safetensors")
+    brought = eventually(
+        lambda: client.status().live_version, until=lambda live: live not in (None, 1)
+    )
+    eventually(settled(automatic, brought))
+    assert client.status().phase == "probation"
+    sent = 0
+
+    def taken_back() -> bool:
+        nonlocal sent
+        index = hard[np.arange(sent, sent + 20) % len(hard)]
+        answer = client.infer(data["x"][index], f"hard-{sent}")
+        assert client.feedback(answer.ids, data["y"][index].tolist())["rejected"] == []
+        sent += 20
+        return client.status().live_version == 1
+
+    eventually(taken_back, 120)
+    status = eventually(settled(automatic, 1))
+    assert status.counts["rolled_back"] == 1
+    assert store.manifest(brought).plan["origin"] == "new.safetensors"

@@ -192,10 +192,16 @@ def test_platform_by_job_serves_retrains_swaps_and_leaves_others_alone(
         eventually(
             lambda: client.status().phase, PATIENCE_S, until=lambda seen: seen != "retraining"
         )
-        client.promote(2)
+        done = cluster.undrift("promote", "2", *here, "--submit", cwd=folder)
+        assert done.returncode == 0, done.stderr
         eventually(lambda: loaded(client, 2))
         told = cluster.undrift("status", "--json", cwd=folder, UNDRIFT_URL=cluster.url)
         assert json.loads(told.stdout)["live_version"] == 2
+        eventually(lambda: client.status().phase, until=lambda seen: seen != "swapping")
+        own = ("promote", "--weights", "weights.safetensors", "--submit", "--no-wait")
+        assert cluster.undrift(*own, *here, cwd=folder).returncode == 0
+        brought = eventually(lambda: [e for e in client.events() if e.kind == "weights"])
+        assert "weights.safetensors" in brought[-1].text
     done = cluster.undrift("down", *here, cwd=folder)
     assert done.returncode == 0, done.stderr
     eventually(lambda: not cluster.actors())

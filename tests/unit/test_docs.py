@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -82,3 +83,15 @@ def test_index_of_decisions_says_what_the_files_say() -> None:
         assert text.startswith(f"# {number}. {title}\n\n- Date: {date}\n- Status: {status}\n")
         assert re.match(r"accepted|not done|known weakness|superseded by \d+", status)
         assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Consequence"]
+
+
+def test_every_case_from_the_field_names_tests_that_there_are() -> None:
+    lines = (ROOT / "docs" / "cases.md").read_text(encoding="utf-8").splitlines()
+    cases = [line for line in lines if line.startswith("| ") and not line.startswith("| case ")]
+    assert len(cases) > 30
+    for case in cases:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", case.split(" | ")[-1])
+        assert named, case
+        for file, test in named:
+            found = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
+            assert test in {part.name for part in found if isinstance(part, ast.FunctionDef)}, case

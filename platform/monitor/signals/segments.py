@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from undrift.errors import ConfigError
 from undrift.evidence import Change, Level
+from undrift.model.layout import DIGIT
 from undrift.monitor.base import Calibration, Measures, State, Stateful
 from undrift.monitor.calibration import limits, recent_rows
 from undrift.monitor.join import Joined
@@ -107,14 +108,16 @@ class Segments(Stateful):
         recent = recent_rows(reference, self._settings)
         if not self._columns:
             return Calibration(len(recent))
-        if recent.x.ndim != 2 or max(self._columns) >= recent.x.shape[1]:
+        digits = sum(map(len, self._settings.digits.values()))
+        if recent.x.ndim != 2 or max(self._columns) >= recent.x.shape[1] - digits:
             raise ConfigError(
                 f"monitor.segments: column {max(self._columns)} asked for, but an input of the "
                 f"model has shape {recent.x.shape[1:]}; segments are columns of a one-dimensional "
                 "input, counted from 0"
             )
         for i, column in enumerate(self._columns):
-            self._cuts[i], self._by_value[i] = _cuts_of(recent.x[:, column], self.VALUES)
+            values = self._values(recent.x, column)
+            self._cuts[i], self._by_value[i] = _cuts_of(values, self.VALUES)
         self._forget()
         wrong = recent.output.argmax(axis=1) != recent.y
         slots = self._slots_of(self._assign(recent.x))
@@ -225,7 +228,7 @@ class Segments(Stateful):
         """Return (n, columns) numbers of the segments, 12 for ``other``."""
         places = np.full((len(x), len(self._columns)), self.VALUES, dtype=np.float32)
         for i, column in enumerate(self._columns):
-            values = x[:, column].astype(np.float64)
+            values = self._values(x, column).astype(np.float64)
             cuts = self._cuts[i][~np.isnan(self._cuts[i])]
             place = np.searchsorted(cuts, values)
             if self._by_value[i]:
@@ -234,6 +237,14 @@ class Segments(Stateful):
                 known = ~np.isnan(values)
             places[known, i] = place[known]
         return places
+
+    def _values(self, x: FloatArray, column: int) -> NDArray[np.floating[Any]]:
+        """Return (n,) values of a column, those of whole numbers with all of their digits."""
+        higher = self._settings.digits.get(column, ())
+        if not higher:
+            return x[:, column]
+        scale = float(DIGIT) ** np.arange(1 + len(higher))
+        return x[:, [column, *higher]].astype(np.float64) @ scale
 
     def _slots_of(self, notes: NDArray[Any]) -> IntArray:
         """Return (n, columns) numbers of the segments counted over all columns."""
@@ -249,7 +260,11 @@ class Segments(Stateful):
         number = self._columns[column]
         names = self._settings.features
         title = names[number] if number < len(names) else f"x[{number}]"
-        cuts = [f"{cut:.6g}" for cut in self._cuts[column] if not np.isnan(cut)]
+        cuts = [
+            f"{cut:.0f}" if cut == np.floor(cut) else f"{cut:.6g}"
+            for cut in self._cuts[column]
+            if not np.isnan(cut)
+        ]
         if self._by_value[column]:
             found = [f"{title}={cut}" for cut in cuts]
         else:

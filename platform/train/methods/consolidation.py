@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from undrift.model.network import ask, differentiable
+from undrift.model.network import ask, blamed, differentiable
 from undrift.train.methods.penalty import Penalty
 from undrift.train.setup import Setup
 
@@ -37,19 +37,20 @@ class Consolidation(Penalty, ABC):
         stride = -(-len(setup.reference) // _SAMPLE)
         x = torch.as_tensor(setup.reference.x[::stride], device=setup.x.device)
         parameters = [p for p in setup.model.parameters() if p.requires_grad]
-        importance = [torch.zeros_like(p) for p in parameters]
+        importance = [torch.zeros_like(p.abs()) for p in parameters]
         generator = torch.Generator(x.device).manual_seed(setup.plan.seed)
         # One row after another: vmap does not run every model, and is slower for convolutions.
         with differentiable(setup.model):
             for row in x.split(1):
                 score = self._score(setup, ask(setup.model, row).float(), generator)
-                gradients = torch.autograd.grad(score, parameters, allow_unused=True)
+                with blamed(setup.model):
+                    gradients = torch.autograd.grad(score, parameters, allow_unused=True)
                 for total, gradient in zip(importance, gradients, strict=True):
                     if gradient is not None:
                         total += self._magnitude(gradient)
         setup.meter.add(len(x), setup.blocks.step_flops(0), everywhere=True)
         old = [p.detach().clone() for p in parameters]
-        size = sum(float((w * o.pow(2)).sum()) for w, o in zip(importance, old, strict=True))
+        size = sum(float((w * o.abs().pow(2)).sum()) for w, o in zip(importance, old, strict=True))
         if size > 0.0:
             scaled = [w / size for w in importance]
             self._weighted = list(zip(parameters, old, scaled, strict=True))
@@ -66,7 +67,9 @@ class Consolidation(Penalty, ABC):
 
     def term(self, output: torch.Tensor | None) -> torch.Tensor | None:  # noqa: ARG002
         """Return the penalty."""
-        terms = [(w * (p - old).pow(2)).sum() for p, old, w in self._weighted if p.requires_grad]
+        terms = [
+            (w * (p - old).abs().pow(2)).sum() for p, old, w in self._weighted if p.requires_grad
+        ]
         return 0.5 * self.strength * torch.stack(terms).sum() if terms else None
 
 
@@ -91,7 +94,7 @@ class ElasticWeights(Consolidation):
         return (output * setup.objective.fisher_direction(output.detach(), generator)).sum()
 
     def _magnitude(self, gradient: torch.Tensor) -> torch.Tensor:
-        return gradient.pow(2)
+        return gradient.abs().pow(2)
 
 
 class AwareSynapses(Consolidation):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from undrift.model.network import ask, differentiable
+from undrift.model.network import ask, blamed, differentiable
 
 Knowledge = Callable[[torch.Tensor], torch.Tensor]
 
@@ -60,15 +60,16 @@ class Importance:
             called = [(m, activations[id(m)]) for m in self._layers if id(m) in activations]
             called = [(m, a) for m, a in called if a.requires_grad]
             activated = [a for _, a in called]
-            gradients: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
-                knowledge, activated, allow_unused=True
-            )
+            with blamed(model):
+                gradients: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
+                    knowledge, activated, allow_unused=True
+                )
         self._neurons: list[tuple[int, torch.Tensor, torch.Tensor]] = []
         for (module, activation), gradient in zip(called, gradients, strict=True):
             if gradient is None:
                 continue
             old = activation.detach()
-            importance = gradient.pow(2).mean(dim=0)
+            importance = gradient.abs().pow(2).mean(dim=0)
             scale = (importance * old.var(dim=0, correction=0)).sum()
             if scale > 0:
                 self._neurons.append((id(module), old, importance / scale))
@@ -79,19 +80,20 @@ class Importance:
         ]
         owners = [own for own in owners if own]
         parameters = [p for own in owners for p in own]
-        importance = [torch.zeros_like(p) for p in parameters]
+        importance = [torch.zeros_like(p.abs()) for p in parameters]
         for i in range(len(self.x)):
             knowledge = self._knowledge(ask(model, self.x[i : i + 1])).sum()
-            gradients = torch.autograd.grad(knowledge, parameters, allow_unused=True)
+            with blamed(model):
+                gradients = torch.autograd.grad(knowledge, parameters, allow_unused=True)
             for total, gradient in zip(importance, gradients, strict=True):
                 if gradient is not None:
-                    total += gradient.pow(2)
+                    total += gradient.abs().pow(2)
         self._synapses: list[tuple[nn.Parameter, torch.Tensor, torch.Tensor]] = []
         found = iter(importance)
         for own in owners:
             weights = [next(found) for _ in own]
             count = sum(p.numel() for p in own)
-            size = sum(p.detach().pow(2).sum() for p in own) / count
+            size = sum(p.detach().abs().pow(2).sum() for p in own) / count
             scale = sum(w.sum() for w in weights) * size * len(owners)
             if scale > 0:
                 self._synapses += [
@@ -100,7 +102,9 @@ class Importance:
 
     def synapse(self) -> torch.Tensor:
         """Return the synapse penalty of the model as it is now."""
-        terms = [(w * (p - old).pow(2)).sum() for p, old, w in self._synapses if p.requires_grad]
+        terms = [
+            (w * (p - old).abs().pow(2)).sum() for p, old, w in self._synapses if p.requires_grad
+        ]
         return torch.stack(terms).sum() if terms else self.x.new_zeros(())
 
     def neuron(self, activations: dict[int, torch.Tensor], index: torch.Tensor) -> torch.Tensor:
@@ -113,7 +117,7 @@ class Importance:
         terms = []
         for key, old, weight in self._neurons:
             now = activations[key][-len(index) :]
-            terms.append((weight * (now - old[index]).pow(2)).sum())
+            terms.append((weight * (now - old[index]).abs().pow(2)).sum())
         return torch.stack(terms).sum() / len(terms) if terms else self.x.new_zeros(())
 
     @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from undrift.model.network import ask
+from undrift.model.network import ask, blamed
 from undrift.train.budget import Budget
 from undrift.train.inference import forward
 from undrift.train.methods.sampling import Batch, Sampler, inverse
 from undrift.train.pool import Index
-from undrift.train.schedule import rate
+from undrift.train.schedule import adam, make_dense, rate
 from undrift.train.setup import Setup
 
 # 10 in the paper, which counts steps; counted in operations, 2 was better than 4 on two small
@@ -96,25 +96,43 @@ def irreducible_losses(setup: Setup, rows: Index, chance: NDArray[np.float64]) -
     half = rng.permutation(len(rows)) % 2
     losses = setup.x.new_empty(len(rows), dtype=torch.float32)
     for side in (0, 1):
-        twin, own = copy.deepcopy(setup.model), half == side
-        _train(setup, twin, rows[own], np.cumsum(chance[own]), rng)
-        others = torch.as_tensor(rows[~own], device=setup.x.device)
-        output, _ = forward(setup, setup.x[others], twin)
+        own = half == side
+        with _twin(setup.model):
+            _train(setup, rows[own], np.cumsum(chance[own]), rng)
+            others = torch.as_tensor(rows[~own], device=setup.x.device)
+            output, _ = forward(setup, setup.x[others])
         losses[torch.as_tensor(~own)] = setup.objective.losses(output, setup.y[others])
     return losses
 
 
+@contextmanager
+def _twin(model: nn.Module) -> Iterator[None]:
+    """Have a model be its own copy for a while: weights, buffers and modes come back after it.
+
+    Some models cannot be copied, for what they hold besides: locks, hooks, weights made of others.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    kept = [tensor.detach().clone() for tensor in tensors]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, before in zip(tensors, kept, strict=True):
+                tensor.copy_(before)
+        model.zero_grad(set_to_none=True)
+        for module, mode in modes:
+            module.training = mode
+
+
 def _train(
-    setup: Setup,
-    twin: nn.Module,
-    rows: Index,
-    cumulative: NDArray[np.float64],
-    rng: np.random.Generator,
+    setup: Setup, rows: Index, cumulative: NDArray[np.float64], rng: np.random.Generator
 ) -> None:
-    """Train a twin, for its share of the run, on rows that the workers share out."""
+    """Train the model, for its share of the run, on rows that the workers share out."""
     settings, comm, meter = setup.settings, setup.comm, setup.meter
+    twin = setup.model
     parameters = [p for p in twin.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    optimizer = adam(parameters, settings.learning_rate)
     budget, began_flops = Budget.parse(setup.plan.budget), meter.flops
     clock = setup.x.new_tensor([meter.seconds], dtype=torch.float32)
     comm.mean_([clock])
@@ -125,7 +143,9 @@ def _train(
         own = torch.as_tensor(index, device=setup.x.device)
         losses = setup.objective.losses(ask(twin, setup.x[own]).float(), setup.y[own])
         optimizer.zero_grad()
-        (losses.sum() * (comm.world / settings.batch_size)).backward()
+        with blamed(twin):
+            (losses.sum() * (comm.world / settings.batch_size)).backward()
+        make_dense(parameters)
         clock = losses.new_tensor([meter.seconds])
         comm.mean_([clock, *(p.grad for p in parameters if p.grad is not None)])
         nn.utils.clip_grad_norm_(parameters, _MAX_NORM)

@@ -89,6 +89,15 @@ def test_model_that_can_be_served_and_retrained_is_fine(folder: Path) -> None:
             "2 of it can be the logits",
         ),
         ("return self.head(self.body(x).sigmoid().add_(1.0))", "has no backward pass"),
+        (
+            "self.kept = self.body(x) + 0 * getattr(self, 'kept', x.new_zeros(8)).mean()\n"
+            "        return self.head(self.kept)",
+            "kept from one call to the next without detach",
+        ),
+        (
+            "self.body.train()\n        return self.head(self.body(x))",
+            "the forward of Net puts body into training mode",
+        ),
     ],
 )
 def test_model_that_would_fail_later_is_refused_in_one_line(
@@ -164,6 +173,39 @@ def test_preprocess_is_tried_on_its_example(folder: Path, second: str, said: str
     )
     assert found.exit_code == bool(said), found.output
     assert said in found.stderr
+
+
+def test_preprocess_without_an_example_is_told_not_to_be_tried(folder: Path) -> None:
+    found = check(folder, PREPROCESS.replace("SECOND", "0"), preprocess="brought:rows")
+    assert found.exit_code == 0, found.output
+    (line,) = warnings(found)
+    assert "model.preprocess brought:rows was found, but not tried" in line
+    assert "model.preprocess_example" in line
+
+
+def warnings(found: Result) -> list[str]:
+    return " ".join(found.stdout.split()).split("warning: model 'm': ")[1:]
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        ("return self.head(self.body(x))", None),
+        ("return self.head(nn.functional.dropout(self.body(x)))", "when it is asked again"),
+        (
+            "self.kept = self.body(x).detach() + getattr(self, 'kept', x.new_zeros(8)).mean()\n"
+            "        return self.head(self.body(x) + self.kept)",
+            "when it is asked again",
+        ),
+        ("return self.head(self.body(x) - self.body(x).mean(dim=0))", "in another batch"),
+    ],
+)
+def test_answers_that_depend_on_more_than_the_row_are_warned_of(
+    folder: Path, forward: str, said: str | None
+) -> None:
+    found = check(folder, f"    def forward(self, x):\n        {forward}")
+    assert found.exit_code == 0, found.output
+    assert [said in line for line in warnings(found)] == ([True] if said else [])
 
 
 def test_preprocess_that_is_not_there_is_refused(folder: Path) -> None:

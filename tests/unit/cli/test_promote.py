@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -12,6 +13,7 @@ from tests.helpers.support import ModelServer
 from tests.unit.cli.test_verbs import RUNNING, STATUS, change, ended, run
 from tests.unit.cli.test_verbs import folder as folder
 from tests.unit.cli.test_verbs import starter as starter
+from undrift.jobs.submit import Jobs
 
 
 @pytest.mark.thorough
@@ -35,3 +37,51 @@ def test_promote_sends_weights_and_waits_for_what_comes_of_them(folder: Path) ->
         assert "0.weight has shape [2, 2], not [64, 2]" in refused.stderr
     sent = [(path.rpartition("/")[2], body) for _, path, body, _ in server.seen]
     assert sent == [(path, weights.read_bytes()), ("status", None), (path, weights.read_bytes())]
+
+
+class Cluster:
+    """A cluster that takes a job and keeps what travelled with it."""
+
+    def __init__(self) -> None:
+        self.verb, self.files = "", dict[str, bytes]()
+
+    def submit_job(self, entrypoint: str, runtime_env: dict[str, Any]) -> str:
+        there = Path(runtime_env["working_dir"])
+        self.verb = entrypoint.partition("undrift.cli ")[2]
+        self.files = {
+            str(path.relative_to(there)): path.read_bytes()
+            for path in there.rglob("*")
+            if path.is_file()
+        }
+        return "job-1"
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    found = Cluster()
+    monkeypatch.setattr(Jobs, "__init__", lambda jobs, _: setattr(jobs, "_client", found))
+    return found
+
+
+@pytest.mark.thorough
+def test_promote_by_job_takes_the_weights_along_and_looks_at_them_first(
+    folder: Path, cluster: Cluster
+) -> None:
+    at = ("--submit", "--address", "http://head:8265", "--set", "state=/mnt/x", "--no-wait")
+    (folder / "new weights").mkdir()
+    weights = folder / "new weights" / "model.safetensors"
+    state = load_file(folder / "weights.safetensors")
+    save_file({name: tensor + 1 for name, tensor in state.items()}, weights)
+    done = run("promote", "--weights", str(weights.parent), *at, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["job"]) == (0, "job-1"), done.stderr
+    assert cluster.verb == "promote --weights=brought/new-weights"
+    assert cluster.files["brought/new-weights"] == weights.read_bytes()
+    assert cluster.files["weights.safetensors"] == (folder / "weights.safetensors").read_bytes()
+    assert run("promote", "7", *at).exit_code == 0
+    assert cluster.verb == "promote 7"
+    assert not [name for name in cluster.files if name.startswith("brought/")]
+    cluster.verb = ""
+    save_file({"other": state["0.weight"]}, weights)
+    refused = run("promote", "--weights", str(weights), *at)
+    assert (refused.exit_code, cluster.verb) == (1, "")
+    assert "0.weight is missing" in refused.stderr

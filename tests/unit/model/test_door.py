@@ -57,7 +57,7 @@ def logits(answer: Any, output: str | int | None = None) -> torch.Tensor:
     ],
 )
 def test_one_floating_tensor_of_the_right_shape_is_found(answer: Any) -> None:
-    assert logits(answer) is LOGITS
+    assert torch.equal(logits(answer), LOGITS)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_one_floating_tensor_of_the_right_shape_is_found(answer: Any) -> None:
     ],
 )
 def test_setting_picks_one_of_several(answer: Any, output: str | int) -> None:
-    assert logits(answer, output) is LOGITS
+    assert torch.equal(logits(answer, output), LOGITS)
 
 
 @pytest.mark.parametrize(

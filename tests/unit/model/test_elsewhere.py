@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from undrift.errors import ModelError
 from undrift.model.elsewhere import find_weights
-from undrift.model.network import check_brought, load_safetensors
+from undrift.model.network import check_brought, load_safetensors, load_weights
 
 STATE = {"weight": torch.arange(6.0).reshape(3, 2), "bias": torch.zeros(3)}
 
@@ -69,6 +70,14 @@ def pickled_under_another_name(folder: Path) -> str:
     return "is pickled, and unpickling runs what is in it; save them as safetensors"
 
 
+def traced_by_mlflow(folder: Path) -> str:
+    program = torch.export.export(nn.Linear(2, 3), (torch.zeros(1, 2),))
+    (folder / "data").mkdir()
+    torch.export.save(program, folder / "data" / "model.pt2")
+    (folder / "MLmodel").write_text("flavors: {}\n", encoding="utf-8")
+    return r"only a traced program, model.pt2; save them .*extra_files=\['new.safetensors'\]\)$"
+
+
 def empty(_: Path) -> str:
     return "no safetensors file; save them as safetensors"
 
@@ -103,6 +112,7 @@ def index_that_points_outside(folder: Path) -> str:
     [
         pickled,
         pickled_under_another_name,
+        traced_by_mlflow,
         empty,
         two,
         truncated,
@@ -129,8 +139,22 @@ def test_source_that_is_not_there_is_refused(tmp_path: Path, scratch: Path) -> N
 def test_mlflow_model_is_refused_where_mlflow_is_not_installed(
     scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "mlflow.artifacts", None)
+    monkeypatch.setitem(sys.modules, "mlflow.artifacts", None)
     with pytest.raises(ModelError, match=r"models:/shop/3 takes MLflow.*pip install mlflow"):
+        find_weights("models:/shop/3", scratch)
+
+
+@pytest.mark.parametrize("text", ["raise TypeError('protobuf')", "import no_such_module"])
+def test_mlflow_that_cannot_be_imported_is_told_apart_from_one_that_is_not_there(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow" / "__init__.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [n for n in sys.modules if n.partition(".")[0] == "mlflow"]:
+        monkeypatch.delitem(sys.modules, name)
+    told = "models:/shop/3 takes MLflow, which cannot be imported: .*(protobuf|no_such_module)"
+    with pytest.raises(ModelError, match=told):
         find_weights("models:/shop/3", scratch)
 
 
@@ -158,6 +182,41 @@ def test_weights_that_share_a_tensor_are_completed() -> None:
     tied[1].weight = tied[0].weight
     state = {name: t for name, t in tied.state_dict().items() if name != "1.weight"}
     assert check_brought(tied, state).keys() == tied.state_dict().keys()
+
+
+class Wrapped(nn.Module):
+    """What the user calls a model of Hugging Face's by."""
+
+    def __init__(self, more: nn.Module) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        self.inner[1].weight = self.inner[0].weight
+        self.more = more
+
+
+def test_weights_of_what_the_model_wraps_are_those_of_the_model() -> None:
+    model = Wrapped(nn.Identity())
+    state = {k: v + 1 for k, v in model.inner.state_dict().items() if k != "1.weight"}
+    found = check_brought(model, state)
+    assert found.keys() == model.state_dict().keys()
+    assert torch.equal(found["inner.1.weight"], state["0.weight"])
+    load_weights(model, state)
+    assert torch.equal(model.inner[0].bias, state["0.bias"])
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (nn.Linear(2, 2), "more.weight is missing"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), "inner.0.weight is missing"),
+    ],
+)
+def test_weights_of_a_part_of_the_model_or_of_one_of_two_are_refused(
+    more: nn.Module, text: str
+) -> None:
+    model = Wrapped(more)
+    with pytest.raises(ModelError, match=text):
+        check_brought(model, {k: v + 1 for k, v in model.inner.state_dict().items()})
 
 
 def test_file_whose_header_has_a_length_as_a_pickle_begins_is_read(

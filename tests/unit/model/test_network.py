@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from tests.helpers.odd import AnswersFromABuffer, EmptiesItsEmbedding
 from undrift.errors import ModelError
+from undrift.model.names import not_finite, with_shared
 from undrift.model.network import (
     ask,
     check_state_dict,
@@ -19,7 +22,6 @@ from undrift.model.network import (
     load_safetensors,
     load_weights,
     probe,
-    with_shared,
 )
 
 
@@ -302,3 +304,51 @@ def test_prefix_of_a_wrapper_is_named(prefix: str) -> None:
 def test_layers_without_sizes_are_refused_with_a_way_out(user_code: Path) -> None:
     with pytest.raises(ModelError, match="pass one row through it before returning it"):
         load_factory("undrift_user_model:lazy", user_code)()
+
+
+def test_answers_and_embeddings_are_the_callers_whatever_the_model_does_next() -> None:
+    for model in (AnswersFromABuffer().eval(), EmptiesItsEmbedding().eval()):
+        x = torch.randn(2, 5, 6)
+        with torch.inference_mode():
+            told = [forward_with_embedding(model, model.head, rows) for rows in x]
+            for rows, (output, embedding) in zip(x, told, strict=True):
+                assert torch.equal(embedding, model.inner(rows))
+                assert torch.equal(output, model.head(embedding))
+
+
+def with_more_than_tensors() -> nn.Module:
+    class More(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"version": 3}
+
+    return nn.Sequential(More(2, 3))
+
+
+def without_memory() -> nn.Module:
+    with torch.device("meta"):
+        return nn.Linear(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("factory", "text"),
+    [
+        (with_more_than_tensors, "keeps more than tensors in its state (0._extra_state)"),
+        (without_memory, "without memory for its weights (weight; bias); build it on the CPU"),
+    ],
+)
+def test_model_that_cannot_be_filled_is_refused_with_a_way_out(
+    factory: Callable[[], nn.Module], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "odd", factory)
+    with pytest.raises(ModelError, match=re.escape(text)):
+        load_factory(f"{__name__}:odd")()
+
+
+def test_finite_numbers_of_every_width_are_told_from_others() -> None:
+    state = {
+        "wide": torch.tensor([1e300], dtype=torch.float64),
+        "eight": torch.tensor([1.0]).to(torch.float8_e4m3fn),
+        "bad": torch.tensor([float("nan")]).to(torch.float8_e4m3fn),
+        "whole": torch.tensor([3]),
+    }
+    assert not_finite(state) == ["bad"]

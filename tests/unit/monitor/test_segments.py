@@ -8,6 +8,8 @@ import pytest
 from tests.helpers.streams import Stream
 from undrift.errors import ConfigError
 from undrift.evidence import Level
+from undrift.model.layout import Layout
+from undrift.model.settings import InputSettings
 from undrift.monitor.base import Measures
 from undrift.monitor.join import Joined, LabelJoin
 from undrift.monitor.settings import MonitorSettings
@@ -252,3 +254,41 @@ def test_segments_of_pictures_are_refused() -> None:
     picture = replace(reference(), x=np.zeros((900, 1, 4, 4), dtype=np.float32))
     with pytest.raises(ConfigError, match=r"shape \(1, 4, 4\); segments are columns of a one-"):
         segments.fit(picture)
+
+
+BIG = 5 * 2**24
+LARGE = (3, BIG + 3, -BIG + 3, 2**40 + 3)  # alike in their lowest digit
+
+
+def of_large_numbers(n: int = 1200, bad: int | None = None) -> tuple[Segments, Reference]:
+    """Segments of a whole number, whose values differ in their higher digits alone."""
+    inputs = (
+        InputSettings(name="site", datatype="INT64"),
+        InputSettings(name="rest", shape=(2,)),
+    )
+    rng, layout = np.random.default_rng(1), Layout(inputs)
+    site = np.array(LARGE)[np.arange(n) % len(LARGE)]
+    x = layout.pack({"site": site, "rest": rng.normal(size=(n, 2))})
+    rows, labels = Stream(7).take(n)
+    label = np.where(site == bad, 1 - labels.label, labels.label)
+    recent = np.ones(n, dtype=np.bool_)
+    own = MonitorSettings(features=("site", "a", "b"), segments=("site",))
+    found = Segments(own.with_ids(layout.digits()))
+    return found, Reference(x, label, rows.embedding, rows.output, recent)
+
+
+def test_large_whole_numbers_are_told_apart_by_all_of_their_digits() -> None:
+    segments, reference = of_large_numbers(bad=LARGE[1])
+    segments.fit(reference)
+    found = {r.name: r.accuracy_before for r in segments.report()}
+    assert list(found) == [f"site={value}" for value in sorted(LARGE)]
+    assert found.pop(f"site={LARGE[1]}") < 0.5 < min(found.values())
+
+
+def test_higher_digits_are_no_columns() -> None:
+    _, reference = of_large_numbers()
+    digits = Layout((InputSettings(name="site", datatype="INT64"),)).digits()
+    other = Segments(MonitorSettings(segments=(3,)).with_ids({0: (3, 4)}))
+    assert digits == {0: (1, 2)}
+    with pytest.raises(ConfigError, match="column 3 asked for"):
+        other.fit(reference)
