@@ -245,9 +245,10 @@ class Client:
         """
         return self._act("/retrain", method=method, steps=steps, budget=budget)
 
-    def promote(self, version: int) -> StatusView:
+    def promote(self, version: int, strategy: str = "now") -> StatusView:
         """Serve a stored version."""
-        return self._act("/promote", version=version)
+        how = {} if strategy == "now" else {"strategy": strategy}
+        return self._act("/promote", version=version, **how)
 
     def bring(self, weights: Path, origin: str) -> StatusView:
         """Have weights that were trained elsewhere judged, and served if the gate agrees.
@@ -265,11 +266,12 @@ class Client:
         """Go back to the version before the live one, or to ``version``.
 
         Without one, it is looked up first: the order names it, and given twice it has the effect of
-        once. A swap under way is called off.
+        once. A swap under way is called off, and so is a candidate in a rollout by stages.
         """
         if version is None:
             now = self.status()
-            version = now.live_version if now.phase == "swapping" else now.previous_version
+            open_ = now.phase in ("swapping", "shadow", "canary")
+            version = now.live_version if open_ else now.previous_version
         return self._act("/rollback", version=version)
 
     def pause(self) -> StatusView:

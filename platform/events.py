@@ -92,9 +92,10 @@ class TrainFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromoteRequested(Event):
-    """An operator asks to serve a stored version."""
+    """An operator asks to serve a stored version; ``strategy`` is now, shadow or canary."""
 
     version: int
+    strategy: str = "now"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +131,21 @@ class ProbationFailed(Event):
     """The promoted version is worse on late labels than the one it replaced."""
 
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonPassed(Event):
+    """The candidate held up in stage ``step`` of its rollout, counted from 0."""
+
+    step: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateFailed(Event):
+    """The candidate in a rollout is worse on late labels, or could not be loaded or asked."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,8 +221,26 @@ class Rearm(Instruction):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compare(Instruction):
+    """Compare a candidate, ``version``, with the live one until ``rows`` labels have told.
+
+    ``step`` is the stage of its rollout, counted from 0: as a shadow, or with ``canary`` on rows
+    that it answered itself.
+    """
+
+    version: int
+    against: int
+    canary: bool
+    step: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notify(Instruction):
-    """Tell people: ``kind`` is one of warning, drift, candidate, promoted, rolled_back, failed."""
+    """Tell people.
+
+    ``kind`` is one of warning, drift, candidate, shadow, canary, promoted, rolled_back, failed.
+    """
 
     kind: str
     text: str

@@ -159,3 +159,64 @@ class ProbationReport:
     error: float = 0.0
     baseline: float = 0.0
     against: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonReport:
+    """How a candidate fares in the present stage of its rollout.
+
+    Attributes:
+        status: ``none`` if no comparison was asked for.
+        detail: One sentence for a person.
+        run_id: Run that it belongs to.
+        step: Number of the stage, counted from 0.
+        rows: Rows that both versions were asked and whose label came.
+        error: Error rate of the candidate on them.
+        baseline: Error rate of the live version on them.
+        asked: Rows that both were asked, labelled or not.
+        differs: Share of those on which their classes differ; of a regression the mean squared
+            difference in units of the targets' variance, each at most 1. None before the first.
+    """
+
+    status: Status = "none"
+    detail: str = ""
+    run_id: str = ""
+    step: int = 0
+    rows: int = 0
+    error: float = 0.0
+    baseline: float = 0.0
+    asked: int = 0
+    differs: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutView:
+    """How far a rollout by stages is.
+
+    Attributes:
+        version: Version that is tried.
+        stage: ``shadow`` or ``canary``.
+        share: Share of the requests that it is asked, or answers.
+        step: Number of the stage, counted from 1; ``steps`` there are.
+        since: When it began, Unix seconds.
+        wanted: Labelled rows after which the stage is passed; ``rows`` have told so far.
+        error: Error rate of the version on them.
+        lead: What the live version errs more than it on them; negative if less.
+        asked: Rows that both versions were asked, labelled or not.
+        differs: Share of those on which they differ, as `ComparisonReport` has it.
+        next: What comes after this stage: ``shadow``, ``canary`` or ``promotion``.
+    """
+
+    version: int
+    stage: str
+    share: float
+    step: int
+    steps: int
+    since: float
+    wanted: int
+    rows: int = 0
+    error: float | None = None
+    lead: float | None = None
+    asked: int = 0
+    differs: float | None = None
+    next: str

@@ -25,13 +25,13 @@ class Assignment:
     """Which versions a model's replicas hold, and which of them answers.
 
     One value from the decision to the replica, so that a second version in service is another
-    field and not another message. So far only ``live`` is ever set.
+    field and not another message.
 
     Attributes:
         live: Version that answers.
         shadow: Version that is asked too, and whose answers nobody gets.
         canary: Version that answers a part of the requests.
-        share: Part of the requests that the canary answers, 0 to 1.
+        share: Part of the requests that the canary answers, or the shadow is asked, 0 to 1.
 
     Raises:
         ValueError: One version has two parts, or the share does not fit.
@@ -53,8 +53,13 @@ class Assignment:
             raise ValueError(f"{self}: a version has one part, not two")
         if not 0 <= self.share <= 1:
             raise ValueError(f"{self}: share must be between 0 and 1")
-        if self.share > 0 and self.canary is None:
-            raise ValueError(f"{self}: a share needs a canary that answers it")
+        if self.share > 0 and self.candidate is None:
+            raise ValueError(f"{self}: a share needs a shadow or a canary")
+
+    @property
+    def candidate(self) -> int | None:
+        """Version that is tried beside the live one, as shadow or as canary."""
+        return self.shadow if self.canary is None else self.canary
 
     @property
     def versions(self) -> tuple[int, ...]:
@@ -95,6 +100,8 @@ class Predictions:
             model with others may have answered another. (n, c) numbers of a regression, never None.
         former: (n,) class that the version before would have answered, -1 where it was not asked,
             or (n, c) numbers of a regression, NaN where it was not; None: nowhere.
+        beside: (n,) version whose answer ``former`` is, where that is not the version before, as in
+            a rollout; 0 where it is. None: nowhere another.
     """
 
     ids: tuple[str, ...]
@@ -106,6 +113,7 @@ class Predictions:
     output: FloatArray
     answered: TargetArray | None = None
     former: TargetArray | None = None
+    beside: IntArray | None = None
 
     @property
     def answers(self) -> TargetArray:
@@ -114,6 +122,13 @@ class Predictions:
             return self.answered
         likeliest: IntArray = self.output.argmax(axis=1)
         return likeliest
+
+    @property
+    def alone(self) -> TargetArray:
+        """(n,) class that the version alone would have answered, or (n, c) numbers."""
+        numbers = self.answered is not None and self.answered.dtype.kind == "f"
+        likeliest: IntArray = self.output.argmax(axis=1)
+        return self.output if numbers else likeliest
 
     @property
     def formers(self) -> TargetArray:
@@ -125,6 +140,11 @@ class Predictions:
             return self.former
         numbers = self.answered is not None and self.answered.dtype.kind == "f"
         return np.full_like(self.answers, np.nan if numbers else -1)
+
+    @property
+    def asked(self) -> IntArray:
+        """(n,) version whose answer ``former`` is; 0 where that is the version before."""
+        return np.zeros(len(self), np.int64) if self.beside is None else self.beside
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -157,6 +177,7 @@ class Predictions:
             output=self.output[index],
             answered=None if self.answered is None else self.answered[index],
             former=None if self.former is None else self.former[index],
+            beside=None if self.beside is None else self.beside[index],
         )
 
     @staticmethod
@@ -166,6 +187,7 @@ class Predictions:
             return parts[0]
         mixed = any(part.answered is not None for part in parts)
         compared = any(part.former is not None for part in parts)
+        tried = any(part.beside is not None for part in parts)
         return Predictions(
             ids=tuple(i for part in parts for i in part.ids),
             row=np.concatenate([part.row for part in parts]),
@@ -176,6 +198,7 @@ class Predictions:
             output=np.concatenate([part.output for part in parts]),
             answered=np.concatenate([part.answers for part in parts]) if mixed else None,
             former=np.concatenate([part.formers for part in parts]) if compared else None,
+            beside=np.concatenate([part.asked for part in parts]) if tried else None,
         )
 
 

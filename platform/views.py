@@ -14,7 +14,13 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from undrift.errors import PlatformError
-from undrift.evidence import Challenger, Change, Evidence, ProbationReport, SignalReport
+from undrift.evidence import (
+    Challenger,
+    Change,
+    ProbationReport,
+    RolloutView,
+    SignalReport,
+)
 
 T = TypeVar("T")
 
@@ -93,6 +99,7 @@ class StatusView:
         counts: Events by kind since the state was made.
         events: The newest events, oldest first.
         failures: What fails at present, by part; empty texts if nothing does.
+        rollout: How far a rollout by stages is, if there is one.
     """
 
     model: str
@@ -107,6 +114,7 @@ class StatusView:
     counts: dict[str, int] = field(default_factory=dict)
     events: tuple[EventView, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
+    rollout: RolloutView | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,29 +322,6 @@ class AuditView:
     bandits: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonitorReport:
-    """What the monitor tells the controller after a step.
-
-    Attributes:
-        evidence: What the signals say.
-        run_id: Run that the latest re-arming belongs to.
-        probation: How the newest version is doing.
-        summary: Labels, accuracy, segments, calibration.
-        commit: Number of the last commit that it covers.
-        lost_rows: Predictions that could not be made durable.
-        failure: What fails at present; empty if nothing does.
-    """
-
-    evidence: Evidence
-    run_id: str
-    probation: ProbationReport
-    summary: SummaryView
-    commit: int
-    lost_rows: int = 0
-    failure: str = ""
-
-
 VIEWS: dict[str, tuple[str, Any]] = {
     "status": ("Phase, live version, replicas and recent events", StatusView),
     "drift": ("Signals, label coverage and probation", DriftView),
@@ -344,13 +329,19 @@ VIEWS: dict[str, tuple[str, Any]] = {
 }
 """What can be read of a model, and its type."""
 
+STRATEGIES = ("now", "shadow", "canary")
+"""How a version is promoted: at once, or by stages that begin with a shadow or a canary."""
+
 VERBS: dict[str, dict[str, dict[str, Any]]] = {
     "retrain": {
         "method": {"type": "string"},
         "steps": {"type": "integer", "minimum": 0},
         "budget": {"type": "string"},
     },
-    "promote": {"version": {"type": "integer"}},
+    "promote": {
+        "version": {"type": "integer"},
+        "strategy": {"type": "string", "enum": list(STRATEGIES)},
+    },
     "rollback": {"version": {"type": ["integer", "null"]}},
     "pause": {},
     "resume": {},

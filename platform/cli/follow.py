@@ -16,7 +16,7 @@ from undrift.views import StatusView
 
 POLL_S = 0.3
 SILENCE_S = 30.0  # a controller that restarts is waited for
-_UNDERWAY = ("retraining", "swapping")
+_UNDERWAY = ("retraining", "shadow", "canary", "swapping")
 _ENDS = ("candidate", "promoted", "rolled_back", "failed")
 
 
@@ -54,6 +54,9 @@ def _followed(client: Client, run_id: str, bar: Progress) -> dict[str, Any]:
         training = run.training or training
         if status.phase == "swapping":
             bar.update(task, description="swapping", total=1.0, completed=1.0)
+        elif status.rollout is not None:
+            done, total = status.rollout.rows, status.rollout.wanted
+            bar.update(task, description=status.phase, total=total, completed=done)
         elif training:
             figures = (
                 f"step {training['step']:,}, loss {training['loss']:.3g}, "

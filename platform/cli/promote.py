@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,14 @@ from undrift.serve.body import MAX_ORIGIN
 from undrift.views import StatusView
 
 
+class Strategy(StrEnum):
+    """How a stored version is promoted."""
+
+    NOW = "now"
+    SHADOW = "shadow"
+    CANARY = "canary"
+
+
 def promote(
     version: Annotated[int | None, typer.Argument(help="A stored version.")] = None,
     weights: Annotated[
@@ -27,6 +36,10 @@ def promote(
             "models:/NAME/VERSION. Served if the gate agrees."
         ),
     ] = None,
+    strategy: Annotated[
+        Strategy,
+        typer.Option(help="now, or by stages: shadow, then canary; canary alone."),
+    ] = Strategy.NOW,
     detach: Annotated[
         bool, typer.Option("--no-wait", "-d", help="With --weights: return at once.")
     ] = False,
@@ -59,7 +72,7 @@ def promote(
         return
     with Client.of(settings) as client:
         if version is not None:
-            status = client.promote(version)
+            status = client.promote(version, strategy.value)
         else:
             status = _bring(client, settings, str(weights))
         if version is not None or detach or status.run is None:

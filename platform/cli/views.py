@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from undrift.evidence import Challenger
+from undrift.evidence import Challenger, RolloutView
 from undrift.views import (
     AuditView,
     CalibrationView,
@@ -89,12 +89,27 @@ def status_view(status: StatusView) -> RenderableType:
         ("live version", status.live_version),
         ("previous version", status.previous_version),
         ("replicas", len(status.replicas)),
+        *_rollout(status.rollout),
         ("counts", status.counts),
     )
     for part, text in status.failures.items():
         if text:
             facts.add_row(f"{part} fails", Text(str(text), style="red"))
     return Group(facts, *_events(status.events))
+
+
+def _rollout(rollout: RolloutView | None) -> list[tuple[str, str]]:
+    """Return the facts of a rollout by stages, if there is one."""
+    if rollout is None:
+        return []
+    lead = "" if rollout.lead is None else f", lead {100 * rollout.lead:+.1f} points"
+    differs = "" if rollout.differs is None else f", differs on {rollout.differs:.1%}"
+    figures = (
+        f"{rollout.rows:,} of {rollout.wanted:,} labels{lead}; {rollout.asked:,} rows asked of "
+        f"both{differs}; next: {rollout.next}"
+    )
+    stage = f"version {rollout.version}, {rollout.stage} of {rollout.share:.3g} of the requests"
+    return [("rollout", f"{stage}, stage {rollout.step} of {rollout.steps}"), ("", figures)]
 
 
 def drift_view(drift: DriftView) -> RenderableType:

@@ -22,6 +22,7 @@ from ray.exceptions import RayActorError
 from undrift.control import views
 from undrift.control.facts import facts
 from undrift.control.hearing import heard, missed
+from undrift.control.holding import LIVE, held, hold, served, shown, target
 from undrift.control.lifecycle import step
 from undrift.control.memory import Memory
 from undrift.control.orders import Orders
@@ -36,6 +37,7 @@ from undrift.errors import RequestError, StoreError
 from undrift.events import (
     Cancel,
     Codec,
+    Compare,
     Configured,
     Event,
     Instruction,
@@ -47,17 +49,17 @@ from undrift.events import (
     Tick,
     Train,
 )
-from undrift.records import Assignment
+from undrift.evidence import ComparisonReport
+from undrift.monitor.report import MonitorReport
 from undrift.serve.metrics import Snapshot, exposition
 from undrift.serve.settings import ServeSettings
-from undrift.serve.swap import Command, ReplicaStatus, SwapCoordinator, Target
+from undrift.serve.swap import Command, ReplicaStatus, SwapCoordinator
 from undrift.store.place import Root
 from undrift.store.settings import RetentionSettings
 from undrift.store.store import Store
-from undrift.views import AuditView, DriftView, EventsPage, MonitorReport, StatusView, VersionView
+from undrift.views import AuditView, DriftView, EventsPage, StatusView, VersionView
 
 ROUND_S = 0.2
-LIVE = "live version"  # what is the matter with it, among the failures
 logger = logging.getLogger("undrift")
 UNRECORDED = "a swap is decided, and not recorded yet; try again"
 
@@ -101,7 +103,7 @@ class ControllerActor:
         self._orders = Orders(self._obey)
         self._state, self._story = self._memory.recall()
         coordinator = SwapCoordinator(
-            _held(self._store, self._state.assignment, self._parts.failures),
+            held(self._store, self._state, self._parts.failures),
             serve.swap,
             expected=serve.replicas,
             patience=time.monotonic() + serve.swap.lease_s,
@@ -159,6 +161,7 @@ class ControllerActor:
             self._state = outcome.state
             for instruction in outcome.instructions:
                 self._execute(instruction)
+            self._hold()
             await asyncio.to_thread(self._memory.keep, self._state, self._story)
 
     def _execute(self, instruction: Instruction) -> None:
@@ -173,15 +176,21 @@ class ControllerActor:
         if self._replicas.begun(order.run_id):
             return
         try:
-            self._replicas.begin(order.run_id, _target(self._store, order.assignment))
+            self._replicas.begin(order.run_id, target(self._store, order.assignment))
         except StoreError as error:
             event = SwapFailed(at=time.time(), run_id=order.run_id, reason=str(error))
             self._parts.begin("swap", lambda: self._deliver(event))
 
-    def _rearm(self, order: Rearm) -> None:
+    def _rearm(self, order: Rearm | Compare) -> None:
         self._parts.begin(
             "re-arming", lambda: quietly(self._monitor.rearm, Codec.encode(order)), of=order.run_id
         )
+
+    def _hold(self) -> None:
+        """Have replicas hold what the state says, and hear what is wrong with a candidate."""
+        event = hold(self._replicas, self._store, self._state, time.time())
+        if event is not None:
+            self._parts.begin("rollout", lambda: self._deliver(event))
 
     # ------------------------------------------------------------------ rounds
 
@@ -216,14 +225,15 @@ class ControllerActor:
             elif isinstance(instruction, Swap):
                 self._swap(instruction)
         self._settle_swap()
-        self._replicas.fold((self._state.live, self._state.previous))
+        self._hold()
+        self._replicas.fold(shown(self._state))
 
     async def _hear(self, report: MonitorReport) -> None:
-        order = missed(self._state, report.evidence, report.run_id)
-        if order is not None:
+        state, evidence, compared = self._state, report.evidence, report.comparison
+        if (order := missed(state, evidence, report.run_id, compared)) is not None:
             self._rearm(order)
             return
-        for event in heard(self._state, report.evidence, report.probation, time.time()):
+        for event in heard(state, evidence, report.probation, compared, time.time()):
             await self._deliver(event)
 
     # ------------------------------------------------------------------ operators and views
@@ -253,8 +263,7 @@ class ControllerActor:
 
     async def _check(self, event: Event) -> None:
         """Check that a version that is asked for can be served, before anything is recorded."""
-        orders = [i for i in step(self._state, event).instructions if isinstance(i, Swap)]
-        for version in [v for order in orders for v in order.assignment.versions]:
+        for version in served(self._state, step(self._state, event)):
             try:
                 await asyncio.to_thread(self._store.weights_path, version)
             except StoreError as error:
@@ -268,6 +277,7 @@ class ControllerActor:
             self._story,
             replicas=self._replicas.versions(),
             training=self._progress(),
+            compared=self._report.comparison if self._report else ComparisonReport(),
             failures={
                 "controller": self._tenure.lost or self._parts.told() or self._memory.trouble,
                 "monitor": self._report.failure if self._report else "no report yet",
@@ -305,19 +315,5 @@ class ControllerActor:
     def metrics(self) -> bytes:
         """Return the Prometheus page of the whole platform."""
         own = facts(self._model, self._state, self._story, self._report, self._progress())
-        served = self._replicas.snapshots((self._state.live, self._state.previous))
+        served = self._replicas.snapshots(shown(self._state))
         return exposition([*served, own.snapshot()])
-
-
-def _target(store: Store, assignment: Assignment) -> Target:
-    hashes = tuple(store.manifest(version).hash for version in assignment.versions)
-    return Target(assignment, hashes)
-
-
-def _held(store: Store, assignment: Assignment, failures: dict[str, str]) -> Target:
-    """Return what replicas hold now; a damaged version ends no controller, it may be left."""
-    try:
-        return _target(store, assignment)
-    except StoreError as error:
-        failures[LIVE] = str(error)
-        return Target(assignment, ("",) * len(assignment.versions))

@@ -26,6 +26,8 @@ MEANING = {
     "over when they no longer show it.",
     Phase.RETRAINING: "one run is being trained; its candidate goes through the gate.",
     Phase.CANDIDATE: "the gate accepted; not in mode `auto`, so an operator decides.",
+    Phase.SHADOW: "a candidate is asked what is asked of the live version, and answers nobody.",
+    Phase.CANARY: "a candidate answers a share of the requests; the live one is asked them too.",
     Phase.SWAPPING: "every replica is being brought to one version; the old one answers till then.",
     Phase.PROBATION: "the new version is compared, on late labels, with the one that it left.",
     Phase.COOLDOWN: "an older version is live again; a cooldown has to end first.",
@@ -87,6 +89,8 @@ it came from; a probation goes on where a pause, a retraining or a swap had inte
 ```
 
 There is one run at a time. Asking for another version gives up what is being trained or swapped.
+
+Stages before a promotion, a shadow and a canary, have [a page of their own](rollout.md).
 """
 
 

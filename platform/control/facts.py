@@ -8,9 +8,10 @@ from typing import Any
 
 from undrift.control.state import Phase, State
 from undrift.control.story import Story, Times
-from undrift.evidence import Evidence
+from undrift.control.views import rollout
+from undrift.evidence import ComparisonReport, Evidence, RolloutView
+from undrift.monitor.report import MonitorReport
 from undrift.serve.metrics import Family, Snapshot
-from undrift.views import MonitorReport
 
 _Values = Mapping[Any, float]  # by a tuple of the labels' values
 
@@ -26,6 +27,15 @@ TRAINING = {
 
 
 LOOKED_UP = ("found", "unknown", "skipped")  # outcomes of a look-up; skipped never was one
+
+ROLLOUT = {
+    "share": ("share_ratio", "Share of the requests that the version in a rollout gets, 0 to 1"),
+    "rows": ("rows", "Labelled rows compared in the present stage of a rollout"),
+    "wanted": ("wanted_rows", "Labelled rows after which the present stage is passed"),
+    "asked": ("asked_rows", "Rows that both versions were asked in the present stage"),
+}
+"""Gauges of a rollout in progress: name and help, by attribute of its view."""
+
 ACCURACIES = {"labels": "window", "reference": "reference", "estimate": "estimated"}
 """What an accuracy is of, by the label ``of``; the values are keys of the monitor's summary."""
 
@@ -48,6 +58,7 @@ class ControlFacts:
         retrainings: Number of retrainings by trigger and outcome.
         retraining_seconds: Time from the order to the verdict, of the retrainings.
         training: How far the present retraining is; keys of `TRAINING`.
+        rollout: How far a rollout by stages is; None without one.
     """
 
     model: str
@@ -63,6 +74,7 @@ class ControlFacts:
     retrainings: Mapping[tuple[str, str], int] = field(default_factory=dict)
     retraining_seconds: Times = field(default_factory=Times)
     training: Mapping[str, float] = field(default_factory=dict)
+    rollout: RolloutView | None = None
 
     def snapshot(self) -> Snapshot:
         """Return the facts in the form that replicas use."""
@@ -90,6 +102,11 @@ class ControlFacts:
         for key, value in self.training.items():
             name, text = TRAINING[key]
             page |= gauge(f"training_{name}", text, {(): value})
+        if self.rollout is not None:
+            told = {key: getattr(self.rollout, key) for key in ROLLOUT}
+            for key, value in told.items():
+                name, text = ROLLOUT[key]
+                page |= gauge(f"rollout_{name}", text, {(): value})
         return page if self.evidence is None else {**page, **self._heard(self.evidence)}
 
     def _heard(self, evidence: Evidence) -> Snapshot:
@@ -206,6 +223,7 @@ def facts(
         retrainings=story.retrainings,
         retraining_seconds=story.retraining_seconds,
         training=training or {} if state.phase == Phase.RETRAINING else {},
+        rollout=rollout(state, report.comparison if report else ComparisonReport()),
         evidence=report.evidence if report else None,
         labels=asdict(summary.labels) if summary else {},
         accuracy=asdict(summary.accuracy) if summary else {},

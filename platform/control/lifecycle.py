@@ -9,12 +9,14 @@ stale and is ignored.
 
 from __future__ import annotations
 
-from undrift.control import rules
+from undrift.control import rollout, rules
 from undrift.control.settings import LifecycleSettings
 from undrift.control.state import Ignored, Illegal, Phase, Rule, State, Step
 from undrift.errors import IllegalTransitionError
 from undrift.events import (
     AdoptRequested,
+    CandidateFailed,
+    ComparisonPassed,
     Configured,
     Event,
     PauseRequested,
@@ -60,7 +62,7 @@ _OPERATOR: dict[type[Event], Rule] = {
     Configured: rules.configured,
     RetrainRequested: rules.retrain,
     AdoptRequested: rules.adopt,
-    PromoteRequested: rules.promote,
+    PromoteRequested: rollout.promote,
     RollbackRequested: rules.roll_back,
     PauseRequested: rules.pause,
     ResumeRequested: Ignored("not paused"),
@@ -70,11 +72,23 @@ _NO_RUN: dict[type[Event], Rule] = {
     TrainFailed: Illegal("nothing is being retrained"),
     Swapped: Illegal("no swap is in progress"),
     SwapFailed: Illegal("no swap is in progress"),
+    ComparisonPassed: Ignored("no rollout is in progress"),
+    CandidateFailed: Ignored("no rollout is in progress"),
     ProbationPassed: Ignored("no probation is in progress"),
     ProbationFailed: Ignored("no probation is in progress"),
 }
 _QUIET: dict[type[Event], Rule] = {**_OPERATOR, **_NO_RUN, Tick: Ignored("nothing is due")}
 _BUSY = Illegal(rules.SINGLE_FLIGHT)
+_TRIAL: dict[type[Event], Rule] = {
+    **_QUIET,
+    Scored: Ignored("a candidate is being compared with the live version"),
+    RetrainRequested: _BUSY,
+    AdoptRequested: _BUSY,
+    RollbackRequested: rollout.call_off,
+    ComparisonPassed: rollout.passed,
+    CandidateFailed: rollout.candidate_failed,
+    Tick: rollout.over,
+}
 
 TABLE: dict[Phase, dict[type[Event], Rule]] = {
     Phase.HEALTHY: {**_QUIET, Scored: rules.watch},
@@ -85,13 +99,16 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
         Scored: Ignored("a retraining is in progress"),
         RetrainRequested: _BUSY,
         AdoptRequested: rules.adopt_once,
-        Trained: rules.trained,
+        Trained: rollout.trained,
         TrainFailed: rules.train_failed,
         Tick: rules.train_over,
     },
     Phase.CANDIDATE: {**_QUIET, Scored: Ignored("a candidate waits for an operator")},
+    Phase.SHADOW: _TRIAL,
+    Phase.CANARY: _TRIAL,
     Phase.SWAPPING: {
         **_QUIET,
+        PromoteRequested: rollout.promote_now,
         Scored: Ignored("a swap is in progress"),
         RetrainRequested: _BUSY,
         AdoptRequested: _BUSY,
@@ -109,6 +126,7 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
     Phase.COOLDOWN: {**_QUIET, Scored: Ignored("cooldown after a rollback"), Tick: rules.cooled},
     Phase.PAUSED: {
         **_QUIET,
+        PromoteRequested: rollout.promote_now,
         Scored: Ignored("paused"),
         RetrainRequested: Illegal("paused: resume first"),
         AdoptRequested: Illegal("paused: resume first"),
@@ -118,7 +136,7 @@ TABLE: dict[Phase, dict[type[Event], Rule]] = {
 }
 
 # Where a rule may lead. It may also leave the phase as it is; a phase that is the only target of
-# its rule is entered anew, by another run.
+# its rule is entered anew, by another run, and so are the stages of a rollout.
 TARGETS: dict[Rule, tuple[Phase, ...]] = {
     rules.configured: (),
     rules.watch: (Phase.HEALTHY, Phase.WARNING, Phase.DRIFT, Phase.RETRAINING),
@@ -126,10 +144,23 @@ TARGETS: dict[Rule, tuple[Phase, ...]] = {
     rules.retrain: (Phase.RETRAINING,),
     rules.adopt: (Phase.RETRAINING,),
     rules.adopt_once: (),
-    rules.trained: (Phase.CANDIDATE, Phase.SWAPPING, Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),
+    rollout.trained: (
+        Phase.CANDIDATE,
+        Phase.SHADOW,
+        Phase.CANARY,
+        Phase.SWAPPING,
+        Phase.HEALTHY,
+        Phase.DRIFT,
+        Phase.PROBATION,
+    ),
+    rollout.passed: (Phase.CANARY, Phase.SWAPPING),
+    rollout.over: (Phase.CANARY, Phase.SWAPPING, Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),
+    rollout.candidate_failed: (Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),
+    rollout.call_off: (Phase.SWAPPING, Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),
     rules.train_failed: (Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),
     rules.train_over: (Phase.HEALTHY, Phase.DRIFT, Phase.PROBATION),
-    rules.promote: (Phase.SWAPPING,),
+    rollout.promote_now: (Phase.SWAPPING,),
+    rollout.promote: (Phase.SHADOW, Phase.CANARY, Phase.SWAPPING),
     rules.roll_back: (Phase.SWAPPING,),
     rules.swapped: (Phase.PROBATION, Phase.COOLDOWN, Phase.PAUSED),
     rules.swap_failed: (Phase.HEALTHY, Phase.DRIFT, Phase.PAUSED, Phase.PROBATION),
@@ -149,5 +180,5 @@ def edges() -> list[tuple[Phase, type[Event], Phase]]:
         for phase, row in TABLE.items()
         for event, rule in row.items()
         for target in TARGETS.get(rule, ())
-        if target != phase or len(TARGETS[rule]) == 1
+        if target != phase or len(TARGETS[rule]) == 1 or rule is rollout.promote
     ]

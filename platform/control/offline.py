@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,7 +37,11 @@ def roll_back(root: Root, policy: LifecycleSettings, version: int | None, at: fl
     memory = Memory(root, policy)
     state, _ = memory.recall()
     salt = secrets.token_hex(3)
-    asked: Event = RollbackRequested(at=at, cause="operator, offline", version=version, salt=salt)
+    asked = RollbackRequested(at=at, cause="operator, offline", version=version, salt=salt)
+    events: list[Event] = []
+    if state.trial is not None:  # the first of them calls off what is tried
+        events.append(replace(asked, version=None))
+        state = step(state, events[0]).state
     try:
         outcome = step(state, asked)
     except IllegalTransitionError as error:
@@ -45,7 +50,7 @@ def roll_back(root: Root, policy: LifecycleSettings, version: int | None, at: fl
     live = swap.assignment.live
     check_readable(store, live)  # before anything is recorded
     done = Swapped(at=at, run_id=swap.run_id, version=live, cause="no replica runs")
-    for event in (asked, done):
+    for event in (*events, asked, done):
         memory.record(event)
     return live
 

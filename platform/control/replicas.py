@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 
 from undrift.events import Swap, SwapFailed, Swapped
+from undrift.records import Assignment
 from undrift.serve.metrics import Snapshot, of_versions, total
 from undrift.serve.swap import (
     Command,
@@ -78,6 +79,20 @@ class Replicas:
         """Begin a swap, or go on with it, and tell all who poll."""
         self._swaps.begin(run_id, target, self._now())
         self._wake_all()
+
+    def holds(self, assignment: Assignment, trial: str) -> bool:
+        """Tell whether that is what replicas shall hold already."""
+        target = self._swaps.target
+        return (target.assignment, target.trial) == (assignment, trial)
+
+    def hold(self, target: Target) -> None:
+        """Have every replica hold what stands beside the live version."""
+        self._swaps.hold(target)
+        self._wake_all()
+
+    def fault(self, trial: str) -> str:
+        """Return what a replica says is wrong with the version in a rollout; empty if none does."""
+        return self._swaps.fault(trial)
 
     def begun(self, run_id: str) -> bool:
         """Return whether the last swap is that of this run."""

@@ -18,7 +18,7 @@ from undrift.events import (
 from undrift.serve.body import WEIGHTS, check_keys, show
 from undrift.train.budget import Budget
 from undrift.train.settings import MethodName
-from undrift.views import VERBS
+from undrift.views import STRATEGIES, VERBS
 
 NO_REPORT = "the monitor has not reported yet; ask again in a second"
 METHODS: tuple[str, ...] = get_args(MethodName)
@@ -51,7 +51,11 @@ def event_of(
     if verb == "retrain":
         return _retrain(body, at, rows)
     if verb == "promote":
-        return PromoteRequested(at=at, cause="operator", version=_known(body, versions))
+        strategy = body.get("strategy") or STRATEGIES[0]
+        if strategy not in STRATEGIES:
+            raise RequestError(f"strategy: got {show(strategy)}; there are {', '.join(STRATEGIES)}")
+        version = _known(body, versions)
+        return PromoteRequested(at=at, cause="operator", version=version, strategy=strategy)
     if verb == "rollback":
         wanted = None if body.get("version") is None else _known(body, versions)
         return RollbackRequested(at=at, cause="operator", version=wanted)

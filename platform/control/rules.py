@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from undrift.control.settings import LifecycleSettings
@@ -15,7 +16,6 @@ from undrift.events import (
     Instruction,
     Notify,
     ProbationFailed,
-    PromoteRequested,
     Rearm,
     RetrainRequested,
     RollbackRequested,
@@ -36,18 +36,21 @@ SINGLE_FLIGHT = "single flight: a run is in progress; pause or roll back first"
 _FEWEST = 300  # labelled rows that a retraining is given however short the memory that leads
 
 
-def _to(state: State, phase: Phase, *instructions: Instruction, **changes: object) -> Step:
+def to(state: State, phase: Phase, *instructions: Instruction, **changes: object) -> Step:
+    """Return the step to a phase."""
     return Step(replace(state, phase=phase, **changes), instructions)  # type: ignore[arg-type]
 
 
 def _back(state: State, phase: Phase, *instructions: Instruction, **changes: object) -> Step:
     """End a run and return to a phase; to a probation that goes on, instead of to health."""
+    state = replace(state, trial=None, assignment=Assignment(state.live))
     if phase == Phase.HEALTHY and state.proving is not None:
-        return _to(state, Phase.PROBATION, *instructions, run=state.proving, **changes)
-    return _to(state, phase, *instructions, run=None, **changes)
+        return to(state, Phase.PROBATION, *instructions, run=state.proving, **changes)
+    return to(state, phase, *instructions, run=None, **changes)
 
 
-def _cancel(state: State) -> tuple[Instruction, ...]:
+def cancel(state: State) -> tuple[Instruction, ...]:
+    """Return what gives up the training in progress, if there is one."""
     training = any(isinstance(i, Train) for i in state.outstanding)
     return (Cancel(run_id=state.run.run_id),) if training and state.run else ()
 
@@ -60,7 +63,7 @@ def _train(
         asked = RetrainRequested(at=event.at, rows=event.evidence.rows)
     else:
         asked = event
-    run = Run(_name(state, event), trigger, _rest(state), event.at)
+    run = Run(named(state, event), trigger, rest(state), event.at)
     kind, start = _regime(state, trigger)
     newest = {"amount": state.settings.newest_rows, "better": _memory(state)}
     brought = asked if isinstance(asked, AdoptRequested) else None
@@ -78,7 +81,7 @@ def _train(
         weights=brought.weights if brought else "",
         origin=brought.origin if brought else "",
     )
-    return _to(
+    return to(
         state,
         Phase.RETRAINING,
         *before,
@@ -113,9 +116,9 @@ def _lead(state: State) -> float:
     return leader.lead if leader else 0.0
 
 
-def _rest(state: State) -> Phase:
+def rest(state: State) -> Phase:
     """Return the phase that a failed run falls back to."""
-    if state.phase == Phase.SWAPPING and state.run is not None:
+    if state.phase in (Phase.SWAPPING, Phase.SHADOW, Phase.CANARY) and state.run is not None:
         return state.run.resume  # a pause outlives the swap that another swap replaces
     if state.phase in (Phase.PAUSED, Phase.DRIFT):
         return state.phase
@@ -123,18 +126,20 @@ def _rest(state: State) -> Phase:
     return Phase.DRIFT if drifted and state.phase == Phase.RETRAINING else Phase.HEALTHY
 
 
-def _name(state: State, event: Event) -> str:
+def named(state: State, event: Event) -> str:
+    """Return the id of the run that an event begins."""
     return f"run-{state.runs + 1}" + (f".{event.salt}" if event.salt else "")
 
 
-def _swap(state: State, event: Event, trigger: str, version: int) -> Step:
-    run = Run(_name(state, event), trigger, _rest(state), event.at, version)
-    swap = Swap(run_id=run.run_id, assignment=Assignment(version))
-    changes = {"run": run, "runs": state.runs + 1, "outstanding": (swap,)}
-    return _to(state, Phase.SWAPPING, *_cancel(state), swap, **changes)
+def swap_to(state: State, version: int, *before: Instruction) -> Step:
+    """Order the swap of the run in progress."""
+    assert state.run is not None
+    swap = Swap(run_id=state.run.run_id, assignment=Assignment(version))
+    return to(state, Phase.SWAPPING, *before, swap, outstanding=(swap,))
 
 
-def _failed(state: State, at: float, reason: str, *before: Instruction) -> Step:
+def failed(state: State, at: float, reason: str, *before: Instruction) -> Step:
+    """End the run in progress, with the reason and a back-off."""
     assert state.run is not None
     settings = state.settings
     wait = min(settings.backoff_s * 2**state.attempts, settings.backoff_max_s)
@@ -177,9 +182,9 @@ def watch(state: State, event: Event) -> Step:
     if evidence.level == Level.WARNING and state.phase == Phase.HEALTHY:
         tell = Notify(kind="warning", text=evidence.reason)
         stage = () if settings.mode == "off" else (Stage(),)
-        return _to(state, Phase.WARNING, tell, *stage, evidence=evidence)
+        return to(state, Phase.WARNING, tell, *stage, evidence=evidence)
     if evidence.level == Level.NONE and state.phase == Phase.WARNING:
-        return _to(state, Phase.HEALTHY, evidence=None)
+        return to(state, Phase.HEALTHY, evidence=None)
     return Step(state, ignored="no change of level")
 
 
@@ -201,7 +206,7 @@ def retry(state: State, event: Event, *before: Instruction) -> Step:
     assert isinstance(event, Scored)
     evidence, settings = event.evidence, state.settings
     if evidence.level == Level.NONE and evidence.version == state.live:
-        return _to(state, Phase.HEALTHY, evidence=None)
+        return to(state, Phase.HEALTHY, evidence=None)
     better = settings.retrain_when == "better" and evidence.better is not None
     enough = better or evidence.labels_missing
     if settings.retrain_when == "worse":
@@ -218,13 +223,13 @@ def retry(state: State, event: Event, *before: Instruction) -> Step:
 def retrain(state: State, event: Event) -> Step:
     """An operator asks for a retraining."""
     assert isinstance(event, RetrainRequested)
-    return _train(state, event, "operator", *_cancel(state))
+    return _train(state, event, "operator", *cancel(state))
 
 
 def adopt(state: State, event: Event) -> Step:
     """An operator brings weights that were trained elsewhere."""
     assert isinstance(event, AdoptRequested)
-    return _train(state, event, BROUGHT, *_cancel(state))
+    return _train(state, event, BROUGHT, *cancel(state))
 
 
 def adopt_once(state: State, event: Event) -> Step:
@@ -236,8 +241,8 @@ def adopt_once(state: State, event: Event) -> Step:
     return Step(state, ignored="these weights are being judged")
 
 
-def trained(state: State, event: Event) -> Step:
-    """Take the gate's verdict on a candidate."""
+def trained(state: State, event: Event, go: Callable[..., Step]) -> Step:
+    """Take the gate's verdict on a candidate; ``go`` says how an accepted one goes on."""
     assert isinstance(event, Trained)
     run = state.run
     assert run is not None
@@ -250,7 +255,7 @@ def trained(state: State, event: Event) -> Step:
         if run.trigger in ("refine", "amount"):  # the live version is good; wait for more labels
             tell = Notify(run_id=event.run_id, kind="failed", text=text)
             return _back(state, run.resume, tell, regime_rows=train_rows)
-        return _failed(state, event.at, text)
+        return failed(state, event.at, text)
     kind, start = _regime(state, run.trigger)
     state = replace(
         state,
@@ -263,15 +268,14 @@ def trained(state: State, event: Event) -> Step:
         run_id=event.run_id, kind="candidate", text=f"version {event.version}: {event.reason}"
     )
     if state.settings.mode != "auto" and run.trigger != BROUGHT:
-        return _to(state, Phase.CANDIDATE, tell)
-    swap = Swap(run_id=event.run_id, assignment=Assignment(event.version))
-    return _to(state, Phase.SWAPPING, tell, swap, outstanding=(swap,))
+        return to(state, Phase.CANDIDATE, tell)
+    return go(state, event, tell)
 
 
 def train_failed(state: State, event: Event) -> Step:
     """A retraining came to nothing."""
     assert isinstance(event, TrainFailed)
-    return _failed(state, event.at, event.reason)
+    return failed(state, event.at, event.reason)
 
 
 def train_over(state: State, event: Event) -> Step:
@@ -280,21 +284,13 @@ def train_over(state: State, event: Event) -> Step:
     limit = state.settings.retraining_timeout_s
     if event.at - state.run.started < limit:
         return Step(state, ignored="the retraining goes on")
-    return _failed(state, event.at, f"no candidate within {limit:g} s", *_cancel(state))
+    return failed(state, event.at, f"no candidate within {limit:g} s", *cancel(state))
 
 
 def swap_failed(state: State, event: Event) -> Step:
     """A swap was aborted; the old version serves on."""
     assert isinstance(event, SwapFailed)
-    return _failed(state, event.at, f"swap aborted: {event.reason}")
-
-
-def promote(state: State, event: Event) -> Step:
-    """An operator wants a version live."""
-    assert isinstance(event, PromoteRequested)
-    if event.version == state.live and state.phase != Phase.SWAPPING:
-        raise IllegalTransitionError(f"version {event.version} is already live")
-    return _swap(state, event, "operator", event.version)
+    return failed(state, event.at, f"swap aborted: {event.reason}")
 
 
 def roll_back(state: State, event: Event) -> Step:
@@ -307,7 +303,9 @@ def roll_back(state: State, event: Event) -> Step:
         raise IllegalTransitionError("there is no previous version to go back to")
     if target == state.live and state.phase != Phase.SWAPPING:
         raise IllegalTransitionError(f"version {target} is already live")
-    return _swap(state, event, "rollback", target)
+    run = Run(named(state, event), "rollback", rest(state), event.at, target)
+    begun = replace(state, run=run, runs=state.runs + 1, trial=None)
+    return swap_to(replace(begun, assignment=Assignment(state.live)), target, *cancel(state))
 
 
 def swapped(state: State, event: Event) -> Step:
@@ -342,15 +340,15 @@ def swapped(state: State, event: Event) -> Step:
         not_before=event.at + state.settings.cooldown_s,
     )
     if run.resume == Phase.PAUSED:
-        return _to(state, Phase.PAUSED, rearm, tell, run=None)
+        return to(state, Phase.PAUSED, rearm, tell, run=None)
     if back:
-        return _to(state, Phase.COOLDOWN, rearm, tell, run=None)
-    return _to(state, Phase.PROBATION, rearm, tell)
+        return to(state, Phase.COOLDOWN, rearm, tell, run=None)
+    return to(state, Phase.PROBATION, rearm, tell)
 
 
 def proven(state: State, event: Event, *before: Instruction) -> Step:
     """The probation is passed."""
-    return _to(
+    return to(
         state,
         Phase.HEALTHY,
         *before,
@@ -383,12 +381,13 @@ def cooled(state: State, event: Event) -> Step:
     """End the cooldown after a rollback."""
     if state.rests(event.at):
         return Step(state, ignored="cooldown after a rollback")
-    return _to(state, Phase.HEALTHY)
+    return to(state, Phase.HEALTHY)
 
 
 def pause(state: State, _: Event) -> Step:
     """Stop acting; what is being trained is given up."""
-    return _to(state, Phase.PAUSED, *_cancel(state), run=None, outstanding=())
+    changes = {"run": None, "outstanding": (), "trial": None}
+    return to(state, Phase.PAUSED, *cancel(state), assignment=Assignment(state.live), **changes)
 
 
 def resume(state: State, _: Event) -> Step:

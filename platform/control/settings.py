@@ -2,11 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from undrift.settings import Section
+
+RolloutStage = tuple[str, float, int]
+"""A stage of a rollout: ``shadow`` or ``canary``, share of the requests, labelled rows."""
+
+
+class RolloutSettings(Section):
+    """Stages between a candidate that passed the gate and its promotion; none by default."""
+
+    shadow_rows: int = Field(0, ge=0)
+    """Labelled rows on which a candidate that answers nobody is compared with the live version
+    before it goes on; 0: no such stage."""
+    shadow_share: float = Field(1.0, gt=0, le=1)
+    """Share of the requests that the shadow is asked too, chosen by their ids."""
+    canary_steps: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """Shares of the requests that the candidate answers, one step after the other, chosen by their
+    ids: who is in a step is in all later ones. Empty: no such stage."""
+    canary_rows: int = Field(200, ge=1)
+    """Labelled rows of its own answers on which a canary is compared, in each step."""
+    stage_timeout_s: float = Field(86_400.0, gt=0)
+    """A stage in which too few labels have come for this long ends as `without_labels` says."""
+    without_labels: Literal["call_off", "go_on"] = "call_off"
+    """call_off: the candidate is given up then; go_on: the next stage begins."""
+
+    @model_validator(mode="after")
+    def _steps_ascend(self) -> Self:
+        if any(a >= b for a, b in zip(self.canary_steps, self.canary_steps[1:], strict=False)):
+            raise ValueError(f"canary_steps must ascend, got {list(self.canary_steps)}")
+        return self
+
+    def plan(self, strategy: str = "") -> tuple[RolloutStage, ...]:
+        """Return the stages of a rollout.
+
+        Args:
+            strategy: ``shadow`` begins with a shadow, ``canary`` leaves it out; each is done with
+                usual figures where none is configured. Empty: what is configured.
+
+        Example:
+            >>> RolloutSettings(shadow_rows=50).plan()
+            (('shadow', 1.0, 50),)
+            >>> RolloutSettings().plan("shadow")
+            (('shadow', 1.0, 200), ('canary', 0.05, 200), ('canary', 0.25, 200))
+        """
+        shadow = self.shadow_rows or (self.canary_rows if strategy == "shadow" else 0)
+        usual = strategy == "canary" or (strategy == "shadow" and not self.shadow_rows)
+        steps = self.canary_steps or ((0.05, 0.25) if usual else ())
+        first = [("shadow", self.shadow_share, shadow)] if shadow and strategy != "canary" else []
+        return (*first, *(("canary", share, self.canary_rows) for share in steps))
 
 
 class LifecycleSettings(Section):
@@ -38,6 +85,9 @@ class LifecycleSettings(Section):
     """A probation that has seen too few labels for this long ends as unproven."""
     retraining_timeout_s: float = Field(21_600.0, gt=0)
     """A retraining without a candidate for this long is given up, and counts as failed."""
+
+    rollout: RolloutSettings = RolloutSettings()
+    """Stages before a promotion."""
 
     @property
     def newest_rows(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from undrift.control.state import State
 from undrift.errors import StoreError
-from undrift.events import Swap
+from undrift.events import Rearm, Swap
 from undrift.store.blobs import Blobs
 from undrift.store.journal import REARMINGS, Journal
 from undrift.store.place import Root, place
@@ -97,7 +97,7 @@ def watched(records: Iterable[Mapping[str, Any]], since: int) -> set[int]:
     """
     before, after = 1, set()
     for record in records:
-        if "version" not in record:
+        if record.get("type", Rearm.__name__) != Rearm.__name__:
             continue
         if record["commit"] <= since:
             before = record["version"]

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from undrift.control.settings import LifecycleSettings
-from undrift.control.state import Phase, Run, State
+from undrift.control.state import Phase, Run, State, Trial
 from undrift.control.story import Story, Times
 from undrift.events import Codec, Event, Instruction
 from undrift.evidence import DriftKind, Evidence
@@ -30,6 +30,7 @@ def pack(state: State, story: Story) -> dict[str, Any]:
             "settings": state.settings.model_dump(),
             "assignment": asdict(state.assignment),
             "run": state.run and asdict(state.run),
+            "trial": state.trial and asdict(state.trial),
             "proving": state.proving and asdict(state.proving),
             "evidence": _code(state.evidence),
             "outstanding": [_code(order) for order in state.outstanding],
@@ -55,13 +56,14 @@ def unpack(packed: Mapping[str, Any]) -> tuple[State, Story]:
     """
     if packed["format"] != FORMAT:
         raise ValueError(f"format {packed['format']}, this release reads {FORMAT}")
-    values, told = dict(packed["state"]), dict(packed["story"])
+    values, told = {"trial": None, **packed["state"]}, dict(packed["story"])
     evidence, baseline = values["evidence"], values["baseline"]
     values |= {
         "phase": Phase(values["phase"]),
         "settings": LifecycleSettings.model_validate(values["settings"]),
         "assignment": _exactly(Assignment, values["assignment"]),
         "run": _run(values["run"]),
+        "trial": _trial(values["trial"]),
         "proving": _run(values["proving"]),
         "evidence": None if evidence is None else Codec.evidence(evidence),
         "regime_kind": DriftKind(values["regime_kind"]),
@@ -90,6 +92,13 @@ def _run(values: dict[str, Any] | None) -> Run | None:
     if values is None:
         return None
     return _exactly(Run, {**values, "resume": Phase(values["resume"])})
+
+
+def _trial(values: dict[str, Any] | None) -> Trial | None:
+    if values is None:
+        return None
+    plan = tuple((kind, share, rows) for kind, share, rows in values["plan"])
+    return _exactly(Trial, {**values, "plan": plan})
 
 
 def _exactly(cls: type[T], values: Mapping[str, Any]) -> T:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from undrift.control.settings import LifecycleSettings
+from undrift.control.settings import LifecycleSettings, RolloutStage
 from undrift.events import Event, Instruction, Rearm
 from undrift.evidence import DriftKind, Evidence
 from undrift.records import Assignment
@@ -20,6 +20,8 @@ class Phase(StrEnum):
     DRIFT = "drift"
     RETRAINING = "retraining"
     CANDIDATE = "candidate"
+    SHADOW = "shadow"
+    CANARY = "canary"
     SWAPPING = "swapping"
     PROBATION = "probation"
     COOLDOWN = "cooldown"
@@ -46,6 +48,26 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """A rollout by stages, as it was planned when it began.
+
+    Attributes:
+        plan: Its stages: ``shadow`` or ``canary``, share of the requests, labelled rows.
+        step: The present one, counted from 0.
+        since: When that began, Unix seconds.
+    """
+
+    plan: tuple[RolloutStage, ...]
+    step: int
+    since: float
+
+    @property
+    def stage(self) -> RolloutStage:
+        """The present stage."""
+        return self.plan[self.step]
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything that the lifecycle remembers.
 
@@ -55,6 +77,7 @@ class State:
         assignment: Versions that the replicas hold.
         previous: Version that `rollback` goes back to.
         run: The run in progress; None in phases without one.
+        trial: The rollout of the run's version; None in phases without one.
         proving: The run whose version is on probation, also while something else is going on.
         runs: Runs begun so far.
         attempts: Failed runs since the last proven promotion; drives the back-off.
@@ -74,6 +97,7 @@ class State:
     assignment: Assignment
     previous: int | None = None
     run: Run | None = None
+    trial: Trial | None = None
     proving: Run | None = None
     runs: int = 0
     attempts: int = 0

@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from undrift.control.rollout import comparison
 from undrift.control.state import State
 from undrift.control.story import Story
 from undrift.errors import RequestError, StoreError
+from undrift.evidence import ComparisonReport, RolloutView
+from undrift.monitor.report import MonitorReport
 from undrift.serve.body import show
 from undrift.store.store import Store
 from undrift.store.versions import CONDITIONS, Manifest
 from undrift.train.audit import columns
 from undrift.train.audit import report as account
-from undrift.views import (
-    AuditView,
-    DriftView,
-    MonitorReport,
-    RunView,
-    SignalView,
-    StatusView,
-    VersionView,
-)
+from undrift.views import AuditView, DriftView, RunView, SignalView, StatusView, VersionView
 
 RECENT = 50  # events in the status
 
@@ -33,6 +28,7 @@ def status(
     *,
     replicas: Mapping[str, int | None],
     training: Mapping[str, Any] | None,
+    compared: ComparisonReport,
     failures: Mapping[str, str],
 ) -> StatusView:
     """Return where the model is in its life.
@@ -43,6 +39,7 @@ def status(
         story: What has happened.
         replicas: Version that each replica has loaded.
         training: How far the training of the present run is.
+        compared: How the monitor says that the candidate of a rollout is doing.
         failures: What fails at present, by part.
     """
     run = state.run
@@ -67,6 +64,34 @@ def status(
         counts=dict(story.counts),
         events=tuple(story.entries[-RECENT:]),
         failures=dict(failures),
+        rollout=rollout(state, compared),
+    )
+
+
+def rollout(state: State, compared: ComparisonReport) -> RolloutView | None:
+    """Return how far the rollout by stages is; None without one."""
+    order, trial = comparison(state), state.trial
+    if order is None or trial is None:
+        return None
+    if (compared.run_id, compared.step) != (order.run_id, order.step):
+        compared = ComparisonReport()  # of the stage before
+    kind, share, rows = trial.stage
+    after = trial.plan[trial.step + 1 :]
+    told = compared.rows > 0
+    return RolloutView(
+        version=order.version,
+        stage=kind,
+        share=share,
+        step=trial.step + 1,
+        steps=len(trial.plan),
+        since=trial.since,
+        wanted=rows,
+        rows=compared.rows,
+        error=compared.error if told else None,
+        lead=compared.baseline - compared.error if told else None,
+        asked=compared.asked,
+        differs=compared.differs,
+        next=after[0][0] if after else "promotion",
     )
 
 

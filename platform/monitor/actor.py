@@ -18,13 +18,14 @@ from dataclasses import replace
 from typing import Any
 
 from undrift.errors import StoreError
-from undrift.events import Codec, Rearm
+from undrift.events import Codec, Compare, Rearm
 from undrift.model.mixture import Mixture
 from undrift.model.receipt import Receipt
 from undrift.monitor.history import LEFT_OUT, Moment, moments, take
 from undrift.monitor.late import LateLabels
 from undrift.monitor.mailbox import Mailbox
 from undrift.monitor.monitor import Monitor
+from undrift.monitor.report import MonitorReport
 from undrift.monitor.retention import Retention, begin
 from undrift.monitor.settings import MonitorSettings
 from undrift.records import Labels, Predictions
@@ -33,7 +34,6 @@ from undrift.store.journal import REARMINGS, Journal
 from undrift.store.place import Root
 from undrift.store.settings import RetentionSettings
 from undrift.store.store import Store
-from undrift.views import MonitorReport
 
 logger = logging.getLogger(__name__)
 
@@ -152,11 +152,11 @@ class MonitorActor:
         await self._mailbox.label(labels)
 
     async def rearm(self, rearm: dict[str, Any]) -> None:
-        """Calibrate on another version; durable when it returns. Repeats are harmless."""
+        """Calibrate on another version, or compare a candidate; durable, and repeats do no harm."""
         order = Codec.decode(rearm)
-        assert isinstance(order, Rearm)
+        assert isinstance(order, Rearm | Compare)
         async with self._door:
-            if self._monitor.version == order.version and order.run_id == self._monitor.run_id:
+            if _heeded(self._monitor, order):
                 return
             try:
                 await asyncio.to_thread(self._rearm, order)
@@ -164,9 +164,10 @@ class MonitorActor:
                 await self._restore_at_last(error)
                 raise
 
-    def _rearm(self, order: Rearm) -> None:
-        reference = self._store.reference(order.version)
-        Monitor(self._settings, reference, order.version)  # raises, before anything is recorded
+    def _rearm(self, order: Rearm | Compare) -> None:
+        if isinstance(order, Rearm):
+            reference = self._store.reference(order.version)
+            Monitor(self._settings, reference, order.version)  # raises, before it is recorded
         self._rearmings.append({**Codec.encode(order), "commit": self._commits}, at=time.time())
         self._rearmed += 1
         take(self._monitor, Moment(self._commits, rearm=order), self._store.reference)
@@ -179,6 +180,7 @@ class MonitorActor:
             evidence=self._monitor.evidence(),
             run_id=self._monitor.run_id,
             probation=self._monitor.probation,
+            comparison=self._monitor.comparison.report(),
             summary=self._monitor.summary(),
             commit=self._commits,
         )
@@ -290,6 +292,14 @@ class MonitorActor:
         self._blobs.save(CHECKPOINT, arrays, whole)
         self._unkept = 0
         self._retention.hold(arrays, whole, time.time())
+
+
+def _heeded(monitor: Monitor, order: Rearm | Compare) -> bool:
+    """Tell whether the monitor has taken an order already."""
+    if isinstance(order, Compare):
+        found = monitor.comparison.report()
+        return (found.run_id, found.step) == (order.run_id, order.step)
+    return monitor.version == order.version and order.run_id == monitor.run_id
 
 
 def _leave_out(rearmings: Journal, commit: int, error: Exception) -> str:

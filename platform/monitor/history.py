@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from undrift.events import Codec, Rearm
+from undrift.events import Codec, Compare, Rearm
 from undrift.monitor.monitor import Monitor
 from undrift.records import Labels, Predictions, Reference
 
@@ -25,14 +25,14 @@ class Moment:
         commit: Number of the commit, or of the one that the re-arming came after.
         predictions: Numbered rows of the commit.
         labels: Labels of the commit, in order of arrival.
-        rearm: The re-arming.
+        rearm: The re-arming, or the comparison to begin.
         left_out: Whether the monitor learns nothing from the commit, as it could not fold it.
     """
 
     commit: int
     predictions: Predictions | None = None
     labels: Labels | None = None
-    rearm: Rearm | None = None
+    rearm: Rearm | Compare | None = None
     left_out: bool = False
 
     @property
@@ -68,9 +68,9 @@ def moments(
     yield from waiting
 
 
-def _order(record: dict[str, Any]) -> Rearm:
+def _order(record: dict[str, Any]) -> Rearm | Compare:
     order = Codec.decode(record)
-    assert isinstance(order, Rearm)
+    assert isinstance(order, Rearm | Compare)
     return order
 
 
@@ -90,6 +90,9 @@ def take(monitor: Monitor, moment: Moment, reference: Callable[[int], Reference]
         return
     if rearm is None:
         monitor.fold(moment.predictions, moment.labels)
+        return
+    if isinstance(rearm, Compare):
+        monitor.comparison.start(rearm)
         return
     monitor.rearm(
         rearm.version,

@@ -20,6 +20,7 @@ Left = tuple[str, Any, float]
 
 _NO_LABEL = np.iinfo(np.int64).min
 _LEFT = 200_000
+_COLUMNS = ("row", "at", "version", "answered", "former", "beside", "alone", "label", "notes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Joined:
             regression (n, c) numbers.
         former: (n,) class that the version before would have answered; -1 where it was not asked.
             Of a regression its squared error, NaN where it was not asked.
+        beside: (n,) version that ``former`` is of; 0 where that is the version before.
+        alone: (n,) as ``wrong``, of the version's own answer, which a mixture may have overruled.
         notes: (n, k) what was noted of each prediction when it was made.
         lag_rows: (n,) rows between the prediction and the newest row when they met.
         lag_seconds: (n,) time between the answer and the arrival of the label; not negative.
@@ -73,6 +76,8 @@ class Joined:
     wrong: NDArray[np.bool_] | NDArray[np.float64]
     label: TargetArray
     former: TargetArray
+    beside: IntArray
+    alone: NDArray[np.bool_] | NDArray[np.float64]
     notes: FloatArray
     lag_rows: IntArray
     lag_seconds: TimeArray
@@ -88,6 +93,8 @@ class Joined:
             wrong=self.wrong[index],
             label=self.label[index],
             former=self.former[index],
+            beside=self.beside[index],
+            alone=self.alone[index],
             notes=self.notes[index],
             lag_rows=self.lag_rows[index],
             lag_seconds=self.lag_seconds[index],
@@ -121,7 +128,7 @@ class LabelSignal(Signal[Joined]):
 class LabelJoin:
     """Joins labels to predictions by inference id, in memory bounded by a window of rows.
 
-    A remembered prediction takes some 210 bytes, and 4 for each number noted of it.
+    A remembered prediction takes some 230 bytes, and 4 for each number noted of it.
 
     The first label of a prediction stands. A label of an unknown id is kept for as many rows as the
     window, for the two can overtake each other; a UUIDv7 from before the window is late instead.
@@ -156,7 +163,8 @@ class LabelJoin:
         self._at = np.zeros(window, dtype=np.float64)
         self._version = np.zeros(window, dtype=np.int64)
         self._label = _unlabelled(window, self.errors)
-        self._answered, self._former = np.zeros_like(self._label), np.zeros_like(self._label)
+        self._answered, self._former, self._alone = (np.zeros_like(self._label) for _ in range(3))
+        self._beside = np.zeros(window, dtype=np.int64)
         self._notes = np.zeros((window, 0), dtype=np.float32)
         # label, at, newest row then; its first item goes in the same time however many went before
         self._orphans: OrderedDict[str, tuple[Any, float, int]] = OrderedDict()
@@ -264,13 +272,7 @@ class LabelJoin:
         return {
             "added": np.array([self._added, self._newest_row]),
             "ids": pack([self._ids[s] for s in slots]),
-            "row": self._row[slots],
-            "at": self._at[slots],
-            "version": self._version[slots],
-            "answered": self._answered[slots],
-            "former": self._former[slots],
-            "label": self._label[slots],
-            "notes": self._notes[slots],
+            **{name: getattr(self, f"_{name}")[slots] for name in _COLUMNS},
             "orphan_ids": pack(list(self._orphans)),
             "orphan_label": _like(self._label, [o[0] for o in orphans]),
             "orphan_at": np.array([o[1] for o in orphans], dtype=np.float64),
@@ -286,7 +288,7 @@ class LabelJoin:
         self._added, self._first = added, added - size
         slots = self._held
         self._notes = np.zeros((self._window, state["notes"].shape[1]), dtype=np.float32)
-        for name in ("row", "at", "version", "answered", "former", "label", "notes"):
+        for name in _COLUMNS:
             getattr(self, f"_{name}")[slots] = state[name][len(names) - size :]
         for sequence, name in enumerate(names[len(names) - size :], start=added - size):
             self._ids[sequence % self._window] = name
@@ -309,7 +311,8 @@ class LabelJoin:
         self._at[slots] = rows.at[part]
         self._version[slots] = rows.version[part]
         self._answered[slots] = rows.answers[part]
-        self._former[slots] = rows.formers[part]
+        self._former[slots], self._beside[slots] = rows.formers[part], rows.asked[part]
+        self._alone[slots] = rows.alone[part]
         self._label[slots] = _unlabelled(len(slots), self.errors)
         self._notes[slots] = notes
         found: list[tuple[int, float]] = []
@@ -357,13 +360,15 @@ class LabelJoin:
         slots = np.array([slot for slot, _ in found], dtype=np.int64)
         arrived = np.array([at for _, at in found], dtype=np.float64)
         label, answered, former = self._label[slots], self._answered[slots], self._former[slots]
-        far = self.errors
+        alone, far = self._alone[slots], self.errors
         return Joined(
             row=self._row[slots],
             version=self._version[slots],
             wrong=label != answered if far is None else far(answered, label),
             label=label,
             former=former if far is None else far(former, label),
+            beside=self._beside[slots],
+            alone=label != alone if far is None else far(alone, label),
             notes=self._notes[slots],
             lag_rows=self._newest_row - self._row[slots],
             lag_seconds=np.maximum(arrived - self._at[slots], 0.0),

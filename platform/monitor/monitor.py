@@ -10,11 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.errors import StoreError
-from undrift.evidence import Change, Evidence, Level, ProbationReport, SignalReport
+from undrift.evidence import (
+    Change,
+    Evidence,
+    Level,
+    ProbationReport,
+    SignalReport,
+)
 from undrift.model.mixture import Mixture
 from undrift.monitor.base import Calibration, State, collect, restore
 from undrift.monitor.challengers.answers import answers_of
 from undrift.monitor.challengers.challengers import Challengers
+from undrift.monitor.comparison import Comparison
 from undrift.monitor.ensemble import decide
 from undrift.monitor.join import Joined, LabelCounts, LabelJoin
 from undrift.monitor.label_record import LabelRecord
@@ -31,13 +38,13 @@ from undrift.monitor.statistics.squared_errors import SquaredErrors, scale_of
 from undrift.records import Labels, Predictions, Reference
 from undrift.views import AccuracyView, CalibrationView, SegmentView, SummaryView
 
-FORMAT = 10
+FORMAT = 11
 """Of a saved state."""
 
 _SAVED = ("_version", "_armed_row", "_previous", "_regime_start", "_rows", "_newest_row")
 _PARTS = (
     "_join", "_labels", "_input", "_output", "_performance", "_challengers", "_former", "_segments",
-    "_recall", "_probation",
+    "_recall", "_probation", "comparison",
 )  # fmt: skip
 
 _FROM_FIRST = ", since the first rows of this version: its reference may not be like this traffic"
@@ -73,7 +80,7 @@ class Monitor:
         self._settings, self._class_names = settings, class_names
         self._join = LabelJoin(settings.join_window_rows, SquaredErrors.of(reference))
         self.left = self._join.left  # labels that came too late
-        self._probation = Probation(settings)
+        self._probation, self.comparison = Probation(settings), Comparison(settings)
         self._run_id, self._rows, self._newest_row, self._previous = "", 0, -1, -1
         self._labels = LabelRecord(settings.accuracy_window)
         self._former = Challengers(settings, answers_of(reference))
@@ -113,6 +120,7 @@ class Monitor:
             joined, counts = self._join.add(predictions, np.hstack(notes))
             self._rows += len(predictions)
             self._newest_row = int(predictions.row[-1])
+            self.comparison.count(predictions, self._join.errors)
             watched = predictions.version == self._version
             if watched.any():
                 rows = predictions if watched.all() else predictions.take(watched)
@@ -195,20 +203,16 @@ class Monitor:
         self._former, self._previous = learnt, left
         self._run_id = run_id
         self._probation.start(left) if against else self._probation.stop()
+        self.comparison = Comparison(self._settings)
 
     def summary(self) -> SummaryView:
         """Return what is known beside the evidence: labels, accuracy, segments, calibration."""
-        estimate = self._output.estimate()
         return SummaryView(
             regime_start=self._regime_start,
             labels=self._labels.view(
                 self._join, self._newest_row, lag=self._settings.label_lag_rows
             ),
-            accuracy=AccuracyView(
-                **self._labels.accuracy(),
-                estimated=None if estimate is None else estimate.accuracy,
-                estimated_error=None if estimate is None else estimate.error,
-            ),
+            accuracy=_accuracy(self._labels, self._output),
             segments=tuple(map(_segment, self._segments.report())),
             calibration=_calibrations(
                 self._calibration,
@@ -274,6 +278,7 @@ class Monitor:
         live = (joined.version == self._version) & (joined.row > self._armed_row)
         before = (joined.version == self._previous) & ~live
         self._labels.take(joined, live, before)
+        self.comparison.update(joined)
         if live.any():
             rows = joined.take(live)
             self._performance.update(rows)
@@ -293,6 +298,16 @@ class Monitor:
         named = replace(performance, changes=changes)
         reports = (self._input.report(), self._output.report(), named, self._challengers.report())
         return tuple(_with_names(report, self._class_names) for report in reports)
+
+
+def _accuracy(labels: LabelRecord, outputs: OutputSignal | ValueSignal) -> AccuracyView:
+    """Return what labels say of the watched version, and what is estimated without them."""
+    estimate = outputs.estimate()
+    return AccuracyView(
+        **labels.accuracy(),
+        estimated=None if estimate is None else estimate.accuracy,
+        estimated_error=None if estimate is None else estimate.error,
+    )
 
 
 def _calibrations(

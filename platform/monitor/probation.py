@@ -82,16 +82,33 @@ class Probation(Stateful):
             rows: What it answered, and what the version before would have.
             baseline: Error rate of the version that it replaced.
         """
+        pair = (rows.former >= 0) & np.isin(rows.beside, (0, self._against))
+        classes = rows.wrong.dtype == np.bool_
+        self.take(rows.wrong, rows.former != rows.label if classes else rows.former, pair, baseline)
+
+    def take(
+        self,
+        wrong: NDArray[Any],
+        former_wrong: NDArray[Any],
+        pair: NDArray[np.bool_],
+        baseline: float,
+    ) -> None:
+        """Take in errors, in order of arrival.
+
+        Args:
+            wrong: (n,) True where the new version is wrong, or its squared errors.
+            former_wrong: (n,) the same of the version before; of no meaning without a pair.
+            pair: (n,) True where it was asked too.
+            baseline: Error rate of the version before, for rows without a pair.
+        """
         tolerance = self._settings.probation_tolerance
         part = slice(self._settings.probation_labels - self._labels)
-        wrong, pair = rows.wrong[part], rows.former[part] >= 0
+        wrong, pair = wrong[part], pair[part]
         if not self.running or len(wrong) == 0:
             return
-        if rows.wrong.dtype == np.bool_:
-            former_wrong = pair & (rows.former[part] != rows.label[part])
-        else:
+        if wrong.dtype != np.bool_:
             wrong = np.minimum(wrong, 1.0)
-            former_wrong = np.where(pair, np.minimum(rows.former[part], 1.0), 0.0)
+        former_wrong = np.where(pair, np.minimum(former_wrong[part], 1.0), 0.0)
         loss = 1.0 * wrong - former_wrong - tolerance
         bets = np.where(pair[:, None], 1.0 + loss[:, None] * self.STAKES, 1.0)
         self._baseline = baseline

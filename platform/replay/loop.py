@@ -9,7 +9,7 @@ import numpy as np
 
 from undrift.control.hearing import heard
 from undrift.control.lifecycle import initial, step
-from undrift.control.settings import LifecycleSettings
+from undrift.control.settings import LifecycleSettings, RolloutSettings
 from undrift.errors import ConfigError, TrainingError
 from undrift.events import (
     Event,
@@ -91,7 +91,7 @@ def simulate(
         shelf: The versions; version 1 answers first.
         trainer: Makes a new version of a pool and a plan.
         monitor: The drift policy.
-        lifecycle: When to act.
+        lifecycle: When to act; a rollout by stages is left out, candidates are swapped at once.
         train: How to retrain.
         pace: Rows a second and the duration of a training.
         mixes: Whether the answer is the challengers' too.
@@ -122,7 +122,8 @@ class _Loop:
         self.stream, self.shelf, self.trainer = stream, shelf, trainer
         self.train_settings, self.pace, self.mixes = train, pace, mixes
         self.monitor = Monitor(monitor, shelf.reference(1), 1, class_names=stream.class_names)
-        self.state = initial(lifecycle, 1)
+        at_once = lifecycle.model_copy(update={"rollout": RolloutSettings()})
+        self.state = initial(at_once, 1)
         self.scribe = Scribe()
         self.batch = max(
             1, min(monitor.commit_rows, round(pace.rows_per_s * monitor.commit_ms / 1e3))
@@ -158,7 +159,9 @@ class _Loop:
         self.pending = [entry for entry in self.pending if entry[0] > self.now]
         for _, happens in sorted(due, key=lambda entry: entry[0]):
             self._deliver(happens())
-        for event in heard(self.state, evidence, self._probation(), self.now):
+        for event in heard(
+            self.state, evidence, self._probation(), self.monitor.comparison.report(), self.now
+        ):
             self._deliver(event)
         self._deliver(Tick(at=self.now))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undrift.events import Codec
+from undrift.events import Codec, Rearm
 from undrift.evidence import Evidence, Level
 from undrift.monitor.history import Moment, take
 from undrift.monitor.monitor import Monitor
@@ -172,7 +172,7 @@ def replay_recording(
     for moment in moments:
         take(monitor, moment, reference)
         evidence = monitor.evidence()
-        if moment.rearm is None:
+        if not isinstance(moment.rearm, Rearm):
             scribe.look(evidence)
         else:
             since = f"for the regime since row {moment.rearm.regime_start:,}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from pydantic_core import to_json
@@ -213,6 +214,8 @@ class HttpApi:
                 )
                 patience = self._settings.request_timeout_s
                 deadline = arrived + min(asked.timeout_s or patience, patience)
+                if version is not None:
+                    asked = replace(asked, pinned=True)
                 answer = await self._backend.infer(asked, deadline)
             answered = answer.version
             if version is not None and version != str(answered):

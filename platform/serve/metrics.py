@@ -51,6 +51,9 @@ class ReplicaMetrics:
         self._requests = self._counter("requests", "Inference requests answered", "version", "code")
         self._offered = self._counter("tap_rows", "Answered rows offered to the monitor")
         self._dropped = self._counter("tap_dropped_rows", "Answered rows the monitor never got")
+        self._tried = self._counter(
+            "candidate_rows", "Rows of requests that fell to a version in a rollout", "outcome"
+        )
         self._labels = self._counter("feedback_labels", "Labels received", "outcome")
         self._duration = Histogram(
             "undrift_request_duration_seconds",
@@ -94,6 +97,16 @@ class ReplicaMetrics:
         """Count rows offered to the tap and rows lost there, both since the last call."""
         self._offered.labels(self._model).inc(offered)
         self._dropped.labels(self._model).inc(dropped)
+
+    def tried(self, outcome: str, n: int) -> None:
+        """Count ``n`` rows that fell to a version in a rollout.
+
+        Args:
+            outcome: ``answered`` by a canary, ``asked`` of a shadow, ``dropped`` as the shadow was
+                busy, or ``failed``, which the live version answered.
+            n: How many.
+        """
+        self._tried.labels(self._model, outcome).inc(n)
 
     def labels(self, outcome: str, n: int) -> None:
         """Count ``n`` labels received; ``outcome`` is ``accepted`` or ``rejected``."""

@@ -97,6 +97,7 @@ class InferRequest:
         binary: Those of them to send as bytes.
         timeout_s: The caller wants no answer later than this after the request; None: any time.
         values: What rows are made of, where that is for `model.preprocess` to do.
+        pinned: It names the version that has to answer.
     """
 
     id: str
@@ -105,6 +106,7 @@ class InferRequest:
     binary: frozenset[str] = frozenset()
     timeout_s: float | None = None
     values: tuple[bytes, ...] = ()
+    pinned: bool = False
 
     @property
     def row_ids(self) -> tuple[str, ...]:

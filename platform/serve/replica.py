@@ -7,25 +7,20 @@ waits for the monitor or the controller.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-import itertools
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import ray.serve._private.replica as serve_replica
 import torch
 from ray import serve
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
-from undrift.errors import ModelError, RequestError, StoreError, UndriftError
+from undrift.errors import RequestError, StoreError
 from undrift.model.layout import blank, layout_of, row_shape
 from undrift.model.network import (
     Factory,
@@ -36,8 +31,9 @@ from undrift.model.network import (
 )
 from undrift.model.preprocess import load_preprocess
 from undrift.model.settings import ModelSettings
-from undrift.records import FloatArray, Labels, Predictions, TargetArray
-from undrift.serve.batcher import Batcher
+from undrift.records import Labels
+from undrift.serve.answering import Answering
+from undrift.serve.candidate import Candidate
 from undrift.serve.delivery import deliver
 from undrift.serve.follower import Follower, check_running
 from undrift.serve.http import HttpApi
@@ -109,14 +105,12 @@ class ModelReplica:
         self._models = DoubleBuffer(
             self._factory, model.embedding, max_slowdown=settings.swap.max_slowdown
         )
-        self._compute = ThreadPoolExecutor(1, "forward")
         self._metrics = ReplicaMetrics(model.name)
         self._tap = Tap(settings.tap)
         self._counted = (0, 0)
-        self._batches = Batcher(
-            self._compute_batch,
-            max_rows=settings.max_batch_size,
-            max_wait_s=settings.batch_wait_ms / 1000,
+        candidate = Candidate(self._models, settings.swap.candidate_timeout_s)
+        self._answering = Answering(
+            self._models, candidate, self._tap, self._metrics, settings, numbers=model.is_regression
         )
         self._store = Store(given.state)
         self._follower = Follower(
@@ -125,10 +119,10 @@ class ModelReplica:
             models=self._models,
             store=self._store,
             probe=blank(model, 2),
+            candidate=candidate,
         )
         loop = asyncio.get_running_loop()
         delivery = deliver(self._tap, settings.tap, monitor, self._models, mixes=settings.mixes)
-        self._comparing: set[asyncio.Task[None]] = set()
         self._background = (
             loop.create_task(self._follower.run(self._report), name="following the controller"),
             loop.create_task(delivery, name="delivery to the monitor"),
@@ -172,68 +166,10 @@ class ModelReplica:
         return self._models.version
 
     async def infer(self, request: InferRequest, deadline: float) -> Answer:
-        """Answer with the live version, in a batch with other requests."""
+        """Answer in a batch with other requests: the live version does, or a canary its share."""
         if self._preparing is not None:
             request = replace(request, x=await self._preparing.rows(request.values, deadline))
-        return await self._batches.submit(request, len(request.x), deadline)
-
-    async def _compute_batch(self, requests: Sequence[InferRequest]) -> list[Answer]:
-        """Run one forward pass; all its rows come from one version."""
-        one = len(requests) == 1
-        x = requests[0].x if one else np.concatenate([r.x for r in requests])
-        loop = asyncio.get_running_loop()
-        try:
-            answer = await loop.run_in_executor(self._compute, self._models.predict, x)
-        except ModelError as error:  # whatever the user's model raises
-            raise RequestError(f"the model failed: {error}", 500) from error
-        except UndriftError:
-            raise
-        except Exception as error:
-            raise RequestError(f"the model failed: {type(error).__name__}: {error}", 500) from error
-        self._metrics.batch(len(x))
-        self._offer(requests, x, answer)
-        if one:
-            return [answer]
-        ends = np.cumsum([0, *(len(r.x) for r in requests)])
-        return [answer.rows(slice(*part)) for part in itertools.pairwise(ends)]
-
-    def _offer(self, requests: Sequence[InferRequest], x: FloatArray, answer: Answer) -> None:
-        """Put the rows that were answered on the tap; rows without a finite answer were not."""
-        rows = Predictions(
-            ids=tuple(i for r in requests for i in r.row_ids),
-            row=np.zeros(len(x), np.int64),
-            at=np.full(len(x), time.time()),
-            version=np.full(len(x), answer.version, np.int64),
-            x=x,
-            embedding=answer.embedding,
-            output=answer.alone,
-            answered=self._answered(answer),
-        )
-        finite = np.flatnonzero(np.isfinite(answer.output).all(axis=1))
-        if len(finite) == 0:
-            return
-        if len(finite) < len(x):
-            rows = rows.take(finite)
-        if not self._models.compares:
-            self._tap.offer(rows)
-            return
-        task = asyncio.get_running_loop().create_task(self._compare(rows))
-        self._comparing.add(task)
-        task.add_done_callback(self._comparing.discard)
-
-    def _answered(self, answer: Answer) -> TargetArray | None:
-        """Return what was answered, where the model's own output does not tell."""
-        if self._spec.targets:
-            return answer.output
-        return answer.output.argmax(axis=1) if answer.labels else None
-
-    async def _compare(self, rows: Predictions) -> None:
-        """Put rows on the tap with what the version before would have answered."""
-        loop, version = asyncio.get_running_loop(), int(rows.version[0])
-        with contextlib.suppress(Exception):  # whatever the user's model raises
-            former = await loop.run_in_executor(self._compute, self._models.former, rows.x, version)
-            rows = replace(rows, former=former)
-        self._tap.offer(rows)
+        return await self._answering.infer(request, deadline)
 
     # ------------------------------------------------------------------ the control plane
 

@@ -43,6 +43,10 @@ class SwapSettings(Section):
     """A version that takes more than this many times the processor time of the live one for a few
     rows, and more than 10 ms, is refused."""
 
+    candidate_timeout_s: float = Field(default=2.0, gt=0)
+    """In a rollout by stages, a candidate that gives no answer within this time, in seconds, is
+    called off; the live version answers instead."""
+
 
 def _origin(text: str) -> str:
     found = re.fullmatch(r"(https?)://[a-z0-9.-]+(:\d+)?", text)

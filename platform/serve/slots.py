@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +53,9 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Slot:
+class Slot:
+    """A version that is loaded, and was tried on a few rows."""
+
     version: int
     hash: str
     model: nn.Module
@@ -60,6 +63,10 @@ class _Slot:
     width: int
     probe_s: float
     mixture: Mixture | None = None  # by which it answers
+
+
+def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    return itertools.chain(model.parameters(), model.buffers())
 
 
 class DoubleBuffer:
@@ -90,9 +97,9 @@ class DoubleBuffer:
         self._device = torch.device(device)
         self._compute = threading.Lock()
         self._state = threading.Lock()
-        self._live: _Slot | None = None
-        self._prepared: _Slot | None = None
-        self._former: _Slot | None = None
+        self._live: Slot | None = None
+        self._prepared: Slot | None = None
+        self._former: Slot | None = None
         self._ticket = 0  # raised by whatever makes a preparation that still runs obsolete
 
     @property
@@ -104,6 +111,11 @@ class DoubleBuffer:
     def hash(self) -> str:
         """Hash of the weights that answer now; empty before the first."""
         return self._live.hash if self._live is not None else ""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the live version's weights; 0 before the first."""
+        return 0 if self._live is None else sum(t.nbytes for t in _tensors(self._live.model))
 
     @property
     def prepared(self) -> int | None:
@@ -194,11 +206,27 @@ class DoubleBuffer:
             self._ticket += 1
             ticket = self._ticket
             self._prepared = None
-        slot = self._probed(version, hash_, self._build(state), probe)
+        slot = self.load_beside(version, hash_, state, probe)
         with self._state:
             if ticket != self._ticket:
                 raise SwapError(f"the preparation of version {version} was aborted")
             self._prepared = slot
+
+    def load_beside(
+        self, version: int, hash_: str, state: Mapping[str, torch.Tensor], probe: FloatArray
+    ) -> Slot:
+        """Return a version that nothing here holds yet; arguments and errors as for ``prepare``."""
+        return self._probed(version, hash_, self._build(state), probe)
+
+    def take_up(self, slot: Slot) -> None:
+        """Prepare a version that is loaded already."""
+        with self._state:
+            self._ticket += 1
+            self._prepared = slot
+
+    def ask(self, slot: Slot, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return (n, c) outputs and (n, e) embeddings by a version that is loaded beside."""
+        return self._forward(slot.model, slot.head, x)
 
     def commit(self, version: int) -> None:
         """Make the prepared ``version`` live; a repeated commit does nothing.
@@ -241,7 +269,7 @@ class DoubleBuffer:
         load_weights(model, state)
         return model.to(self._device).eval().requires_grad_(False)
 
-    def _probed(self, version: int, hash_: str, model: nn.Module, probe: FloatArray) -> _Slot:
+    def _probed(self, version: int, hash_: str, model: nn.Module, probe: FloatArray) -> Slot:
         """Warm a model up, and compare its answers and its cost with those of the live one."""
         head = find_head(model, self._head)[1]
         output, _ = self._forward(model, head, probe)
@@ -259,7 +287,7 @@ class DoubleBuffer:
                 f"version {version} takes {probe_s / live.probe_s:.0f} times as long as version "
                 f"{live.version}, more than serve.swap.max_slowdown, {self._max_slowdown:g}"
             )
-        return _Slot(version, hash_, model, head, width, probe_s)
+        return Slot(version, hash_, model, head, width, probe_s)
 
     def _seconds(self, model: nn.Module, head: nn.Linear, x: FloatArray) -> float:
         """Return the processor time of a forward pass, which other work hardly changes."""

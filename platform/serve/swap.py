@@ -7,6 +7,8 @@ Replicas poll; each poll brings what the replica has and is answered with what i
                  the live one, members flip, and whoever joins loads it
     (no swap)    whoever is not on the live version is told to load it
 
+Beside the live version a replica may hold one that is tried, loaded and let go by each for itself.
+
 A replica that could not load the live version, and so has none, takes part in a swap all the same.
 
 A member is a replica that registered or polled, has not said that it leaves, and has not been
@@ -28,10 +30,12 @@ class Target:
     Attributes:
         assignment: Versions, and which of them answers.
         hashes: Hashes that their weights must have, in the order of ``assignment.versions``.
+        trial: Rollout that the version beside the live one belongs to; empty without one.
     """
 
     assignment: Assignment
     hashes: tuple[str, ...]
+    trial: str = ""
 
     @property
     def live(self) -> int:
@@ -58,6 +62,9 @@ class ReplicaStatus:
         leaving: It has answered its last request; no swap waits for it any more.
         committed: Swap that it carried out last; a coordinator that was started anew learns from
             it that this one is decided.
+        trial: Rollout that it was told of last; empty without one.
+        assignment: What it was told to hold; None if only a live version.
+        fault: What is wrong with the version that is tried; empty if nothing is.
     """
 
     live_version: int | None
@@ -66,6 +73,9 @@ class ReplicaStatus:
     error: str = ""
     leaving: bool = False
     committed: str = ""
+    trial: str = ""
+    assignment: Assignment | None = None
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,14 @@ class Load:
     target: Target
 
 
-Command = Prepare | Commit | Abort | Load
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Hold what the target has beside its live version, or nothing; that one answers already."""
+
+    target: Target
+
+
+Command = Prepare | Commit | Abort | Load | Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +204,20 @@ class SwapCoordinator:
             return
         self._swap = _Swap(swap_id, target, now + self.settings.prepare_timeout_s)
 
+    def hold(self, target: Target) -> None:
+        """Have every replica hold what is to stand beside the live version, each when it polls.
+
+        It is nothing to agree on: only a live version has to be the same everywhere. What is of
+        another live version than replicas are on is passed over.
+        """
+        if target.live == self.target.live and not self.decided:
+            self.target = target
+
+    def fault(self, trial: str) -> str:
+        """Return what a replica says is wrong with the version in a rollout; empty if none does."""
+        said = ((i, s) for i, s in self._heard().items() if s.trial == trial and s.fault)
+        return next((f"replica {i}: {s.fault}" for i, s in said), "")
+
     def poll(self, replica_id: str, status: ReplicaStatus, now: float) -> Command | None:
         """Take note of what a replica has, and tell it what to do; None: wait and poll again."""
         if status.leaving:
@@ -274,6 +305,8 @@ class SwapCoordinator:
         damaged = status.live_version is None and status.error  # and the swap is a way out
         if status.live_version != self.target.live and not (swap is not None and damaged):
             return Load(self.target)
+        if status.live_version == self.target.live and not _holds(status, self.target):
+            return Hold(self.target)
         return Prepare(swap.id, swap.target) if swap is not None else None
 
     @staticmethod
@@ -283,6 +316,11 @@ class SwapCoordinator:
         if status.prepared_version == swap.target.live:
             return Commit(swap.id)
         return Abort(swap.id) if status.error else None
+
+
+def _holds(status: ReplicaStatus, target: Target) -> bool:
+    held = status.assignment or Assignment(target.live)
+    return (status.trial, held) == (target.trial, target.assignment)
 
 
 def _ready(status: ReplicaStatus, swap: _Swap) -> bool:

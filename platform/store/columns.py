@@ -20,6 +20,9 @@ SHAPE = "shape"
 NTH = "nth"
 """Column of the place of a label within its commit; older commits lack it."""
 
+BESIDE = "beside"
+"""Column of the version that was asked beside the one that answered; older commits lack it."""
+
 Batch = TypeVar("Batch", Predictions, Labels)
 
 
@@ -82,6 +85,13 @@ def column(table: pa.Table, name: str) -> NDArray[Any]:
     return values
 
 
+def later_column(table: pa.Table, name: str) -> NDArray[np.int64]:
+    """Return the (n,) whole numbers of a column that older commits lack; 0 there."""
+    found = table[name] if name in table.column_names else pa.nulls(len(table), pa.int64())
+    values: NDArray[np.int64] = pc.fill_null(found, 0).to_numpy(zero_copy_only=False)
+    return values
+
+
 def ids_of(table: pa.Table, order: NDArray[np.intp]) -> tuple[str, ...]:
     """Return the ids in an order."""
     return tuple(table["id"].to_numpy()[order].tolist())
@@ -91,9 +101,7 @@ def to_labels(table: pa.Table | None) -> Labels:
     """Return labels in order of arrival."""
     if table is None:
         return Labels((), np.empty(0, dtype=np.int64), np.empty(0))
-    nth = table[NTH] if NTH in table.column_names else pa.nulls(len(table), pa.int64())
-    places = pc.fill_null(nth, 0).to_numpy(zero_copy_only=False)
-    order = np.lexsort((places, column(table, "seq")))
+    order = np.lexsort((later_column(table, NTH), column(table, "seq")))
     return Labels(ids_of(table, order), targets(table, "label")[order], column(table, "at")[order])
 
 

@@ -16,6 +16,7 @@ from undrift.errors import StoreError
 from undrift.records import Labels, Predictions
 from undrift.store.cold import Found, look_up
 from undrift.store.columns import (
+    BESIDE,
     NTH,
     SHAPE,
     column,
@@ -23,6 +24,7 @@ from undrift.store.columns import (
     cut,
     ends,
     ids_of,
+    later_column,
     no_predictions,
     target_column,
     targets,
@@ -84,6 +86,7 @@ class Record:
             columns[name] = vector_column(name, getattr(rows, name))
         for name, answers in (("answered", rows.answers), ("former", rows.formers)):
             columns[name] = target_column(name, answers)
+        columns[BESIDE] = target_column(BESIDE, rows.asked)
         return self._appended(self._predictions, seq, commit_table(seq, rows.ids, columns), ours)
 
     def mend(self) -> list[Path]:
@@ -288,6 +291,7 @@ class Record:
         found: dict[str, Any] = {name: vectors(table, name, shapes[name]) for name in _VECTORS}
         found |= {name: column(table, name) for name in ("row", "at", "version")}
         found |= {name: targets(table, name) for name in ("answered", "former")}
+        found[BESIDE] = later_column(table, BESIDE)
         return Predictions(ids_of(table, order), **{name: v[order] for name, v in found.items()})
 
 

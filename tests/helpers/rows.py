@@ -51,6 +51,7 @@ def joined(
     label: np.ndarray | None = None,
     former_wrong: np.ndarray | None = None,
     notes: np.ndarray | None = None,
+    beside: int = 0,
 ) -> Joined:
     """Return a label that met its prediction for each of ``wrong``.
 
@@ -60,6 +61,7 @@ def joined(
         label: (n,) classes; else the first.
         former_wrong: (n,) where the version before would have been wrong; else it was not asked.
         notes: (n, k); else none.
+        beside: Version that is meant instead of the one before.
     """
     n = len(wrong)
     label = np.zeros(n, np.int64) if label is None else label
@@ -69,6 +71,8 @@ def joined(
         wrong=wrong,
         label=label,
         former=np.full(n, -1) if former_wrong is None else label + former_wrong,
+        beside=np.full(n, beside),
+        alone=wrong,
         notes=np.zeros((n, 0), np.float32) if notes is None else notes,
         lag_rows=np.zeros(n, np.int64),
         lag_seconds=np.zeros(n),

@@ -21,6 +21,8 @@ from torch import nn
 class Slow(nn.Sequential):
     def forward(self, x):
         time.sleep(0.02)
+        if self[4].bias[0] > 1e6 and x.any():
+            raise RuntimeError("these weights are broken")
         return super().forward(x)
 
 

@@ -23,7 +23,7 @@ def test_versions_are_those_that_take_part_live_first() -> None:
         ({"live": 1, "shadow": 2, "canary": 2}, "a version has one part, not two"),
         ({"live": 1, "canary": 2, "share": 1.5}, "share must be between 0 and 1"),
         ({"live": 1, "canary": 2, "share": float("nan")}, "share must be between 0 and 1"),
-        ({"live": 1, "shadow": 2, "share": 0.1}, "a share needs a canary"),
+        ({"live": 1, "share": 0.1}, "a share needs a shadow or a canary"),
         ({"live": 1, "vice": 2}, "is no assignment of versions"),
         ({}, "is no assignment of versions"),
     ],

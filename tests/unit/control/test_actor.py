@@ -15,14 +15,16 @@ from tests.helpers.controlling import Here, controlling, until
 from tests.helpers.recording import SETTINGS, two_versions
 from undrift.control import actor as module
 from undrift.control.actor import ControllerActor
-from undrift.control.settings import LifecycleSettings
+from undrift.control.settings import LifecycleSettings, RolloutSettings
 from undrift.control.state import Phase
 from undrift.control.story import recover
 from undrift.errors import RequestError, StoreError
 from undrift.events import Codec, ProbationFailed, PromoteRequested
+from undrift.evidence import RolloutView
 from undrift.monitor.actor import MonitorActor
+from undrift.records import Assignment
 from undrift.serve.metrics import ReplicaMetrics
-from undrift.serve.swap import Commit, ReplicaStatus
+from undrift.serve.swap import Commit, Hold, ReplicaStatus
 from undrift.store.journal import Journal
 
 
@@ -318,3 +320,67 @@ def test_order_that_was_recorded_though_that_failed_is_not_carried_out_again(
 
     controlling(root, body)
     assert [e["type"] for e in events(root)].count("PromoteRequested") == 1
+
+
+def trying(root: Path, *, fault: str = "") -> list[Any]:
+    """Return what a rollout of version 2 comes to at a replica that does as it is told."""
+    policy = LifecycleSettings(rollout=RolloutSettings(shadow_rows=5, canary_steps=(0.5,)))
+    seen: list[Any] = []
+
+    async def replica(actor: ControllerActor) -> None:
+        status = ReplicaStatus(1)
+        while True:
+            command = await actor.poll("r", status, {})
+            if isinstance(command, Hold):
+                seen.append(command.target.assignment)
+                trial = command.target.trial
+                told = fault if trial else ""
+                held = command.target.assignment
+                status = ReplicaStatus(1, trial=trial, assignment=held, fault=told)
+            await asyncio.sleep(0.01)
+
+    async def body(actor: ControllerActor) -> None:
+        task = asyncio.create_task(replica(actor))
+        await until(actor, lambda s: s.replicas == {"r": 1})
+        await actor.request("promote", {"version": 2, "strategy": "shadow"})
+        if fault:
+            await until(actor, lambda s: s.phase == "healthy")
+        else:
+            await until(actor, lambda s: s.rollout is not None and len(seen) > 0)
+            seen.append(actor.status())
+        await asyncio.sleep(0.1)
+        task.cancel()
+
+    controlling(root, body, policy, held=False)
+    return seen
+
+
+def test_rollout_is_shown_and_outlives_a_restart_of_the_controller(root: Path) -> None:
+    held, status = trying(root)
+    assert held == Assignment(1, shadow=2, share=1.0)
+    assert (status.phase, status.live_version) == ("shadow", 1)
+    assert status.rollout == RolloutView(
+        version=2,
+        stage="shadow",
+        share=1.0,
+        step=1,
+        steps=2,
+        since=status.rollout.since,
+        wanted=5,
+        next="canary",
+    )
+
+    async def body(actor: ControllerActor) -> None:
+        assert actor.status().rollout == status.rollout
+        command = await actor.poll("r", ReplicaStatus(1), {})
+        assert isinstance(command, Hold)
+        assert command.target.assignment == held
+
+    controlling(root, body, held=False)
+
+
+def test_fault_that_a_replica_tells_calls_the_version_off_and_it_is_let_go(root: Path) -> None:
+    held, let_go = trying(root, fault="it gives answers that are not finite")
+    assert (held.shadow, let_go) == (2, Assignment(1))
+    _, story = recover(events(root), LifecycleSettings())
+    assert "replica r: it gives answers that are not finite" in story.entries[-1].text

@@ -7,13 +7,15 @@ import pytest
 from tests.helpers.lifecycle import SETTINGS, promoted, run, scored
 from undrift.control.lifecycle import TABLE, initial, step
 from undrift.control.settings import LifecycleSettings
-from undrift.control.state import Ignored, Illegal, Phase
+from undrift.control.state import Ignored, Illegal, Phase, Trial
 from undrift.errors import IllegalTransitionError
 from undrift.events import (
     EVENTS,
     AdoptRequested,
     Cancel,
+    CandidateFailed,
     Codec,
+    ComparisonPassed,
     Configured,
     Event,
     Notify,
@@ -57,6 +59,8 @@ def sample_events() -> dict[type[Event], Event]:
         SwapFailed: SwapFailed(at=1, reason="x"),
         ProbationPassed: ProbationPassed(at=1),
         ProbationFailed: ProbationFailed(at=1),
+        ComparisonPassed: ComparisonPassed(at=1, step=0, detail="x"),
+        CandidateFailed: CandidateFailed(at=1, reason="x"),
         PauseRequested: PauseRequested(at=1),
         ResumeRequested: ResumeRequested(at=1),
         Tick: Tick(at=1e6),
@@ -76,7 +80,11 @@ def test_every_cell_transitions_ignores_with_reason_or_raises(
 ) -> None:
     order = Swap(run_id="run-1", assignment=Assignment(2))
     judged = Train(run_id="run-1", base_version=1, until_row=900, weights="a" * 64)
-    state = replace(promoted(), phase=phase, outstanding=(order, judged))
+    trial = Trial((("shadow", 1.0, 9), ("canary", 0.1, 9)), 0, 0.0)
+    state = replace(promoted(), phase=phase, outstanding=(order, judged), trial=trial)
+    assert state.run is not None
+    if phase in (Phase.SHADOW, Phase.CANARY):
+        state = replace(state, run=replace(state.run, version=3))
     rule = TABLE[phase][kind]
     event = sample_events()[kind]
     if isinstance(rule, Illegal):

@@ -22,9 +22,12 @@ from undrift.control.state import Phase, Step
 from undrift.control.story import FIRST_VERSION, recover
 from undrift.errors import IllegalTransitionError
 from undrift.events import (
+    CandidateFailed,
     Codec,
+    ComparisonPassed,
     Configured,
     Event,
+    Notify,
     PauseRequested,
     ProbationFailed,
     ProbationPassed,
@@ -38,6 +41,7 @@ from undrift.events import (
 )
 
 MEMORY = Path("/dev/shm")  # no disk is needed: only processes die here
+STAGES = (Phase.SHADOW, Phase.CANARY)
 LATER = 10_000.0  # seconds; longer than any limit of the settings
 
 
@@ -51,6 +55,7 @@ class Model:
     paused: bool = False
     ordered: int = FIRST_VERSION
     back: bool = False  # the order was to go back
+    tried: int | None = None
 
     def take(self, event: Event, outcome: Step) -> None:
         if isinstance(event, PauseRequested):
@@ -72,6 +77,21 @@ class Model:
             if isinstance(order, Swap) and not isinstance(event, Configured):
                 self.ordered = order.assignment.live
                 self.back = isinstance(event, RollbackRequested | ProbationFailed)
+        self.tried = self.now_tried(event, outcome)
+
+    def now_tried(self, event: Event, outcome: Step) -> int | None:
+        """Which version is tried beside the live one: from its first stage until it is no more."""
+        tells = [o for o in outcome.instructions if isinstance(o, Notify)]
+        begun = [o.detail["version"] for o in tells if o.kind in STAGES and o.detail]
+        if begun:
+            return int(begun[-1])
+        if isinstance(event, ComparisonPassed):
+            return self.tried
+        done = isinstance(event, SwapFailed | Swapped | CandidateFailed | PauseRequested)
+        taken_over = any(isinstance(o, Swap) for o in outcome.instructions)
+        gone = any(o.kind == "failed" for o in tells)
+        on_time = isinstance(event, Tick | Configured)
+        return None if done or gone or (taken_over and not on_time) else self.tried
 
 
 class Living(RuleBasedStateMachine):
@@ -139,6 +159,21 @@ class Living(RuleBasedStateMachine):
             run_id, live = self.state.run.run_id, self.model.ordered
             self.deliver(Swapped(at=self.world.at, run_id=run_id, version=live))
 
+    @rule(strategy=st.sampled_from(["shadow", "canary"]), good=st.sampled_from([True, True, False]))
+    def roll_out(self, strategy: str, good: bool) -> None:
+        """An operator wants a version by stages; it holds up in each, or in none."""
+        version = self.world.versions[-1] if self.state.live == 1 else 1
+        self.deliver(PromoteRequested(at=self.world.at, version=version, strategy=strategy))
+        while self.state.trial is not None:
+            assert self.state.run is not None
+            about = {"at": self.world.at, "run_id": self.state.run.run_id}
+            event = (
+                ComparisonPassed(**about, step=self.state.trial.step)
+                if good
+                else CandidateFailed(**about, reason="worse")
+            )
+            assert self.deliver(event)
+
     @rule()
     def happen_again(self) -> None:
         if self.last is not None:
@@ -189,6 +224,7 @@ class Living(RuleBasedStateMachine):
             assert state.baseline is not None
             assert state.baseline.against == state.previous
         assert state.phase != Phase.PROBATION or state.run == state.proving
+        assert state.assignment.candidate == model.tried
 
     @invariant()
     def one_run(self) -> None:

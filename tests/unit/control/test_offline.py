@@ -14,6 +14,7 @@ from undrift.control.settings import LifecycleSettings
 from undrift.control.story import recover
 from undrift.errors import IllegalTransitionError, StoreError
 from undrift.events import Codec, PromoteRequested, Swapped
+from undrift.records import Assignment
 from undrift.store.journal import Journal
 from undrift.store.store import Store
 
@@ -80,3 +81,17 @@ def test_way_out_is_the_version_before_or_else_the_newest_that_can_be_read(root:
     assert told() == "to serve version 1 instead: undrift rollback --offline"
     damage(root, 1)
     assert told() == "no other version can be read"
+
+
+@pytest.mark.parametrize("version", [None, 1, 2])
+def test_what_was_tried_in_a_rollout_is_called_off_first(root: Path, version: int | None) -> None:
+    promote(root, 2)
+    asked = PromoteRequested(at=2.5, version=1, strategy="shadow")
+    Journal(root).append(Codec.encode(asked), 2.5)
+    if version == 2:
+        with pytest.raises(IllegalTransitionError, match="already live"):
+            roll_back(root, POLICY, version, at=3.0)
+        return
+    assert roll_back(root, POLICY, version, at=3.0) == 1
+    state, _ = recover(Journal(root).read(), POLICY)
+    assert (state.live, state.trial, state.assignment) == (1, None, Assignment(1))

@@ -23,6 +23,11 @@ from undrift.events import AdoptRequested, PromoteRequested, RetrainRequested, R
         ("retrain", {"steps": 7}, RetrainRequested(at=5.0, cause="operator", steps=7, rows=9)),
         ("promote", {"version": 2}, PromoteRequested(at=5.0, cause="operator", version=2)),
         (
+            "promote",
+            {"version": 2, "strategy": "canary"},
+            PromoteRequested(at=5.0, cause="operator", version=2, strategy="canary"),
+        ),
+        (
             "weights",
             {"weights": "a", "origin": "b"},
             AdoptRequested(at=5.0, cause="operator", weights="a", origin="b", rows=9),
@@ -49,6 +54,11 @@ def test_request_becomes_an_event(verb: str, body: dict[str, Any], event: object
 def test_ill_formed_retraining_is_refused(body: dict[str, Any], text: str) -> None:
     with pytest.raises(RequestError, match=text):
         event_of("retrain", body, [1], 5.0)
+
+
+def test_unknown_strategy_is_refused() -> None:
+    with pytest.raises(RequestError, match="strategy: got 'slow'; there are now, shadow, canary"):
+        event_of("promote", {"version": 2, "strategy": "slow"}, [1, 2], 5.0)
 
 
 def test_retraining_waits_for_the_first_report_since_its_rows_are_part_of_the_order() -> None:

@@ -9,14 +9,16 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from undrift.control.lifecycle import edges, initial, step
-from undrift.control.settings import LifecycleSettings
+from undrift.control.settings import LifecycleSettings, RolloutSettings
 from undrift.control.state import Phase, State, Step
 from undrift.control.story import FIRST_VERSION, recover
 from undrift.errors import IllegalTransitionError
 from undrift.events import (
     EVENTS,
     AdoptRequested,
+    CandidateFailed,
     Codec,
+    ComparisonPassed,
     Configured,
     Event,
     PauseRequested,
@@ -43,9 +45,11 @@ SETTINGS = LifecycleSettings(
     backoff_max_s=30,
     probation_timeout_s=60,
     retraining_timeout_s=15,
+    rollout=RolloutSettings(stage_timeout_s=20),
 )
 ORDER = {Phase.RETRAINING: Train, Phase.SWAPPING: Swap}
-WITH_RUN = {*ORDER, Phase.CANDIDATE, Phase.PROBATION}
+TRIED = {Phase.SHADOW, Phase.CANARY}
+WITH_RUN = {*ORDER, *TRIED, Phase.CANDIDATE, Phase.PROBATION}
 OPERATORS = {
     AdoptRequested,
     Configured,
@@ -54,7 +58,7 @@ OPERATORS = {
     RetrainRequested,
     RollbackRequested,
 }
-STEPS, SEEDS = 2_000, 20
+STEPS, SEEDS = 2_000, 60
 
 
 @dataclass
@@ -72,6 +76,12 @@ class World:
             "auto_rollback": self.rng.random() < 0.7,
             "retrain_every_rows": self.rng.choice([0, 400]),
             "refine_growth": self.rng.choice([0.0, 1.5]),
+            "rollout": RolloutSettings(
+                shadow_rows=self.rng.choice([0, 9]),
+                canary_steps=self.rng.choice([(), (0.1,), (0.1, 0.5)]),
+                stage_timeout_s=20,
+                without_labels=self.rng.choice(["call_off", "go_on"]),
+            ),
         }
         return SETTINGS.model_copy(update=change)
 
@@ -96,7 +106,9 @@ class World:
             brought = rng.choice("ab") * 64
             return AdoptRequested(at=self.at, rows=self.rows, weights=brought, origin="new")
         if kind is PromoteRequested:
-            return PromoteRequested(at=self.at, version=rng.choice(self.versions))
+            strategy = rng.choice(["now", "now", "shadow", "canary"])
+            version = rng.choice(self.versions)
+            return PromoteRequested(at=self.at, version=version, strategy=strategy)
         if kind is RollbackRequested:
             named = rng.choice([None, rng.choice(self.versions)])
             return RollbackRequested(at=self.at, version=named)
@@ -115,7 +127,10 @@ class World:
         if kind is Swapped:
             version = (state.run and state.run.version) or FIRST_VERSION
             return Swapped(at=self.at, run_id=run_id, version=version)
-        if kind in (TrainFailed, SwapFailed):
+        if kind is ComparisonPassed:
+            now = state.trial.step if state.trial and rng.random() < 0.9 else 7
+            return ComparisonPassed(at=self.at, run_id=run_id, step=now)
+        if kind in (TrainFailed, SwapFailed, CandidateFailed):
             return kind(at=self.at, run_id=run_id, reason="lost")
         if kind in (ProbationPassed, ProbationFailed):
             return kind(at=self.at, run_id=run_id)
@@ -184,8 +199,33 @@ def test_invariants_hold_after_every_event(walks: list[list[Taken]]) -> None:
         if state.proving is not None:
             assert state.baseline is not None
             assert state.baseline.against is not None, taken
+        assert (state.trial is not None) == (state.phase in TRIED), taken
+        assert_assignment(state)
         assert state.baseline is not None, taken
         assert state.baseline.version == state.live, taken
+
+
+def assert_assignment(state: State) -> None:
+    """A candidate is held in a rollout and by the swap that ends it, and by nothing else."""
+    held = state.assignment
+    if state.trial is None:
+        assert held.candidate is None or state.phase == Phase.SWAPPING
+        return
+    assert state.run is not None
+    kind, share, _ = state.trial.stage
+    assert kind == state.phase
+    assert held.candidate == state.run.version == getattr(held, kind) != state.live
+    assert held.share == share
+
+
+def test_a_share_never_shrinks_within_a_rollout(walks: list[list[Taken]]) -> None:
+    grown = 0
+    for taken in (t for steps in walks for t in steps):
+        before, state = taken.before, taken.outcome.state
+        if before.phase == state.phase == Phase.CANARY and before.run == state.run:
+            assert before.assignment.share <= state.assignment.share, taken
+            grown += before.assignment.share < state.assignment.share
+    assert grown > 10
 
 
 def test_a_training_is_given_up_before_another_order_takes_its_place(

@@ -18,6 +18,7 @@ from undrift.evidence import Evidence
 from undrift.monitor import actor as module
 from undrift.monitor.actor import MonitorActor
 from undrift.monitor.history import Moment
+from undrift.monitor.report import MonitorReport
 from undrift.monitor.retention import begin, dropped, due
 from undrift.monitor.settings import MonitorSettings
 from undrift.replay.sources import recorded
@@ -27,7 +28,6 @@ from undrift.store.journal import REARMINGS, Journal
 from undrift.store.settings import RetentionSettings
 from undrift.store.starts import Start, kept
 from undrift.store.store import Store
-from undrift.views import MonitorReport
 
 DAY = 86_400
 NEVER = RetentionSettings(days=None, max_bytes=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +20,12 @@ from tests.helpers.streams import Stream
 from undrift.errors import StoreError
 from undrift.records import Assignment
 from undrift.serve import follower as module
+from undrift.serve.candidate import Candidate
 from undrift.serve.follower import Follower, check_running
 from undrift.serve.metrics import Snapshot
 from undrift.serve.settings import SwapSettings
 from undrift.serve.slots import DoubleBuffer
-from undrift.serve.swap import Command, Failed, ReplicaStatus, SwapCoordinator, Target
+from undrift.serve.swap import Command, Done, Failed, ReplicaStatus, SwapCoordinator, Target
 from undrift.store.store import Store
 
 PROBE = np.zeros((2, 2), np.float32)
@@ -67,6 +69,7 @@ class Controller:
         self.told: set[str] = set()  # errors of the replica
         self.committed: set[str] = set()  # swaps that it says it has carried out
         self.now = 0.0
+        self.status = ReplicaStatus(None)
 
     def target(self, version: int) -> Target:
         return Target(Assignment(version), (self.hashes[version],))
@@ -79,6 +82,7 @@ class Controller:
         if self.troubles:
             raise self.troubles.pop(0)
         self.told.add(status.error)
+        self.status = status
         self.committed.add(status.committed)
         return self.swaps.poll(replica, status, self.now)
 
@@ -107,7 +111,7 @@ def follow(
     async def run() -> None:
         models = Forgetful(build)
         handle = cast("ActorHandle[Any]", Here(controller))
-        follower = Follower("r", handle, models, store, PROBE)
+        follower = Follower("r", handle, models, store, PROBE, Candidate(models, 2.0))
         task = asyncio.create_task(follower.run(dict), name="following")
         async with asyncio.timeout(30):
             for step in steps:
@@ -132,7 +136,7 @@ def test_live_version_that_the_model_itself_refuses_is_told_counted_and_tried_ag
         return models.version == 1 and follower.failures == 0
 
     follow(store, controller, mended)
-    said = "RuntimeError: CUDA out of memory (test_follower.py, line 39)"
+    said = "RuntimeError: CUDA out of memory (test_follower.py, line 41)"
     assert controller.told == {"", f"Picky fails on input of shape [2, 2]: {said}"}
 
 
@@ -165,6 +169,75 @@ def test_commit_that_fails_is_told_and_the_version_is_loaded(store: Store) -> No
     follow(store, controller, loaded, swapped, swapped_back)
     assert controller.told == {"", "version 2 is not prepared (prepared: None, live: 1)"}
     assert controller.committed == {"", "t"}
+
+
+def beside(controller: Controller, trial: str = "run-7") -> Target:
+    held = Assignment(1, canary=2, share=0.5)
+    return Target(held, (controller.hashes[1], controller.hashes[2]), trial)
+
+
+def trying(controller: Controller) -> Callable[[Follower, DoubleBuffer], bool]:
+    def step(follower: Follower, models: DoubleBuffer) -> bool:
+        controller.swaps.hold(beside(controller))
+        return controller.status.assignment == beside(controller).assignment
+
+    return step
+
+
+def test_version_that_is_tried_is_loaded_beside_and_taken_up_by_the_swap(store: Store) -> None:
+    controller, slots = Controller(store), []
+
+    def swapped(follower: Follower, models: DoubleBuffer) -> bool:
+        assert isinstance(models, Forgetful)
+        models.forgets = False
+        slots.append(follower._candidate.loaded("run-7", 2) or slots[0])
+        shutil.rmtree(store.weights_path(1).parent.parent / "2", ignore_errors=True)
+        controller.swaps.begin("s", controller.target(2), controller.now)
+        return models.version == 2 and controller.status.trial == ""
+
+    follow(store, controller, loaded, trying(controller), swapped)
+    assert slots[0] is not None
+    assert (slots[0].version, slots[0].hash) == (2, controller.hashes[2])
+    assert controller.status.assignment == Assignment(2)
+    assert controller.told == {""}, "it was read once, and is gone by now"
+
+
+@pytest.mark.parametrize("how", ["truncated", "no room"])
+def test_version_that_cannot_be_loaded_is_a_fault_and_the_live_one_answers_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    controller = Controller(store)
+    if how == "truncated":
+        path = store.weights_path(2)
+        path.write_bytes(path.read_bytes()[:40])
+    else:
+        monkeypatch.setattr("undrift.serve.room.COPIES", 10**12)
+
+    def told(follower: Follower, models: DoubleBuffer) -> bool:
+        return bool(controller.swaps.fault("run-7")) and models.version == 1
+
+    follow(store, controller, loaded, trying(controller), told)
+    expected = {"truncated": "is damaged", "no room": "memory are left: it is not loaded"}[how]
+    assert "it cannot be loaded" in controller.status.fault
+    assert expected in controller.status.fault
+    assert controller.told == {""}, "nothing is wrong with the live version"
+
+
+def test_version_that_was_called_off_cannot_be_swapped_in_by_the_same_rollout(
+    store: Store,
+) -> None:
+    controller = Controller(store)
+
+    def refused(follower: Follower, models: DoubleBuffer) -> bool:
+        slot = follower._candidate.loaded("run-7", 2)
+        assert slot is not None
+        follower._candidate.call_off(slot, "it answered NaN")
+        controller.swaps.begin("s", controller.target(2), controller.now)
+        outcome = controller.swaps.outcome(controller.now)
+        assert not isinstance(outcome, Done)
+        return isinstance(outcome, Failed) and "was called off: it answered NaN" in outcome.reason
+
+    follow(store, controller, loaded, trying(controller), refused)
 
 
 def test_controller_that_fails_in_whatever_way_is_polled_again(store: Store) -> None:

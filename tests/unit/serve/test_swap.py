@@ -12,6 +12,7 @@ from undrift.serve.swap import (
     Commit,
     Done,
     Failed,
+    Hold,
     Load,
     Pending,
     Prepare,
@@ -297,3 +298,53 @@ def test_restarted_coordinator_gives_a_swap_up_once_it_has_heard_all() -> None:
     assert poll(c, a, 4) is None
     assert poll(c, a, 5) == Abort("s")
     assert c.outcome(5) == Failed("s", "replica a: disk full")
+
+
+BESIDE = Target(Assignment(1, canary=2, share=0.1), ("hash1", "hash2"), "run-7")
+
+
+def holding(target: Target = BESIDE) -> ReplicaStatus:
+    return ReplicaStatus(1, trial=target.trial, assignment=target.assignment)
+
+
+def test_every_replica_is_told_what_to_hold_beside_until_it_says_that_it_does() -> None:
+    swaps = coordinator()
+    assert swaps.poll("a", ReplicaStatus(1), 0.0) is None
+    swaps.hold(BESIDE)
+    assert swaps.poll("a", ReplicaStatus(1), 1.0) == Hold(BESIDE)
+    assert swaps.poll("b", ReplicaStatus(None), 1.0) == Load(BESIDE), "the live version first"
+    assert swaps.poll("b", ReplicaStatus(1), 1.0) == Hold(BESIDE)
+    assert swaps.poll("a", holding(), 2.0) is None
+    more = replace(BESIDE, assignment=Assignment(1, canary=2, share=0.5))
+    swaps.hold(more)
+    assert swaps.poll("a", holding(), 3.0) == Hold(more)
+    swaps.hold(V1)
+    assert swaps.poll("a", holding(more), 4.0) == Hold(V1)
+    assert swaps.poll("a", holding(V1), 5.0) is None
+
+
+def test_what_a_replica_says_is_wrong_is_heard_of_this_rollout_alone() -> None:
+    swaps = coordinator(BESIDE)
+    swaps.poll("a", holding(), 0.0)
+    assert swaps.fault("run-7") == ""
+    swaps.poll("b", replace(holding(), fault="it answered NaN"), 0.0)
+    assert swaps.fault("run-7") == "replica b: it answered NaN"
+    assert swaps.fault("run-8") == ""
+
+
+def test_what_was_tried_is_let_go_before_another_version_is_prepared() -> None:
+    swaps = coordinator(BESIDE)
+    swaps.begin("s", V3, 0.0)
+    swaps.hold(V1)
+    assert swaps.poll("a", holding(), 0.0) == Hold(V1)
+    assert swaps.poll("a", holding(V1), 1.0) == Prepare("s", V3)
+
+
+def test_nothing_is_held_beside_a_live_version_that_is_being_left_for_good() -> None:
+    swaps = coordinator()
+    swaps.begin("s", V2, 0.0)
+    assert swaps.poll("a", ReplicaStatus(1), 0.0) == Prepare("s", V2)
+    assert swaps.poll("a", ReplicaStatus(1, "s", 2), 1.0) == Commit("s")
+    swaps.hold(BESIDE)
+    assert swaps.poll("a", ReplicaStatus(2, committed="s"), 2.0) is None
+    assert swaps.target == V2

@@ -22,6 +22,7 @@ from undrift.serve.swap import (
     Commit,
     Done,
     Failed,
+    Hold,
     Load,
     Outcome,
     Pending,
@@ -45,7 +46,8 @@ class Member:
     def __init__(self, name: str) -> None:
         self.name = name
         self.buffer = DoubleBuffer(self.build, max_slowdown=1e9)
-        self.swap_id = self.committed = self.error = ""
+        self.swap_id = self.committed = self.error = self.trial = ""
+        self.held: Assignment | None = None
         self.loading: Prepare | Load | None = None
         self.aborted = False  # while it was loading
         self.seen = 0  # newest decision that it has carried out
@@ -59,7 +61,13 @@ class Member:
     def status(self) -> ReplicaStatus:
         buffer = self.buffer
         return ReplicaStatus(
-            buffer.version, self.swap_id, buffer.prepared, self.error, committed=self.committed
+            buffer.version,
+            self.swap_id,
+            buffer.prepared,
+            self.error,
+            committed=self.committed,
+            trial=self.trial,
+            assignment=self.held,
         )
 
     def obey(self, command: Command | None) -> None:
@@ -73,6 +81,11 @@ class Member:
                 assert version is not None
                 self.buffer.commit(version)
                 self.committed, self.swap_id = command.swap_id, ""
+                self.trial, self.held = "", Assignment(version)
+            case Hold(target):
+                assert target.live == self.buffer.version
+                assert not self.swap_id
+                self.trial, self.held = target.trial, target.assignment
             case Abort():
                 self.buffer.abort()
                 self.swap_id, self.error, self.aborted = "", "", True
@@ -106,7 +119,7 @@ class Swapping(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now, self.joined, self.runs = 0.0, 0, 0
+        self.now, self.joined, self.runs, self.trials = 0.0, 0, 0, 0
         self.members: list[Member] = []
         self.heard: set[str] = set()  # by this coordinator
         self.known = Known()
@@ -197,6 +210,16 @@ class Swapping(RuleBasedStateMachine):
         self.known.order = (f"run-{self.runs}", version)
         self.coordinator.begin(self.known.order[0], target(version), self.now)
         self.watch()
+
+    @rule(tried=st.booleans(), late=st.booleans())
+    def hold(self, tried: bool, late: bool) -> None:
+        """The controller would have a version tried beside the live one, as it knows that."""
+        live = self.known.live if late else self.coordinator.target.live
+        self.trials += 1
+        beside = Target(
+            Assignment(live, shadow=9, share=0.5), (f"hash{live}", "hash9"), f"trial-{self.trials}"
+        )
+        self.coordinator.hold(beside if tried else target(live))
 
     @rule()
     def settle(self) -> None:
@@ -295,6 +318,9 @@ class Swapping(RuleBasedStateMachine):
             status = member.status()
             assert (status.swap_id, status.prepared_version) == ("", None)
             assert member.buffer.predict(ROWS).version == self.known.live
+            wanted = self.coordinator.target
+            held = member.held or Assignment(self.known.live)
+            assert (member.trial, held) == (wanted.trial, wanted.assignment)
 
 
 def _done(order: tuple[str, int]) -> Done:
