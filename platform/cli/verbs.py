@@ -5,7 +5,6 @@ PyTorch and Ray are imported inside the verbs that need them, so that the others
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -21,10 +20,11 @@ import typer
 from typer.core import TyperGroup
 
 from undrift.cli.cluster import ChangesOption, deploy_on, remove_from, run_job, say_stage, submit
+from undrift.cli.config import app as config_app
 from undrift.cli.demo import demo
 from undrift.cli.existing import init_existing
 from undrift.cli.follow import follow, outcome_view
-from undrift.cli.health import doctor, repair, tried
+from undrift.cli.health import doctor, repair
 from undrift.cli.k8s import app as k8s_app
 from undrift.cli.labels import app as labels_app
 from undrift.cli.promote import promote
@@ -45,13 +45,10 @@ from undrift.cli.views import (
 from undrift.cli.views import answer as _answer
 from undrift.cli.why import why
 from undrift.client import Client
-from undrift.config import Config, config_schema, find_config, load_config, load_platform
+from undrift.config import Config, find_config, load_config
 from undrift.errors import PlatformError, UndriftError
 from undrift.host.daemon import last_line, start_detached
 from undrift.host.process import ProcessFile
-from undrift.serve.certificate import check_certificate
-from undrift.store.place import place
-from undrift.store.probe import check_store
 
 TEMPLATES = Path(__file__).parents[1] / "starter"
 WRITTEN = ("undrift.yaml", "model.py")
@@ -79,7 +76,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Serve a PyTorch model, notice drift, retrain, and swap the weights.",
 )
-config_app = typer.Typer(no_args_is_help=True, help="Check the configuration, or describe it.")
 app.add_typer(config_app, name="config")
 app.add_typer(k8s_app, name="k8s")
 app.add_typer(labels_app, name="labels")
@@ -367,35 +363,3 @@ def replay(
 
 for _verb in (promote, tune, token, submit, demo, why, rebuild, doctor, repair):
     app.command()(_verb)
-
-
-@config_app.command()
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check the configuration, and that the model, its weights and its reference fit together."""
-    path = find_config(config)
-    platform = load_platform(path)
-    check_certificate(platform.serve)
-    check_store(place(platform.root))
-    found = {name: tried(platform.view(name)) for name in platform.models}
-    models = {name: {**made, "warnings": odd} for name, (made, _, odd) in found.items()}
-    told = [f"model {name!r}, {models[name]['reference_rows']:,} reference rows" for name in models]
-    lines = [f"{path.name} is fine: {'; '.join(told)}"]
-    for name, (_, cost, odd) in found.items():
-        lines += [f"model {name!r}: {cost}", *(f"warning: model {name!r}: {one}" for one in odd)]
-    if len(models) > 1:
-        lines.append("this release serves one model to a platform: `undrift up` will refuse it")
-    _answer({"config": str(path), "models": models}, say(*lines), as_json)
-
-
-@config_app.command()
-def schema() -> None:
-    """Print the JSON schema of the configuration, for editors."""
-    typer.echo(json.dumps(config_schema(), indent=2))
-
-
-@config_app.command(hidden=True)
-def reference() -> None:
-    """Print the page of all settings, docs/settings.md."""
-    from undrift.cli.reference import markdown
-
-    typer.echo(markdown(config_schema()), nl=False)

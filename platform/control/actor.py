@@ -214,8 +214,7 @@ class ControllerActor:
 
     async def _listen(self) -> None:
         with contextlib.suppress(RayActorError, TimeoutError):
-            report = await asyncio.wait_for(self._monitor.report.remote(), 5.0)
-            self._report = report
+            self._report = report = await asyncio.wait_for(self._monitor.report.remote(), 5.0)
             await self._hear(report)
 
     async def _go_on(self) -> None:
@@ -285,8 +284,7 @@ class ControllerActor:
         )
 
     def _progress(self) -> dict[str, Any] | None:
-        run = self._state.run
-        return None if run is None else self._training.progress(run.run_id)
+        return self._training.progress(run.run_id) if (run := self._state.run) else None
 
     def drift(self) -> DriftView:
         """Return the evidence, the probation and the label summary."""
@@ -315,5 +313,4 @@ class ControllerActor:
     def metrics(self) -> bytes:
         """Return the Prometheus page of the whole platform."""
         own = facts(self._model, self._state, self._story, self._report, self._progress())
-        served = self._replicas.snapshots(shown(self._state))
-        return exposition([*served, own.snapshot()])
+        return exposition([*self._replicas.snapshots(shown(self._state)), own.snapshot()])

@@ -84,9 +84,8 @@ class Record:
             columns[name] = pa.field(name, array.type), array
         for name in _VECTORS:
             columns[name] = vector_column(name, getattr(rows, name))
-        for name, answers in (("answered", rows.answers), ("former", rows.formers)):
-            columns[name] = target_column(name, answers)
-        columns[BESIDE] = target_column(BESIDE, rows.asked)
+        told = {"answered": rows.answers, "former": rows.formers, BESIDE: rows.asked}
+        columns |= {name: target_column(name, found) for name, found in told.items()}
         return self._appended(self._predictions, seq, commit_table(seq, rows.ids, columns), ours)
 
     def mend(self) -> list[Path]:
@@ -130,10 +129,10 @@ class Record:
         Raises:
             StoreError: The table is damaged.
         """
-        where = ds.field("row") >= since_row
+        where = (ds.field("row") >= since_row) & until(as_of)
         if until_row is not None:
             where &= ds.field("row") < until_row
-        return self._to_predictions(self._predictions.read(where & until(as_of)))
+        return self._to_predictions(self._predictions.read(where))
 
     def newest_row_of(self, ids: Sequence[str], as_of: int | None = None) -> int | None:
         """Return the newest row with one of these inference ids, None if there is none.

@@ -14,7 +14,7 @@ from undrift.train.density import Components, narrow
 _NEIGHBOURS = 15
 _FEWEST = 100  # candidates of one side, answered by one version, that tell who is like whom
 _MOST = 5_000  # of them that are looked among
-_TELLING = 0.4  # kappa of labels and those of like rows, below which likeness says nothing
+_TELLING = 0.15  # kappa of labels and those of like rows, below which likeness says nothing
 _SHARE = 0.2  # of the rows of one side, below which doubted ones may as well be a slice that moves
 
 UNDOUBTED, DOUBTED, OUTDATED = 0, 1, 2

@@ -60,7 +60,7 @@ def test_the_head_is_chosen_by_rows_of_the_regime(turned: World) -> None:
 
 
 def test_where_heads_answer_too_a_candidate_is_judged_with_its_own(turned: World) -> None:
-    w, mixed = turned, replace(plan(), mixed=True, steps=60)
+    w, mixed = turned, replace(plan(), mixed=True, steps=8)
     trainee = Trainee(w.model)
     result = retrain(trainee, w.state, w.pool, w.reference, mixed, settings=SETTINGS)
     alone, _ = judge_candidate(trainee, w.state, result, w.pool, plan(), settings=SETTINGS)

@@ -205,8 +205,8 @@ def test_rare_classes_share_a_stratum() -> None:
 
 
 def test_labels_in_doubt_come_of_what_is_stored_of_the_rows() -> None:
-    """Two of five labels since row 300 are wrong; later rows are known as well as the first."""
-    wrong = (np.arange(600) >= 300) & (np.random.default_rng(5).random(600) < 0.4)
+    """Three labels of ten since row 300 are wrong; later rows are known as well as the first."""
+    wrong = (np.arange(600) >= 300) & (np.random.default_rng(5).random(600) < 0.3)
     y = np.where(wrong, 1 - Y, Y)
     seen = replace(predictions(X), embedding=X, output=np.eye(2, dtype=np.float32)[Y])
     reference = replace(REFERENCE, embedding=REFERENCE.x)
@@ -217,5 +217,5 @@ def test_labels_in_doubt_come_of_what_is_stored_of_the_rows() -> None:
         (place,) = (i for i, s in enumerate(chosen.strata) if s.name == "new, doubted")
         doubted = chosen.stratum == place
         assert wrong[chosen.row[doubted]].mean() > 0.75
-        assert doubted.sum() > 60
+        assert doubted.sum() > 40
         assert wrong[pool.row[chosen.strata[place].twins]].mean() > 0.75
