@@ -33,6 +33,12 @@ _COMMA = r"^[+-]?(\d+,?\d*|,\d+|\d{1,3}(\.\d{3})+(,\d*)?)([eE][+-]?\d+)?$"
 _PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _SHORT_COMMA = r"^[+-]?(\d*,\d{1,2}|\d*,\d{4,}|0*,\d+|\d{4,},\d+)$"  # no groups of thousands
 _WHOLE = r"^[+-]?\d+$"
+_DRESSED = re.compile(
+    r"^([-+]?)([^\w\s.,()+-]?)\s?([-+]?[\d.,]*\d(?:[eE][+-]?\d+)?)\s?([^\d\s.,()]{0,5})$"
+)
+_GROUPS = r"(\d)[ '\x{2019}\x{a0}\x{2009}\x{202f}](\d{3})"
+_AROUND = r"^[^\d.,+-]+|[^\d.,]+$"
+_FEW = 20  # different texts that may as well be categories
 _WHOLE_LABEL = r"^-?(0|[1-9]\d*)(\.0*)?$"
 
 
@@ -174,7 +180,9 @@ def _numbers(name: str, cells: pa.Array, comma: bool, notes: list[str]) -> pa.Ar
     cells = pc.utf8_trim_whitespace(cells)
     missing = pc.fill_null(pc.is_in(pc.utf8_lower(cells), value_set=MISSING), True)
     texts = pc.if_else(missing, None, cells)
-    number = pc.match_substring_regex(texts, _COMMA if comma else _DOT)
+    pattern = _COMMA if comma else _DOT
+    texts = _undressed(name, texts, pattern, notes)
+    number = pc.match_substring_regex(texts, pattern)
     count, told = pc.sum(number).as_py() or 0, len(texts) - texts.null_count
     if not told or count < MOSTLY * told:
         return texts
@@ -195,6 +203,34 @@ def _numbers(name: str, cells: pa.Array, comma: bool, notes: list[str]) -> pa.Ar
     return pc.replace_substring(texts, ",", ".").cast(pa.float64())
 
 
+def _undressed(name: str, texts: pa.Array, pattern: str, notes: list[str]) -> pa.Array:
+    """Return numbers without their unit, sign of a currency, or spaces between thousands.
+
+    That is only if nearly all cells have the same; what is no number then, stays as it is.
+    """
+    odd = texts.filter(pc.invert(pc.match_substring_regex(texts, pattern)).fill_null(False))
+    if len(odd) <= (1.0 - MOSTLY) * (len(texts) - texts.null_count):
+        return texts
+    plain = pc.replace_substring_regex(texts, r"^[\x{2212}\x{2013}]", "-")
+    for _ in range(2):  # 1 234 567: the groups share a digit
+        plain = pc.replace_substring_regex(plain, _GROUPS, r"\1\2")
+    match = _DRESSED.match(next(t for t in plain.to_pylist() if t is not None))
+    before, unit = (match[2], match[4]) if match else ("", "")
+    if unit.isalpha() and len(pc.unique(texts)) <= _FEW:
+        return texts  # as good as categories
+    if before or unit:
+        lead = rf"^([-+]?){re.escape(before)}\s?" if before else r"^()"
+        dressed = rf"{lead}([-+]?[\d.,]*\d(?:[eE][+-]?\d+)?)\s?{re.escape(unit)}$"
+        plain = pc.replace_substring_regex(plain, dressed, r"\1\2")
+    number = pc.match_substring_regex(plain, pattern)
+    if (pc.sum(number).as_py() or 0) < MOSTLY * (len(texts) - texts.null_count):
+        return texts
+    worn = " and ".join(repr(part) for part in (before, unit) if part)
+    worn = worn or "spaces between thousands or typographic signs"
+    notes.append(f"The numbers of {name!r} are written with {worn}; that was left out.")
+    return pc.if_else(number, plain, texts)
+
+
 def _decimal_comma(table: pa.Table) -> bool:
     """Tell whether more cells have a decimal comma than a decimal dot.
 
@@ -203,7 +239,7 @@ def _decimal_comma(table: pa.Table) -> bool:
     commas = dots = 0
     for column in table.columns:
         if pa.types.is_string(column.type):
-            cells = pc.utf8_trim_whitespace(_flat(column))
+            cells = pc.replace_substring_regex(_flat(column), _AROUND, "")
             commas += pc.sum(pc.match_substring_regex(cells, _SHORT_COMMA)).as_py() or 0
             dots += pc.sum(pc.match_substring_regex(cells, r"^[+-]?\d*\.\d+$")).as_py() or 0
     return commas > dots

@@ -123,7 +123,9 @@ def _from_zip(path: Path, data: bytes) -> bytes:
 
 
 def _delimited(path: Path, text: str, notes: tuple[str, ...], label: str | None) -> TableFile:
+    text, told, notes = _without_preamble(text, notes)
     delimiter, quote = dialect(text)
+    delimiter = told or delimiter
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote)
     cells, below = ([cell.strip() for cell in line] for line in (next(lines), next(lines, [])))
     if len(cells) < 2:
@@ -150,6 +152,24 @@ def _delimited(path: Path, text: str, notes: tuple[str, ...], label: str | None)
     if delimiter != ",":
         notes = (*notes, f"Columns are separated by {_name(delimiter)}.")
     return TableFile(path, table.rename_columns(names), named, notes)
+
+
+def _without_preamble(text: str, notes: tuple[str, ...]) -> tuple[str, str, tuple[str, ...]]:
+    """Return a text without the comments above its table, and the delimiter that one names.
+
+    A first line of names may begin with # as well: it has as many columns as the next.
+    """
+    if found := re.match(r"(?i)sep=([,;\t| ])\r?\n", text):
+        return text[found.end() :], found[1], notes
+    lines, above = text[:SNIFFED_CHARS].splitlines(keepends=True), 0
+    while above < len(lines) - 1 and lines[above].startswith("#"):
+        above += 1
+    delimiter, _ = dialect("".join(lines[above:]))
+    while above and lines[above - 1].count(delimiter) == lines[above].count(delimiter) > 0:
+        above -= 1
+    if above:
+        notes = (*notes, f"The first {above} lines are comments.")
+    return text[sum(map(len, lines[:above])) :], "", notes
 
 
 def _decoded(path: Path, data: bytes) -> tuple[str, tuple[str, ...]]:

@@ -223,6 +223,91 @@ def test_thousands_are_read_with_either_decimal_mark() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("dress", "told"),
+    [
+        ("{:.1f}%", "'%'"),
+        ("{:.1f} %", "'%'"),
+        ("${:.2f}", "'$'"),
+        ("€ {:.2f}", "'€'"),
+        ("{:.2f} kg", "'kg'"),
+        ("{:.1f}°C", "'°C'"),
+        ("{:,.2f} CHF", "'CHF'"),
+    ],
+)
+def test_units_and_currencies_that_all_cells_have_are_left_out_and_told(
+    dress: str, told: str
+) -> None:
+    numbers = 1_000.0 * RNG.normal(size=60).round(3)
+    found = features(pa.table({"a": pa.array([dress.format(n) for n in numbers])}))
+    np.testing.assert_allclose(found.columns["a"].to_numpy(), numbers, atol=0.06)
+    assert found.notes == [f"The numbers of 'a' are written with {told}; that was left out."]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("-", "\u2212"),
+        lambda text: text.replace(",", "\u202f"),
+        lambda text: text.replace(",", "\u00a0"),
+        lambda text: text.replace(",", " "),
+        lambda text: text.replace(",", "'"),
+    ],
+)
+def test_typographic_numbers_are_numbers(change: Callable[[str], str]) -> None:
+    numbers = 10_000_000.0 * RNG.normal(size=60).round(3)
+    found = features(pa.table({"a": pa.array([change(f"{n:,.2f}") for n in numbers])}))
+    np.testing.assert_allclose(found.columns["a"].to_numpy(), numbers)
+    assert "typographic" in found.notes[0]
+
+
+def test_the_decimal_comma_is_seen_below_a_unit() -> None:
+    numbers = RNG.normal(20.0, 5.0, 60).round(2)
+    cells = [f"{n:.2f} €".replace(".", ",") for n in numbers]
+    found = features(pa.table({"a": pa.array(cells)}))
+    np.testing.assert_allclose(found.columns["a"].to_numpy(), numbers)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1st", "2nd", "3rd"] * 20,
+        ["12a", "13a", "14a"] * 20,
+        ["A1", "B2", "C3"] * 20,
+        [f"{n} kg" if n % 2 else f"{n} lb" for n in range(60)],
+        ["2024-01-02", "2024-01-03"] * 30,
+        ["0x1f", "0x2e"] * 30,
+    ],
+)
+def test_texts_with_digits_in_them_stay_texts(cells: list[str]) -> None:
+    assert pa.types.is_string(features(pa.table({"a": cells})).columns["a"].type)
+
+
+def test_cells_of_another_unit_are_missing_and_told() -> None:
+    cells = [f"{n / 7:.3f} kg" for n in range(100, 160)]
+    cells[7] = "12.5 lb"
+    found = features(pa.table({"a": cells}))
+    assert found.columns["a"].null_count == 1
+    assert "'12.5 lb'" in found.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("above", "delimiter"),
+    [("sep=;\n", ";"), ("SEP=;\r\n", ";"), ("# by a tool\n# on monday\n", ",")],
+)
+def test_what_tools_write_above_a_table_is_no_part_of_it(
+    tmp_path: Path, above: str, delimiter: str
+) -> None:
+    found = read(tmp_path, above + text(delimiter))
+    assert found.table.column_names == ["size", "weight", "kind"]
+    assert len(found.table) == N
+    assert any("comments" in note for note in found.notes) == above.startswith("#")
+
+
+def test_a_line_of_names_may_begin_with_a_hash(tmp_path: Path) -> None:
+    assert read(tmp_path, "#" + text()).table.column_names == ["#size", "weight", "kind"]
+
+
 def test_numbers_that_count_rows_and_ids_are_left_out_and_told() -> None:
     n = 60
     found = features(
