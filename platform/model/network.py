@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +16,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from undrift.errors import ModelError
 from undrift.model.door import Door, door_of
+from undrift.model.hooks import heed_hooks, untraced
 from undrift.model.layout import layout_of
 from undrift.model.names import StateDict, not_finite, prefix_of, with_shared
 from undrift.model.settings import ModelSettings
@@ -97,9 +97,7 @@ def _build(name: str, factory: Callable[[], Any]) -> nn.Module:
             f"({_listing(strange)}), as quantised layers and get_extra_state do; safetensors "
             "holds tensors alone, so keep the rest in what the factory builds"
         )
-    dynamo: Any = sys.modules.get("torch._dynamo")
-    if dynamo is not None:  # compiled code would pass by the hook that reads the embedding
-        dynamo.config.skip_nnmodule_hook_guards = False
+    heed_hooks()
     return model
 
 
@@ -318,7 +316,7 @@ def forward_with_embedding(
     def keep(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         seen.append(_own(args[0] if args else next(iter(named.values()))))
 
-    handle = head.register_forward_pre_hook(keep, with_kwargs=True)
+    handle = head.register_forward_pre_hook(untraced(keep), with_kwargs=True)
     try:
         logits = ask(model, x)
     finally:

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from undrift.errors import TrainingError
+from undrift.model.hooks import untraced
 from undrift.model.network import ask, blamed, differentiable, find_head
 
 _MAX_BLOCKS = 6
@@ -173,7 +174,7 @@ def _order_of_calls(model: nn.Module, owners: dict[str, nn.Module], x: torch.Ten
         def seen(_module: nn.Module, _args: Any, name: str = name) -> None:
             called.setdefault(name)
 
-        handles.append(module.register_forward_pre_hook(seen))
+        handles.append(module.register_forward_pre_hook(untraced(seen)))
     try:
         with torch.no_grad():
             ask(model, x)

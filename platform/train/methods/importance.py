@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from undrift.model.hooks import untraced
 from undrift.model.network import ask, blamed, differentiable
 
 Knowledge = Callable[[torch.Tensor], torch.Tensor]
@@ -128,7 +129,7 @@ class Importance:
         def record(module: nn.Module, _args: Any, output: torch.Tensor) -> None:
             activations[id(module)] = output
 
-        handles = [m.register_forward_hook(record) for m in self._layers]
+        handles = [m.register_forward_hook(untraced(record)) for m in self._layers]
         try:
             yield
         finally:
