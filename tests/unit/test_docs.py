@@ -85,13 +85,17 @@ def test_index_of_decisions_says_what_the_files_say() -> None:
         assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Consequence"]
 
 
-def test_every_case_from_the_field_names_tests_that_there_are() -> None:
-    lines = (ROOT / "docs" / "cases.md").read_text(encoding="utf-8").splitlines()
-    cases = [line for line in lines if line.startswith("| ") and not line.startswith("| case ")]
+@pytest.mark.parametrize(
+    ("page", "first"), [("cases.md", "| case "), ("findings.md", "| finding ")]
+)
+def test_every_fault_that_a_page_lists_names_tests_that_there_are(page: str, first: str) -> None:
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    cases = [line for line in lines if line.startswith("| ") and not line.startswith(first)]
     assert len(cases) > 30
     for case in cases:
         named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", case.split(" | ")[-1])
         assert named, case
         for file, test in named:
             found = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
-            assert test in {part.name for part in found if isinstance(part, ast.FunctionDef)}, case
+            functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+            assert test in {part.name for part in found if isinstance(part, functions)}, case
