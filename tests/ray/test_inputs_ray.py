@@ -18,7 +18,7 @@ from tests.ray.running import MODEL, Running, free_port, settled
 from undrift.model.layout import Layout
 from undrift.model.network import load_factory
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 CODE = """\
 import torch

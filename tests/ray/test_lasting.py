@@ -10,7 +10,7 @@ import pytest
 
 from tests.ray.running import environment
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SCRIPT = """
 import os, signal, sys, time
