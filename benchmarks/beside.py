@@ -14,7 +14,7 @@ rounds in brackets.
 Where it goes, processor time on one core for the 16 MB as bytes: parts of the body joined 3 to 20
 ms, checked and copied 2 ms, one forward pass 16 ms during which the others wait, as a flip may
 not come between, ids 2 ms, cut into messages for the monitor 1 ms (92 ms, 25 of them at a time,
-before they were views, and in the table below). Not separated: what the other processes take of
+before they were views). Not separated: what the other processes take of
 two cores, that is who sends, HAProxy, through which each body goes, and the monitor, which stores
 and folds 16,000 rows. By default `serve.max_rows_per_request` is 4,096, a quarter of that.
 """
