@@ -52,10 +52,14 @@ def promote(
     """Serve a stored version, or weights that were trained elsewhere."""
     if (version is None) == (weights is None):
         raise typer.BadParameter("give a stored version, or --weights")
+    if weights is not None and strategy != Strategy.NOW:
+        raise typer.BadParameter(
+            "--strategy is for a stored version; weights go through the stages of lifecycle.rollout"
+        )
     settings = load_config(config)
     if by_job:
         with tempfile.TemporaryDirectory() as scratch:
-            words, brought = [str(version)], {}
+            words, brought = [str(version), f"--strategy={strategy.value}"], {}
             if weights is not None:
                 travels = f"brought/{_name(weights)}"
                 brought = {travels: _found(settings, weights, Path(scratch))}

@@ -78,10 +78,22 @@ def test_promote_by_job_takes_the_weights_along_and_looks_at_them_first(
     assert cluster.files["brought/new-weights"] == weights.read_bytes()
     assert cluster.files["weights.safetensors"] == (folder / "weights.safetensors").read_bytes()
     assert run("promote", "7", *at).exit_code == 0
-    assert cluster.verb == "promote 7"
+    assert cluster.verb == "promote 7 --strategy=now"
+    assert run("promote", "7", "--strategy", "canary", *at).exit_code == 0
+    assert cluster.verb == "promote 7 --strategy=canary"
     assert not [name for name in cluster.files if name.startswith("brought/")]
     cluster.verb = ""
     save_file({"other": state["0.weight"]}, weights)
     refused = run("promote", "--weights", str(weights), *at)
     assert (refused.exit_code, cluster.verb) == (1, "")
     assert "0.weight is missing" in refused.stderr
+
+
+@pytest.mark.parametrize("at", [(), ("--submit", "--address", "http://head:8265")])
+def test_weights_take_no_strategy_but_the_configured_stages(
+    folder: Path, at: tuple[str, ...]
+) -> None:
+    weights = str(folder / "weights.safetensors")
+    refused = run("promote", "--weights", weights, "--strategy", "canary", *at)
+    assert refused.exit_code == 2
+    assert "--strategy is for a stored version" in refused.stderr
