@@ -11,12 +11,12 @@ versions are listed again and again. For that, `serve.max_labels_per_request` is
 `serve.max_rows_per_request` 16,000. Milliseconds; medians over the rounds, and the worst of all
 rounds in brackets.
 
-Where it goes, measured once by hand, on one core for the 16 MB as bytes: parts of the body
-joined 3 to 20 ms, checked and copied 2 ms, one forward pass 16 ms during which the others wait, as a flip may
-not come between, ids 2 ms, cut into messages for the monitor 1 ms (92 ms, 25 of them at a time,
-before they were views). Not separated: what the other processes take of
-two cores, that is who sends, HAProxy, through which each body goes, and the monitor, which stores
-and folds 16,000 rows. By default `serve.max_rows_per_request` is 4,096, a quarter of that.
+Where it goes, measured once by hand, on one core for the 16 MB as bytes: parts of the body joined
+3 to 20 ms, checked and copied 2 ms, one forward pass 16 ms during which the others wait, as a
+flip may not come between, ids 2 ms, cut into messages for the monitor 1 ms (92 ms, 25 of them at
+a time, before they were views). Not separated: what the other processes take of two cores, that
+is who sends, HAProxy, through which each body goes, and the monitor, which stores and folds
+16,000 rows. By default `serve.max_rows_per_request` is 4,096, a quarter of that.
 """
 
 from __future__ import annotations
