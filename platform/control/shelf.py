@@ -8,7 +8,8 @@ from typing import Any
 
 from undrift.control.state import State
 from undrift.errors import StoreError
-from undrift.events import Rearm, Swap
+from undrift.events import Swap
+from undrift.monitor.history import rearms
 from undrift.store.blobs import Blobs
 from undrift.store.journal import REARMINGS, Journal
 from undrift.store.place import Root, place
@@ -97,7 +98,7 @@ def watched(records: Iterable[Mapping[str, Any]], since: int) -> set[int]:
     """
     before, after = 1, set()
     for record in records:
-        if record.get("type", Rearm.__name__) != Rearm.__name__:
+        if not rearms(record):
             continue
         if record["commit"] <= since:
             before = record["version"]

@@ -5,7 +5,7 @@ The live monitor, its recovery after a kill, and a replay all take the same step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,11 @@ from undrift.records import Labels, Predictions, Reference
 
 LEFT_OUT = "LeftOut"
 """Type of a record that says which commit is left out, and why."""
+
+
+def rearms(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record is of a re-arming, which says what version is watched from then on."""
+    return bool(record.get("type", Rearm.__name__) == Rearm.__name__)
 
 
 @dataclass(frozen=True, slots=True)

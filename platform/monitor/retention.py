@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.errors import StoreError
+from undrift.monitor.history import rearms
 from undrift.monitor.monitor import FORMAT, Monitor
 from undrift.monitor.settings import MonitorSettings
 from undrift.store.blobs import Blobs
@@ -137,7 +138,7 @@ class Retention:
         """Drop those that a start includes, but for the last: which version was watched by then."""
         found = self._blobs.load(start.name)
         included = found[1]["rearmings"] if found is not None else 0
-        known = [n for n, record in rearmings.events(until=included - 1) if "version" in record]
+        known = [n for n, record in rearmings.events(until=included - 1) if rearms(record)]
         if known:
             rearmings.drop_before(known[-1])
 

@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.recording import SETTINGS, Body, acting, feeding, rearm, two_versions
 from tests.helpers.streams import Stream
 from undrift.errors import StoreError
-from undrift.events import Codec, Rearm
+from undrift.events import Codec, Compare, Rearm
 from undrift.evidence import Evidence
 from undrift.monitor import actor as module
 from undrift.monitor.actor import MonitorActor
@@ -240,5 +240,20 @@ def test_rearmings_go_with_the_rows_that_they_were_made_among(empty: Path) -> No
     saved = Blobs(empty).load("monitor")
     assert saved is not None
     assert saved[1]["rearmings"] == 8
+    again = replayed(empty)
+    assert again == {commit: seen[commit] for commit in again}
+
+
+def test_the_last_rearming_stays_whatever_was_compared_since(empty: Path) -> None:
+    source, seen = Stream(5), {}
+    compare = Compare(run_id="c", version=3, against=2, canary=False, step=0, rows=10)
+
+    async def orders(actor: MonitorActor) -> None:
+        await actor.rearm(Codec.encode(Rearm(run_id="r", version=2)))
+        await actor.rearm(Codec.encode(compare))
+
+    fed(empty, orders, *(feeding(source, seen, ticks=8, version=2) for _ in range(6)))
+    left = [record["type"] for _, record in Journal(empty, REARMINGS).events()]
+    assert left == ["Rearm", "Compare"]
     again = replayed(empty)
     assert again == {commit: seen[commit] for commit in again}
