@@ -62,6 +62,14 @@ class Pool:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def misnamed(self) -> NDArray[np.bool_]:
+        """Which rows (n,) the version that answered them misnamed; none where nobody knows."""
+        if self.answered is None or not np.issubdtype(self.y.dtype, np.integer):
+            return np.zeros(len(self), dtype=np.bool_)
+        wrong: NDArray[np.bool_] = self.answered.named != self.y
+        return wrong
+
     def newest_since(self, rows: int) -> int:
         """Return the row from which on there are ``rows`` labelled rows, or the first row."""
         live = self.row[self.row != REFERENCE_ROW]
@@ -182,6 +190,8 @@ class Split:
         validation: Held-out rows of that regime; the gate judges on them.
         retention: Held-out rows of older regimes whose labels are still true.
         validity: (k,) how far the labels of a candidate's stratum are still true, from 0 to 1.
+        missed: (k,) True for candidates of the new regime that whichever version answered them
+            misnamed, though their labels are not in doubt.
     """
 
     index: Index
@@ -193,6 +203,7 @@ class Split:
     validation: Index
     retention: Index
     validity: NDArray[np.float64]
+    missed: NDArray[np.bool_]
 
     @property
     def older_validity(self) -> float:
@@ -274,6 +285,7 @@ def split_pool(
         weight *= bounded / bounded.mean()
     _check_targets(pool.y[index[weight[index] > 0.0]], by_regime)
     doubt = doubts(pool.y, pool.answered, recent, ~kept_out, seed)
+    missed = recent & (doubt == UNDOUBTED) & pool.misnamed
     arm, strata = strata_of(doubt, recent, index, np.concatenate([validation, retention]))
     return Split(
         index=index,
@@ -285,6 +297,7 @@ def split_pool(
         validation=validation,
         retention=retention,
         validity=valid[index],
+        missed=missed[index],
     )
 
 
@@ -324,6 +337,7 @@ def split_to_judge(
         validation=validation,
         retention=retention,
         validity=valid[index],
+        missed=np.zeros(len(index), dtype=np.bool_),
     )
 
 

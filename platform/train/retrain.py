@@ -22,7 +22,7 @@ from undrift.train.objective import objective_for
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool, split_pool
 from undrift.train.result import Progress, TrainResult
-from undrift.train.schedule import adam, make_dense, rate
+from undrift.train.schedule import adam, make_dense, paced, rate
 from undrift.train.settings import TrainSettings
 from undrift.train.setup import Setup
 from undrift.train.temper import temper
@@ -144,6 +144,10 @@ class _Retraining:
         parameters = [p for block in blocks.all for p in block.parameters]
         self.optimizer = adam(parameters, settings.learning_rate)
         self.budget = Budget.parse(plan.budget)
+        self.batch_size = settings.batch_size
+        if method.paced:
+            rows = (self.budget.flops - meter.flops) / blocks.step_flops(0)
+            self.batch_size = paced(rows, settings)
         self.steps = method.steps(plan.steps, len(chosen.index), settings.batch_size)
         self.step, self.lowest, self.spent, self.finished = 0, 0, 0.0, False
         if self.guided:
@@ -204,7 +208,7 @@ class _Retraining:
             return self.step < self.steps
         setup = self.setup
         flops = self._rows_per_step * setup.blocks.step_flops(self.lowest)
-        flops += self.sampler.draw_flops(setup.settings.batch_size)
+        flops += self.sampler.draw_flops(self.batch_size)
         if self.guided:
             flops += len(setup.guide) * setup.blocks.forward_flops * setup.comm.world
         within = setup.meter.flops + flops <= self.budget.flops
@@ -212,7 +216,7 @@ class _Retraining:
 
     @property
     def _rows_per_step(self) -> int:
-        return self.setup.settings.batch_size + self.penalty.rehearsed()
+        return self.batch_size + self.penalty.rehearsed()
 
     def _step(self) -> torch.Tensor:
         setup, comm = self.setup, self.setup.comm
@@ -239,7 +243,7 @@ class _Retraining:
         """Return this worker's loss; its mean over the workers is the loss of the batch."""
         setup, comm = self.setup, self.setup.comm
         part = slice(comm.rank, None, comm.world)
-        batch = self.sampler.draw(setup.settings.batch_size)
+        batch = self.sampler.draw(self.batch_size)
         rows = torch.as_tensor(batch.index[part], device=setup.x.device)
         weight = torch.as_tensor(batch.weight[part], device=setup.x.device)
         x, target, n = setup.x[rows], setup.y[rows], len(rows)
@@ -316,6 +320,8 @@ class _Retraining:
             "candidates_new": float(setup.chosen.new.sum()),
             "older_validity": setup.chosen.older_validity,
             "start_scale": self.scale,
+            "batch_size": float(self.batch_size),
+            **self.sampler.figures(),
             **self.penalty.figures(),
         }
         if self.guided:

@@ -53,25 +53,30 @@ class TrainSettings(Section):
     use_gpu: bool | Literal["auto"] = "auto"
     """Train on GPUs; auto: where there is one."""
     steps: int = Field(default=600, ge=1)
-    """Gradient steps of one retraining, if no budget is set."""
+    """Gradient steps of one retraining, if no budget is set; bandit also aims at as many under a
+    budget of operations."""
     budget: Annotated[str, AfterValidator(_budget)] = ""
     """The most that one retraining may spend, set-up included, as 30s, 5min or 2.5TFLOP: it trains
     until that is spent."""
     batch_size: int = Field(default=64, ge=2)
-    """Rows of one gradient step, over all workers; a retraining needs as many new labels."""
+    """Rows of one gradient step, over all workers; a retraining needs as many new labels. bandit
+    takes fewer, down to 16, where a budget of operations would not last for `steps`."""
     learning_rate: float = Field(default=4e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW; it rises over the first tenth of the run, then falls to zero."""
     sample_selection: bool = True
     """bandit: rows that the labels of like rows speak against come as often as a bandit finds the
     model to say as they do; else all rows are drawn by trust."""
-    block_selection: bool = True
-    """bandit: a bandit chooses which blocks of the model train in the second half of a run."""
-    synapse_strength: float = Field(default=0.02, ge=0.0)
-    """Weight of the penalty on moving important parameters; 0 turns it off."""
+    block_selection: bool = False
+    """bandit: a bandit chooses which blocks of the model train in the second half of a run. It
+    saves operations where the lower blocks of a large model need not move; on small ones it has
+    gained nothing (docs/retraining.md)."""
+    synapse_strength: float = Field(default=0.0, ge=0.0)
+    """Weight of the penalty on moving important parameters, as 0.02; 0 turns it off. Beside older
+    rows that are trained on again it has gained nothing (docs/retraining.md)."""
     neuron_strength: float = Field(default=0.0, ge=0.0)
     """Weight of the penalty on moving important activations; 0 turns it off. It makes every step
     answer 32 rows more, which costs more accuracy than it keeps where compute is short."""
-    retention_share: float = Field(default=0.4, ge=0.0, lt=1.0)
+    retention_share: float = Field(default=0.5, ge=0.0, lt=1.0)
     """How much older regimes count beside the newest, in batches and when a sample's use is
     measured; less, as far as newer rows contradict their labels."""
     max_pool_rows: int = Field(default=20_000, ge=100)

@@ -159,7 +159,7 @@ def default_space(config: Config) -> dict[str, str]:
         "train.method": f"choice({', '.join(get_args(MethodName))})",
         "train.learning_rate": "loguniform(0.0005, 0.02)",
         "train.steps": "lograndint(100, 1501)",
-        "train.retention_share": "uniform(0.0, 0.5)",
+        "train.retention_share": "uniform(0.0, 0.7)",
     }
 
 

@@ -18,7 +18,9 @@ from undrift.train.pool import Pool
 from undrift.train.scoring import score
 from undrift.train.settings import TrainSettings
 
-SETTINGS = TrainSettings(steps=150, batch_size=32, learning_rate=1e-2)
+SETTINGS = TrainSettings(
+    steps=150, batch_size=32, learning_rate=1e-2, block_selection=True, synapse_strength=0.02
+)  # every part on
 CHANGE = 200
 
 

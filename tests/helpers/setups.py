@@ -50,6 +50,7 @@ def setup(
         validation=np.arange(n, n + HELD_OUT),
         retention=np.empty(0, dtype=np.intp),
         validity=np.ones(n),
+        missed=np.zeros(n, dtype=np.bool_),
     )
     objective, inputs, targets = objective_for(y), torch.as_tensor(x), torch.as_tensor(y)
     blocks = Blocks(net, inputs[:2])

@@ -29,6 +29,7 @@ class Method:
         blocks: Makes what chooses the blocks that train.
         penalty: Makes what is added to the loss.
         guided: The guiding loss is measured every round.
+        paced: Batches are smaller where the budget is short (`schedule.paced`).
         min_epochs: Passes over the candidates that are made at least, whatever the plan's steps.
     """
 
@@ -36,6 +37,7 @@ class Method:
     blocks: Callable[[Setup], BlockSelector] = BlockSelector
     penalty: Callable[[Setup], Penalty] = lambda _: Penalty()
     guided: bool = False
+    paced: bool = False
     min_epochs: int = 0
 
     def steps(self, planned: int, rows: int, batch_size: int) -> int:
@@ -49,6 +51,7 @@ METHODS: dict[str, Callable[[TrainSettings], Method]] = {
         blocks=BanditBlockSelector if settings.block_selection else BlockSelector,
         penalty=Protection,
         guided=settings.block_selection,
+        paced=True,
     ),
     # Starts from the base weights: from scratch would need the recipe of the first training.
     "full": lambda _: Method(min_epochs=50),

@@ -142,6 +142,10 @@ class Sampler:
     def end_round(self, step: int) -> None:
         """Take note that a round is over, after so many steps of the whole run."""
 
+    def figures(self) -> dict[str, float]:
+        """Return figures for the manifest."""
+        return {}
+
     def state(self) -> dict[str, Any]:
         """Return what `load` needs to go on identically, as tensors and plain values."""
         return {

@@ -79,6 +79,20 @@ def test_block_selection_spends_fewer_operations(small_world: World) -> None:
     assert bandit.flops < everything.flops
 
 
+def test_a_short_budget_makes_batches_smaller_and_steps_stay_as_many(small_world: World) -> None:
+    whole = run(small_world, batch_size=64, block_selection=False, synapse_strength=0.0)
+    third = {"budget": f"{whole.flops / 3:.0f}FLOP"}
+    for method, rows in (("bandit", 21), ("random", 64)):
+        short = run(
+            small_world,
+            {**third, "method": method},
+            batch_size=64, block_selection=False, synapse_strength=0.0,
+        )  # fmt: skip
+        assert short.metrics["batch_size"] == pytest.approx(rows, abs=1)
+        assert short.steps == pytest.approx(SETTINGS.steps * 64 / 3 / rows, rel=0.1)
+        assert short.flops <= whole.flops / 3
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("strength", ["synapse_strength", "neuron_strength"])
 def test_protection_keeps_what_the_base_model_knows(

@@ -117,3 +117,18 @@ def test_it_goes_on_from_its_state_as_if_nothing_had_been() -> None:
         for one in (sampler, again):
             one.end_round(number)
     assert sampler.log == again.log
+
+
+@pytest.mark.parametrize(("missed", "share"), [(10, 4 / 13), (4, 0.5), (2, 0.5), (1, 1.0)])
+def test_missed_rows_come_more_often_until_they_are_half_of_the_new_ones(
+    missed: int, share: float
+) -> None:
+    it = setup()
+    one_in = (np.arange(OLD + NEW) % missed == 0) & it.chosen.new
+    sampler = DoubtSampler(replace(it, chosen=replace(it.chosen, missed=one_in)))
+    drawn = np.concatenate([sampler.draw(64).index for _ in range(200)])
+    new = drawn[it.chosen.new[drawn]]
+    assert len(new) / len(drawn) == pytest.approx(NEW / (OLD + NEW), abs=0.002)
+    assert one_in[new].mean() == pytest.approx(share, abs=0.03)
+    assert sampler.figures()["missed"] == one_in.sum()
+    assert it.meter.flops == 0.0
