@@ -7,23 +7,32 @@ found good, so a mistake there costs one message and no process.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from undrift.client import Client, own_certificate
+from undrift.actors import (
+    application_name,
+    await_ready,
+    bind,
+    check_alive,
+    run_application,
+    settle,
+    start_actors,
+)
 from undrift.config import CONFIG_NAME, Config, load_config, parse_config
-from undrift.errors import PlatformError, StoreError, UndriftError
+from undrift.errors import StoreError
 from undrift.host import cluster
 from undrift.host.handle import Handle
 from undrift.host.interrupt import Interrupt
 from undrift.host.process import ProcessFile
 from undrift.host.renewal import Renewal
+from undrift.ids import new_id
 from undrift.records import Reference
 from undrift.serve.certificate import check_certificate, refuse_certificate
 from undrift.serve.tokens import TOKENS_FILE, digest, read_tokens
@@ -32,10 +41,7 @@ from undrift.store.bucket import Bucket
 from undrift.store.lease import LEASE_S
 from undrift.store.place import Root
 
-READY_TIMEOUT_S = 180.0
 FIRST_RUN = "initial"
-ROLES = ("controller", "monitor", "trainer")
-RETIRE_TIMEOUT_S = 30.0
 
 Say = Callable[[str], None]
 
@@ -51,6 +57,33 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
     Raises:
         UndriftError: Something is wrong with the input or the machine; nothing is left running.
     """
+    check = partial(_prepare_in, config)
+    with hosting(config, say, check) as handle:
+        handle.interrupt.check()
+        say("starting monitor, controller and replicas")
+        place(config, handle)
+        ready(config, handle)
+        yield handle
+        say("stopping")
+        settle(handle.actors)
+
+
+def _prepare_in(config: Config, state: Root) -> None:
+    prepare_state(config, config.model_in(state))
+
+
+@contextmanager
+def hosting(config: Config, say: Say, check: Callable[[Root], None]) -> Iterator[Handle]:
+    """Claim the state, and run Ray and Ray Serve's front end until the block ends.
+
+    Args:
+        config: The configuration; what is one model's in it does not count.
+        say: Called with one line for each stage of the start.
+        check: Called with the state, with the right to write to it, before anything is started.
+
+    Raises:
+        UndriftError: Something is wrong with the input or the machine; nothing is left running.
+    """
     runfile = ProcessFile.of(config)
     if isinstance(config.root, Bucket):
         say(f"asking for {config.state}, which takes {LEASE_S:g} s if its last holder was killed")
@@ -60,24 +93,17 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
     try:
         cluster.claim_port(config.serve.host, config.serve.port)
         say("checking model, weights and reference")
-        root = config.model_in(runfile.state)
-        prepare_state(config, root)
+        check(runfile.state)
         say("starting Ray")
         folder, note = cluster.start(config.serve)
         try:
             interrupt.install()  # Ray has put its own in place
-            interrupt.check()
-            say("starting monitor, controller and replicas")
-            handle = place(config, runfile.token(create=True), interrupt, root)
-            handle.keeper = runfile.keeper
+            token = runfile.token(create=True)
+            handle = Handle(url_of(config), token, runfile, {}, interrupt)
+            handle.keeper, handle.folder = runfile.keeper, folder.path
             handle.renewal = Renewal(folder.path, config.serve)
             handle.notes += [note] if note else []
-            await_ready(handle, config)
-            runfile.claim(handle.url)
-            interrupt.check()
             yield handle
-            say("stopping")
-            _settle(handle.actors)
         finally:
             cluster.stop(folder)
     finally:
@@ -85,12 +111,59 @@ def up(config: Config, say: Say = lambda _: None) -> Iterator[Handle]:
         interrupt.restore()
 
 
-def prepare_state(config: Config, root: Root | None = None) -> None:
+def url_of(config: Config) -> str:
+    """Return where this machine reaches the platform."""
+    host = config.serve.host if config.serve.is_loopback else "127.0.0.1"
+    return f"{config.serve.scheme}://{host}:{config.serve.port}"
+
+
+def place(config: Config, handle: Handle, *, detached: bool = False) -> None:
+    """Create the actors of the only model and run its Serve application.
+
+    Args:
+        config: The configuration.
+        handle: The platform; it gets the actors.
+        detached: Whether they outlive this process.
+    """
+    root = config.model_in(handle.runfile.state)
+    handle.actors = start_actors(config, {}, root, detached=detached)
+    handle.version = new_id()
+    application = bind(
+        config,
+        handle.actors,
+        digest(handle.token),
+        root,
+        loopback_only=True,
+        version=handle.version,
+    )
+    run_application(application, application_name(config.model.name))
+
+
+def ready(config: Config, handle: Handle, cluster_address: str = "") -> None:
+    """Wait until the only model answers, and record that it does.
+
+    Args:
+        config: The configuration.
+        handle: The platform.
+        cluster_address: The Ray cluster on which it was deployed.
+    """
+
+    def check() -> None:
+        handle.check()
+        check_alive(handle.actors)
+
+    await_ready(handle.url, handle.token, config, check)
+    handle.runfile.claim(handle.url, cluster_address)
+    handle.interrupt.check()
+
+
+def prepare_state(config: Config, root: Root | None = None, *, mend: bool = True) -> None:
     """Check the user's model and data, and store them as version 1 if the state is new.
 
     Args:
         config: The configuration.
         root: The model's folder of the state, with the right to write to it; None: the configured.
+        mend: Whether to set aside what is unfinished; not where actors write to the state.
 
     Raises:
         ConfigError: The reference does not fit the model.
@@ -109,13 +182,11 @@ def prepare_state(config: Config, root: Root | None = None) -> None:
 
     inputs = load_inputs(*config.artifacts)
     model = inputs.factory()
-    ProcessFile.of(config).make_folder()
-    read_tokens(config.machine / TOKENS_FILE)
-    check_certificate(config.serve)
+    check_shared(config)
     check_layout(config.root, config.model_state)
     root = root or config.model_state
     store, memory = Store(root), Memory(root, config.lifecycle)
-    torn = store.mend() + memory.mend() + Journal(root, REARMINGS).mend()
+    torn = store.mend() + memory.mend() + Journal(root, REARMINGS).mend() if mend else []
     for entry in torn:
         logging.getLogger("undrift").warning(
             "set aside as %s: unfinished when the power went; nothing of it was acknowledged", entry
@@ -143,6 +214,18 @@ def prepare_state(config: Config, root: Root | None = None) -> None:
         plan=None,
         run_id=FIRST_RUN,
     )
+
+
+def check_shared(config: Config) -> None:
+    """Check what the models of a platform share, and make its folders.
+
+    Raises:
+        ConfigError: The certificate cannot be used.
+        StoreError: The state folder cannot be used.
+    """
+    ProcessFile.of(config).make_folder()
+    read_tokens(config.machine / TOKENS_FILE)
+    check_certificate(config.serve)
 
 
 class BuildArgs(Section):
@@ -186,12 +269,12 @@ def build(args: dict[str, Any]) -> Any:
     try:
         root = config.model_in(cluster.take(runfile))
         prepare_state(config, root)
-        actors = _start_actors(config, wanted.control, root, detached=True)
+        actors = start_actors(config, wanted.control, root, detached=True)
     finally:
         runfile.unlock()
     loopback = config.serve.is_loopback
     operator = _operator(config.machine, wanted.control)
-    return _bind(config, actors, operator, root, loopback_only=loopback)
+    return bind(config, actors, operator, root, loopback_only=loopback)
 
 
 def _operator(folder: Path, resources: dict[str, float]) -> str:
@@ -211,189 +294,3 @@ def _operator(folder: Path, resources: dict[str, float]) -> str:
 
 def _digest_here(folder: Path) -> str:
     return digest(ProcessFile(folder).token(create=True))
-
-
-def place(
-    config: Config, token: str, interrupt: Interrupt, root: Root, *, detached: bool = False
-) -> Handle:
-    """Create the actors and run the Serve application.
-
-    Args:
-        config: The configuration.
-        token: The operator's token.
-        interrupt: The signals that ask it to stop.
-        root: The model's folder of the state, with the right to write to it.
-        detached: Whether it outlives this process.
-    """
-    actors = _start_actors(config, {}, root, detached=detached)
-    application = _bind(config, actors, digest(token), root, loopback_only=True)
-    _run_application(application, application_name(config.model.name))
-    host = config.serve.host if config.serve.is_loopback else "127.0.0.1"
-    return Handle(f"{config.serve.scheme}://{host}:{config.serve.port}", token, actors, interrupt)
-
-
-def _start_actors(
-    config: Config, resources: dict[str, float], state: Root, *, detached: bool
-) -> dict[str, Any]:
-    """Create the three actors of the control plane, instead of those that there may be."""
-    import ray
-
-    from undrift.control.actor import ControllerActor
-    from undrift.monitor.actor import MonitorActor
-    from undrift.train.actor import TrainerActor
-
-    retire(config.model.name)
-
-    def actor(role: str, cls: type, *args: Any) -> Any:
-        return (
-            ray.remote(cluster.lasting(cls))
-            .options(
-                name=_actor_name(config.model.name, role),
-                namespace=cluster.NAMESPACE,
-                lifetime="detached",
-                num_cpus=0,
-                resources=resources,
-                max_restarts=-1,
-                max_concurrency=1000,
-            )
-            .remote(*args)
-        )
-
-    names = config.model.class_names
-    kept = config.retention, config.train.rows_read
-    monitor = actor("monitor", MonitorActor, state, config.monitor, 1, names, *kept)
-    trainer = actor(
-        "trainer",
-        TrainerActor,
-        state,
-        config.train,
-        config.model,
-        config.folder,
-        config.monitor.min_reference_rows,
-        config.serve.mixes,
-    )
-    name, limits = config.model.name, config.retention
-    given = state, name, config.lifecycle, config.serve, monitor, trainer, limits, detached
-    controller = actor("controller", ControllerActor, *given)
-    return {"controller": controller, "monitor": monitor, "trainer": trainer}
-
-
-def _bind(
-    config: Config, actors: dict[str, Any], operator: str, state: Root, *, loopback_only: bool
-) -> Any:
-    """Return the Serve application of the replicas, who know the digest of the operator's token."""
-    from undrift.serve.replica import ModelReplica, ReplicaConfig
-
-    replica: Any = ModelReplica  # a class to the type checker, a Serve deployment at run time
-    deployment = replica.options(
-        **config.serve.scaling(),
-        ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=100_000,  # the replica itself refuses what is too much
-        logging_config={"log_level": "WARNING", "enable_access_log": False},
-        health_check_period_s=2,
-        graceful_shutdown_timeout_s=2,
-    )
-    given = ReplicaConfig(
-        config.model,
-        config.serve,
-        state,
-        config.folder,
-        operator,
-        config.machine / TOKENS_FILE,
-        loopback_only,
-    )
-    return deployment.bind(given, actors["controller"], actors["monitor"])
-
-
-def retire(model: str) -> None:
-    """End the actors that an earlier build left; the monitor first makes durable what it holds."""
-    import ray
-
-    found = {}
-    for role in ROLES:
-        with suppress(ValueError):  # there is none
-            found[role] = ray.get_actor(_actor_name(model, role), namespace=cluster.NAMESPACE)
-    if "controller" in found:
-        ray.kill(found["controller"])
-    _settle(found)
-    for actor in found.values():
-        ray.kill(actor)
-    deadline = time.monotonic() + RETIRE_TIMEOUT_S
-    for role in found:
-        with suppress(ValueError):
-            while ray.get_actor(_actor_name(model, role), namespace=cluster.NAMESPACE):
-                if time.monotonic() > deadline:
-                    raise PlatformError(f"the {role} of {model} does not end")
-                time.sleep(0.05)
-
-
-def application_name(model: str) -> str:
-    """Return the name of a model's Serve application."""
-    return f"undrift-{model}"
-
-
-def _actor_name(model: str, role: str) -> str:
-    return f"{model}:{role}"
-
-
-def _run_application(application: Any, name: str) -> None:
-    from ray import serve
-    from ray.serve.exceptions import RayServeException
-
-    try:
-        serve.run(application, name=name, route_prefix="/", blocking=False)
-    except (RuntimeError, RayServeException) as error:
-        found = serve.status().applications.get(name)
-        deployments = found.deployments.values() if found else ()
-        told = " ".join(d.message for d in deployments).strip().splitlines()
-        raise PlatformError(f"the replicas did not start: {told[-1] if told else error}") from error
-
-
-def await_ready(handle: Handle, config: Config) -> None:
-    """Wait until every replica answers with the live version and the monitor reports."""
-    reads = config.serve.token_to_read
-    client = Client(
-        handle.url,
-        config.model.name,
-        handle.token,
-        token_to_read=reads,
-        trust=own_certificate(config),
-    )
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    problem = "no answer yet"
-    while time.monotonic() < deadline:
-        try:
-            status = client.status()
-            client.drift()
-            loaded = [v for v in status.replicas.values() if v == status.live_version]
-            if len(loaded) >= config.serve.replicas:
-                return
-            problem = f"{len(loaded)} of {config.serve.replicas} replicas have the live version"
-        except UndriftError as error:
-            problem = str(error)
-        handle.check()
-        _check_alive(handle)
-        time.sleep(0.1)
-    raise PlatformError(f"the platform was not ready within {READY_TIMEOUT_S:g} s: {problem}")
-
-
-def _check_alive(handle: Handle) -> None:
-    """Raise PlatformError if an actor could not be created; it would never become ready."""
-    import ray
-
-    for role, actor in handle.actors.items():
-        try:
-            ray.get(actor.__ray_ready__.remote(), timeout=READY_TIMEOUT_S)
-        except ray.exceptions.ActorDiedError as error:
-            cause = str(error).strip().splitlines()[-1]
-            raise PlatformError(f"the {role} did not start: {cause}") from error
-
-
-def _settle(actors: dict[str, Any]) -> None:
-    """Let the monitor make durable what it holds, and end a training session."""
-    import ray
-
-    calls = [actors["monitor"].drain.remote()] if "monitor" in actors else []
-    calls += [actors["trainer"].stop.remote()] if "trainer" in actors else []
-    if calls:
-        ray.wait(calls, num_returns=len(calls), timeout=10)

@@ -31,8 +31,9 @@ LAYERS = (
     ("host", "k8s"),
     ("client", "replay"),
     ("tune",),
+    ("actors",),
     ("app",),
-    ("jobs", "demo"),
+    ("jobs", "demo", "fleet"),
     ("cli",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -29,8 +29,6 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     lines = [f"{path.name} is fine: {'; '.join(told)}"]
     for name, (_, cost, odd) in found.items():
         lines += [f"model {name!r}: {cost}", *(f"warning: model {name!r}: {one}" for one in odd)]
-    if len(models) > 1:
-        lines.append("this release serves one model to a platform: `undrift up` will refuse it")
     answer({"config": str(path), "models": models}, say(*lines), as_json)
 
 

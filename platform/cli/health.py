@@ -9,17 +9,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from undrift.cli.views import ConfigOption, JsonOption, answer, say
-from undrift.config import Config, load_config
+from undrift.cli.views import ConfigOption, JsonOption, ModelOption, answer, say
+from undrift.config import Config, load_model
 from undrift.control.doctor import Health, examine
 from undrift.control.doctor import repair as set_aside
 from undrift.host.process import ProcessFile
 from undrift.store.root import check_layout
 
 
-def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def doctor(
+    config: ConfigOption = None, model: ModelOption = None, as_json: JsonOption = False
+) -> None:
     """Look through the state: what takes room, what is damaged, what to do. Code 1 if anything."""
-    settings = load_config(config)
+    settings = load_model(config, model)
     check_layout(settings.root, settings.model_state)
     found = examine(settings.model_state, settings.lifecycle, settings.retention)
     owner = ProcessFile.of(settings).owner()
@@ -31,9 +33,11 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def repair(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def repair(
+    config: ConfigOption = None, model: ModelOption = None, as_json: JsonOption = False
+) -> None:
     """Set aside what `doctor` found torn or damaged, and nothing else; no platform may run."""
-    settings = load_config(config)
+    settings = load_model(config, model)
     check_layout(settings.root, settings.model_state)
     process = ProcessFile.of(settings)
     process.claim()

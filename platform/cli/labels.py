@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from undrift.cli.views import ConfigOption, JsonOption, answer, progress_bar, say
+from undrift.cli.views import ConfigOption, JsonOption, ModelOption, answer, progress_bar, say
 from undrift.client import LABELS_AT_ONCE, Client
-from undrift.config import load_config
+from undrift.config import load_model
 from undrift.errors import BusyError, PlatformError
 
 if TYPE_CHECKING:
@@ -41,12 +41,13 @@ def import_labels(
         str | None, typer.Option("--time", help="Column of Unix seconds or ISO 8601.")
     ] = None,
     config: ConfigOption = None,
+    model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Hand in the labels of a file, part by part; repeats do no harm. Code 1 if any is rejected."""
     from undrift.streams.labelfile import read_labels
 
-    settings = load_config(config)
+    settings = load_model(config, model)
     classes, numbers = settings.model.classes, settings.model.is_regression
     told_by = label.split(",") if numbers else [label]
     size = min(LABELS_AT_ONCE, settings.serve.max_labels_per_request)

@@ -12,9 +12,16 @@ import typer
 
 from undrift.cli.cluster import ChangesOption, run_job
 from undrift.cli.follow import follow, outcome_view
-from undrift.cli.views import ConfigOption, JsonOption, answer, error_console, status_line
+from undrift.cli.views import (
+    ConfigOption,
+    JsonOption,
+    ModelOption,
+    answer,
+    error_console,
+    status_line,
+)
 from undrift.client import Client
-from undrift.config import Config, load_config
+from undrift.config import Config, load_model
 from undrift.serve.body import MAX_ORIGIN
 from undrift.views import StatusView
 
@@ -44,6 +51,7 @@ def promote(
         bool, typer.Option("--no-wait", "-d", help="With --weights: return at once.")
     ] = False,
     config: ConfigOption = None,
+    model: ModelOption = None,
     by_job: Annotated[bool, typer.Option("--submit", help="Ask by a job, at --address.")] = False,
     address: Annotated[str, typer.Option(help="As http://HEAD:8265.")] = "",
     changes: ChangesOption = None,
@@ -56,7 +64,7 @@ def promote(
         raise typer.BadParameter(
             "--strategy is for a stored version; weights go through the stages of lifecycle.rollout"
         )
-    settings = load_config(config)
+    settings = load_model(config, model)
     if by_job:
         with tempfile.TemporaryDirectory() as scratch:
             words, brought = [str(version), f"--strategy={strategy.value}"], {}

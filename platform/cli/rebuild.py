@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from undrift.cli.views import ConfigOption, JsonOption, answer, error_console, say
-from undrift.config import Config, load_config
+from undrift.cli.views import ConfigOption, JsonOption, ModelOption, answer, error_console, say
+from undrift.config import Config, load_model
 from undrift.store.root import check_layout
 from undrift.store.store import Store
 from undrift.store.versions import CONDITIONS
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 def rebuild(
     version: Annotated[int, typer.Argument(help="A stored version.")],
     config: ConfigOption = None,
+    model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a version again from its manifest: are the weights the same, bit for bit?"""
-    settings = load_config(config)
+    settings = load_model(config, model)
     check_layout(settings.root, settings.model_state)
     known = Store(settings.model_state, read_only=True).manifest(version).metrics.get(CONDITIONS)
     # As for a worker: libraries read how many threads they may start when they are loaded.

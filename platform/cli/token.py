@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from undrift.cli.views import ConfigOption, JsonOption, answer, say
-from undrift.config import load_config
+from undrift.config import wanted
 from undrift.host.process import ProcessFile
 from undrift.serve.tokens import TOKENS_FILE, TokenScope, make_token, remove_token
 
@@ -24,7 +24,7 @@ def token(
     """Make a token for somebody else, in place of an earlier one; it is shown this once."""
     if remove == bool(scopes):
         raise typer.BadParameter("give --scope, or --remove")
-    runfile = ProcessFile.of(load_config(config))
+    runfile = ProcessFile.of(wanted(config).platform)
     path = runfile.folder / TOKENS_FILE
     if scopes:
         runfile.make_folder()

@@ -5,9 +5,7 @@ PyTorch and Ray are imported inside the verbs that need them, so that the others
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from undrift.cli.cluster import ChangesOption, deploy_on, remove_from, run_job, say_stage, submit
+from undrift.cli.cluster import ChangesOption, remove_from, run_job, submit
 from undrift.cli.config import app as config_app
 from undrift.cli.demo import demo
 from undrift.cli.existing import init_existing
@@ -27,13 +25,16 @@ from undrift.cli.follow import follow, outcome_view
 from undrift.cli.health import doctor, repair
 from undrift.cli.k8s import app as k8s_app
 from undrift.cli.labels import app as labels_app
+from undrift.cli.models import app as models_app
 from undrift.cli.promote import promote
 from undrift.cli.rebuild import rebuild
 from undrift.cli.token import token
 from undrift.cli.tune import tune
+from undrift.cli.up import up
 from undrift.cli.views import (
     ConfigOption,
     JsonOption,
+    ModelOption,
     audit_view,
     drift_view,
     error_console,
@@ -45,9 +46,9 @@ from undrift.cli.views import (
 from undrift.cli.views import answer as _answer
 from undrift.cli.why import why
 from undrift.client import Client
-from undrift.config import Config, find_config, load_config
+from undrift.config import Config, load_config, load_model, wanted
 from undrift.errors import PlatformError, UndriftError
-from undrift.host.daemon import last_line, start_detached
+from undrift.host.daemon import last_line
 from undrift.host.process import ProcessFile
 
 TEMPLATES = Path(__file__).parents[1] / "starter"
@@ -79,6 +80,7 @@ app = typer.Typer(
 app.add_typer(config_app, name="config")
 app.add_typer(k8s_app, name="k8s")
 app.add_typer(labels_app, name="labels")
+app.add_typer(models_app, name="models")
 
 
 def main() -> None:
@@ -139,42 +141,6 @@ def init(
     _answer({"folder": str(folder.resolve()), "files": list(STARTER)}, view, as_json)
 
 
-@app.command()
-def up(
-    config: ConfigOption = None,
-    detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Return when it is ready; it runs on.")
-    ] = False,
-    address: Annotated[
-        str | None,
-        typer.Option(envvar="RAY_ADDRESS", help="Deploy on this running Ray cluster, and return."),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Serve the model until Ctrl-C, and keep it true; or deploy it on a running Ray cluster."""
-    path = find_config(config)
-    settings = load_config(path)
-    if address and address != "local":
-        deploy_on(settings, address, as_json)
-        return
-    if detach:
-        with error_console().status("starting"):
-            record = start_detached(path, settings)
-        _tell_ready(settings, record.url, record.pid, as_json)
-        return
-    from undrift import app as platform_app
-
-    with platform_app.up(settings, say_stage) as handle:
-        for note in handle.notes:
-            error_console().print(note, style="yellow", markup=False)
-        _tell_ready(settings, handle.url, os.getpid(), as_json)
-        try:
-            handle.wait()
-        except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: let it stop in order
-    raise typer.Exit(130)
-
-
 def roll_back_offline(config: Config, version: int | None) -> int:
     """Serve another version from the next start on, and return it; nothing may run meanwhile."""
     from undrift.control.offline import roll_back
@@ -187,13 +153,6 @@ def roll_back_offline(config: Config, version: int | None) -> int:
         return roll_back(config.model_in(process.state), config.lifecycle, version, time.time())
     finally:
         process.release()
-
-
-def _tell_ready(config: Config, url: str, pid: int, as_json: bool) -> None:
-    path = f"/v2/models/{config.model.name}"
-    data = {"url": url, "pid": pid, "model": config.model.name, "state": str(config.state)}
-    view = say(f"ready at {url}{path}/infer", "stop it with Ctrl-C, or: undrift down")
-    _answer(data, view, as_json)
 
 
 @app.command()
@@ -209,7 +168,7 @@ def down(
     if address:
         run_job(address, config, changes, ["down"], as_json=as_json)
         return
-    settings = load_config(config, changes or ())
+    settings = load_config(config, changes) if changes else wanted(config).platform
     running = ProcessFile.of(settings).running()
     if running and running.cluster:
         remove_from(settings, running.cluster, as_json)
@@ -221,25 +180,31 @@ def down(
 
 
 @app.command()
-def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def status(
+    config: ConfigOption = None, model: ModelOption = None, as_json: JsonOption = False
+) -> None:
     """Show the lifecycle, the versions and the newest events."""
-    with Client.of(load_config(config)) as client:
+    with Client.of(load_model(config, model)) as client:
         answer = client.status()
     _answer(answer, status_view(answer), as_json)
 
 
 @app.command()
-def drift(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def drift(
+    config: ConfigOption = None, model: ModelOption = None, as_json: JsonOption = False
+) -> None:
     """Show the evidence: signals, challengers, labels, and what they make together."""
-    with Client.of(load_config(config)) as client:
+    with Client.of(load_model(config, model)) as client:
         answer = client.drift()
     _answer(answer, drift_view(answer), as_json)
 
 
 @app.command()
-def versions(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def versions(
+    config: ConfigOption = None, model: ModelOption = None, as_json: JsonOption = False
+) -> None:
     """List the stored versions."""
-    with Client.of(load_config(config)) as client:
+    with Client.of(load_model(config, model)) as client:
         answer = client.versions()
     _answer(answer, versions_view(answer), as_json)
 
@@ -248,10 +213,11 @@ def versions(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def audit(
     version: Annotated[int, typer.Argument(help="A stored version.")],
     config: ConfigOption = None,
+    model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how a version was made: what was chosen, what it cost, what it forgot."""
-    with Client.of(load_config(config)) as client:
+    with Client.of(load_model(config, model)) as client:
         answer = client.audit(version)
     _answer(answer, audit_view(answer), as_json)
 
@@ -259,6 +225,7 @@ def audit(
 @app.command()
 def retrain(
     config: ConfigOption = None,
+    model: ModelOption = None,
     method: Annotated[str | None, typer.Option(help="Instead of the configured one.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Gradient steps.")] = None,
     budget: Annotated[str | None, typer.Option(help="Or: 30s, 5min, 2.5TFLOP.")] = None,
@@ -276,7 +243,7 @@ def retrain(
         words = [f"{name}={value}" for name, value in given.items() if value is not None]
         run_job(address, config, changes, ["retrain", *words], wait=not detach, as_json=as_json)
         return
-    with Client.of(load_config(config)) as client:
+    with Client.of(load_model(config, model)) as client:
         answer = client.retrain(method, steps, budget)
         if detach or answer.run is None:
             _answer(answer, status_line(answer), as_json)
@@ -291,13 +258,14 @@ def retrain(
 def rollback(
     version: Annotated[int | None, typer.Argument(help="Else the one before.")] = None,
     config: ConfigOption = None,
+    model: ModelOption = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="In the state of a platform that does not run.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Go back to the version before the live one, or to another."""
-    settings = load_config(config)
+    settings = load_model(config, model)
     if offline:
         live = roll_back_offline(settings, version)
         told = f"version {live} is live from the next `undrift up` on"
@@ -309,17 +277,21 @@ def rollback(
 
 
 @app.command()
-def pause(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def pause(
+    config: ConfigOption = None, model: ModelOption = None, as_json: JsonOption = False
+) -> None:
     """Stop automatic decisions; serving and monitoring go on."""
-    with Client.of(load_config(config)) as client:
+    with Client.of(load_model(config, model)) as client:
         answer = client.pause()
     _answer(answer, status_line(answer), as_json)
 
 
 @app.command()
-def resume(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def resume(
+    config: ConfigOption = None, model: ModelOption = None, as_json: JsonOption = False
+) -> None:
     """Let automatic decisions go on."""
-    with Client.of(load_config(config)) as client:
+    with Client.of(load_model(config, model)) as client:
         answer = client.resume()
     _answer(answer, status_line(answer), as_json)
 
@@ -327,6 +299,7 @@ def resume(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def replay(
     config: ConfigOption = None,
+    model: ModelOption = None,
     state: Annotated[str | None, typer.Option(help="State of another recording.")] = None,
     data: Annotated[Path | None, typer.Option(help="A labelled table to play instead.")] = None,
     label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
@@ -346,6 +319,7 @@ def replay(
 
     options = ReplayOptions(
         config=config,
+        model=model,
         state=state,
         data=data,
         label=label,
@@ -361,5 +335,5 @@ def replay(
     _answer(found.to_dict(), replay_view(found), as_json)
 
 
-for _verb in (promote, tune, token, submit, demo, why, rebuild, doctor, repair):
+for _verb in (up, promote, tune, token, submit, demo, why, rebuild, doctor, repair):
     app.command()(_verb)

@@ -34,6 +34,7 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The YAML file; else $UNDRIFT_CONFIG, ./undrift.yaml."),
 ]
+ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="Which of several models.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 

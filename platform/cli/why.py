@@ -10,8 +10,8 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from undrift.cli.views import ConfigOption, JsonOption, answer
-from undrift.config import load_config
+from undrift.cli.views import ConfigOption, JsonOption, ModelOption, answer
+from undrift.config import load_model
 from undrift.control.past import begun, rest
 from undrift.control.why import Link, why_event, why_version
 from undrift.store.root import check_layout
@@ -22,12 +22,13 @@ def why(
     version: Annotated[int | None, typer.Argument(help="A version.")] = None,
     event: Annotated[int | None, typer.Option(help="Or an event, as `status` counts.")] = None,
     config: ConfigOption = None,
+    model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Explain a version or an event: signal, data, gate, swap, verdict; running or not."""
     if (version is None) == (event is None):
         raise typer.BadParameter("name a version, or --event and its number")
-    settings = load_config(config)
+    settings = load_model(config, model)
     check_layout(settings.root, settings.model_state)
     store = Store(settings.model_state, read_only=True)
     start = begun(settings.model_state, settings.lifecycle)

@@ -4,6 +4,7 @@ Each section is defined beside its owner; this package only composes them. Nothi
 pulls in PyTorch or Ray, so that the command line starts at once.
 """
 
+from undrift.config.added import Added, Wanted, load_model, names_in, wanted
 from undrift.config.files import (
     CONFIG_NAME,
     CONFIG_VARIABLE,
@@ -22,16 +23,21 @@ from undrift.config.several import short_form
 __all__ = [
     "CONFIG_NAME",
     "CONFIG_VARIABLE",
+    "Added",
     "Config",
     "ModelConfig",
     "PlatformConfig",
+    "Wanted",
     "changed",
     "config_schema",
     "find_config",
     "load_config",
+    "load_model",
     "load_platform",
+    "names_in",
     "parse_config",
     "parse_platform",
     "read_config",
     "short_form",
+    "wanted",
 ]

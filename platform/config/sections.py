@@ -166,10 +166,11 @@ class PlatformConfig(StateConfig):
         platform._folder = config.folder
         return platform
 
-    def view(self, name: str) -> Config:
-        """Return one model with the platform that serves it."""
-        shared = {key: getattr(self, key) for key in _SHARED}
-        serve = ServeSettings(**dict(self.models[name].serve), **dict(self.serve))
+    def view(self, name: str, on: PlatformConfig | None = None) -> Config:
+        """Return one model with the platform that serves it, or with another, ``on``."""
+        on = on or self
+        shared = {key: getattr(on, key) for key in _SHARED}
+        serve = ServeSettings(**dict(self.models[name].serve), **dict(on.serve))
         config = Config(**dict(self.models[name]) | shared | {"serve": serve})
         config._folder = self._folder
         return config
@@ -182,8 +183,7 @@ class PlatformConfig(StateConfig):
         """
         if len(self.models) > 1:
             raise ConfigError(
-                f"models: this release serves one model to a platform; got {len(self.models)}: "
-                f"{', '.join(self.models)}. Keep one of them, and give each of the others a file, "
-                "a state folder and a port of its own"
+                f"models: there are several, {', '.join(self.models)}; name one with --model. On a "
+                "cluster and on Kubernetes each needs a file of its own"
             )
         return self.view(next(iter(self.models)))

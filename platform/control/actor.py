@@ -99,8 +99,7 @@ class ControllerActor:
         self._shelf = Shelf(state, self._parts.failures, limits.versions, lambda: self._state)
         self._training = Training(trainer, self._parts, self._deliver)
         self._unsure = False  # whether the journal may have taken what was said to have failed
-        self._door, self._asked = asyncio.Lock(), asyncio.Lock()
-        self._orders = Orders(self._obey)
+        self._door, self._asked, self._orders = asyncio.Lock(), asyncio.Lock(), Orders(self._obey)
         self._state, self._story = self._memory.recall()
         coordinator = SwapCoordinator(
             held(self._store, self._state, self._parts.failures),
@@ -129,10 +128,9 @@ class ControllerActor:
     def _settle_swap(self) -> asyncio.Task[bool] | None:
         """Tell the journal how a swap has ended, if it has."""
         swap = next((i for i in self._state.outstanding if isinstance(i, Swap)), None)
-        event = (
-            None if swap is None or self._tenure.lost else self._replicas.verdict(swap, time.time())
-        )
-        if event is None:
+        if swap is None or self._tenure.lost:
+            return None
+        if (event := self._replicas.verdict(swap, time.time())) is None:
             return None
         if isinstance(event, Swapped):
             self._parts.failures.pop(LIVE, None)
@@ -275,16 +273,13 @@ class ControllerActor:
             self._state,
             self._story,
             replicas=self._replicas.versions(),
-            training=self._progress(),
+            training=self._training.progress(self._state.run),
             compared=self._report.comparison if self._report else ComparisonReport(),
             failures={
                 "controller": self._tenure.lost or self._parts.told() or self._memory.trouble,
                 "monitor": self._report.failure if self._report else "no report yet",
             },
         )
-
-    def _progress(self) -> dict[str, Any] | None:
-        return self._training.progress(run.run_id) if (run := self._state.run) else None
 
     def drift(self) -> DriftView:
         """Return the evidence, the probation and the label summary."""
@@ -311,6 +306,11 @@ class ControllerActor:
         return await asyncio.to_thread(self._memory.page, self._story, after, limit)
 
     def metrics(self) -> bytes:
-        """Return the Prometheus page of the whole platform."""
-        own = facts(self._model, self._state, self._story, self._report, self._progress())
-        return exposition([*self._replicas.snapshots(shown(self._state)), own.snapshot()])
+        """Return the Prometheus page of the model."""
+        return exposition(self.snapshots())
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return the metrics of the replicas and of the control plane."""
+        progress = self._training.progress(self._state.run)
+        own = facts(self._model, self._state, self._story, self._report, progress)
+        return [*self._replicas.snapshots(shown(self._state)), own.snapshot()]

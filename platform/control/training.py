@@ -13,6 +13,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from undrift.control.parts import Parts, Work
+from undrift.control.state import Run
 from undrift.errors import UndriftError
 from undrift.events import Cancel, Codec, Event, Stage, Train, Trained, TrainFailed
 
@@ -43,9 +44,9 @@ class Training:
         else:
             self._parts.begin("staging", lambda: quietly(self._trainer.stage))
 
-    def progress(self, run_id: str) -> dict[str, Any] | None:
+    def progress(self, run: Run | None) -> dict[str, Any] | None:
         """Return how far the training of a run is; None if nothing was told yet."""
-        return self._progress.get(run_id)
+        return None if run is None else self._progress.get(run.run_id)
 
     async def _train(self, order: Train) -> None:
         run_id = order.run_id

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from undrift.host import cluster
 from undrift.host.interrupt import Interrupt
+from undrift.host.process import ProcessFile
 from undrift.host.renewal import Renewal
 from undrift.store.lease import Keeper
 
@@ -19,20 +21,26 @@ class Handle:
     Attributes:
         url: Where it answers.
         token: What operators send as bearer token.
-        actors: Ray handles of ``controller``, ``monitor`` and ``trainer``.
+        runfile: What says that it runs; it has the state, with the right to write to it.
+        actors: Ray handles of ``controller``, ``monitor`` and ``trainer`` of the only model.
         interrupt: The signals that ask it to stop.
         notes: Remarks for the user, such as a fallback.
         keeper: What keeps the lease of a state in a bucket, if this process does.
         renewal: What takes a renewed certificate to the load balancer, where there is one.
+        folder: Private folder of this run, where there is one.
+        version: Of the Serve application at the route ``/``.
     """
 
     url: str
     token: str
+    runfile: ProcessFile
     actors: dict[str, Any]
     interrupt: Interrupt
     notes: list[str] = field(default_factory=list)
     keeper: Keeper | None = None
     renewal: Renewal | None = None
+    folder: Path | None = None
+    version: str = ""
 
     def wait(self) -> None:
         """Wait for a signal that asks the platform to stop.

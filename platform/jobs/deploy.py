@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from undrift.app import Say, application_name, await_ready, place, prepare_state, retire
+from undrift.actors import application_name, retire
+from undrift.app import Say, place, prepare_state, ready, url_of
 from undrift.config import Config
 from undrift.errors import ConfigError, PlatformError
 from undrift.host import cluster
+from undrift.host.handle import Handle
 from undrift.host.interrupt import Interrupt
 from undrift.host.process import ProcessFile
 from undrift.serve.certificate import refuse_certificate
@@ -67,7 +69,7 @@ def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
             )
         say("checking model, weights and reference")
         root = config.model_in(runfile.state)
-        prepare_state(config, root)
+        prepare_state(config, root, mend=not known)
         settings, notes = cluster.front(config.serve)
         config = config.model_copy(update={"serve": settings})
         cpus = ray.cluster_resources().get("CPU", 0)
@@ -78,13 +80,14 @@ def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
             )
         say("starting monitor, controller and replicas")
         try:
-            handle = place(config, runfile.token(create=True), Interrupt(), root, detached=True)
-            await_ready(handle, config)
+            token = runfile.token(create=True)
+            handle = Handle(url_of(config), token, runfile, {}, Interrupt())
+            place(config, handle, detached=True)
+            ready(config, handle, here)
         except BaseException:
             if not known:
                 _remove(config.model.name)
             raise
-        runfile.claim(handle.url, here)
     finally:
         runfile.unlock()
         ray.shutdown()

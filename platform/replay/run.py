@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from undrift.config import CONFIG_NAME, CONFIG_VARIABLE, Config, load_config
+from undrift.config import CONFIG_NAME, CONFIG_VARIABLE, Config, load_model
 from undrift.errors import ConfigError
 from undrift.events import Codec
 from undrift.evidence import Evidence
@@ -46,6 +46,7 @@ class ReplayOptions:
 
     Attributes:
         config: The YAML file; None: found as usual, and for a CSV file not needed.
+        model: Which of several models.
         state: State folder of the recording; None: the configured one.
         data: A labelled CSV file to play instead of a recording.
         label: Its label column.
@@ -59,6 +60,7 @@ class ReplayOptions:
     """
 
     config: Path | None = None
+    model: str | None = None
     state: str | None = None
     data: Path | None = None
     label: str | None = None
@@ -129,7 +131,7 @@ def _check(options: ReplayOptions) -> None:
 
 
 def _recorded(options: ReplayOptions, console: Console) -> Replayed:
-    config = load_config(options.config, options.changes)
+    config = load_model(options.config, options.model, options.changes)
     state = recording_folder(config, options.state)
     record = recorded(state)
     decisions: dict[int, list[str]] = {}
@@ -208,7 +210,7 @@ def _prepare(
 ) -> tuple[Config, Stream, Shelf, str]:
     named = options.config is not None or bool(os.environ.get(CONFIG_VARIABLE))
     if named or Path(CONFIG_NAME).is_file():
-        config = load_config(options.config, options.changes)
+        config = load_model(options.config, options.model, options.changes)
         stream = stream_for(config, data, options.label, lag)
         note = f"Model {config.model.name!r} of the configuration; row 0 is the first of the file."
         return config, stream, configured_model(config), note

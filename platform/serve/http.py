@@ -115,14 +115,11 @@ class HttpApi:
         self._intake = Intake(settings)
         upload = Upload(settings, backend, tokens, self._check_model)
         self._shared = shared(self._answer, settings)
-        self._infer_path = f"/v2/models/{spec.name}/infer"
+        roots = "", f"/v2/models/{spec.name}"
+        self._infer_path = f"{roots[1]}/infer"
         self._openapi = to_json(document(spec, settings, version))
         model, numbered = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
-        handlers: dict[Any, Any] = {
-            RequestError: refuse,
-            HTTPException: no_route,
-            Exception: fail,
-        }
+        handlers: dict[Any, Any] = {RequestError: refuse, HTTPException: no_route, Exception: fail}
         self.other = Starlette(
             routes=[
                 Route("/v2", self._server),
@@ -130,8 +127,8 @@ class HttpApi:
                 Route("/healthz", self._alive),
                 Route("/v2/health/ready", self._ready),
                 Route("/readyz", self._ready),
-                Route("/metrics", self._page),
-                Route("/openapi.json", self._describe),
+                *(Route(f"{root}/metrics", self._page) for root in roots),
+                *(Route(f"{root}/openapi.json", self._describe) for root in roots),
                 Route(f"{model}/infer", self._infer_unlikely, methods=["POST"]),
                 Route(f"{numbered}/infer", self._infer_unlikely, methods=["POST"]),
                 Route(f"{model}/feedback", self._feedback, methods=["POST"]),
@@ -166,7 +163,7 @@ class HttpApi:
     ) -> None:
         sent = dict(scope.get("headers", ())) if sent is None else sent
         if scope.get("path") != self._infer_path or scope.get("method") != "POST":
-            await self.other(_without_slash(scope), receive, send)
+            await self.other(_from_the_root(scope), receive, send)
             return
         try:
             headers, content = await self._infer(None, sent, receive)
@@ -356,10 +353,13 @@ async def _encoded(asked: InferRequest, answer: Answer, spec: ModelSpec) -> tupl
     return b"".join(json + blobs), sum(map(len, json))
 
 
-def _without_slash(scope: Scope) -> Scope:
-    """Return what is asked for, /v2 where it is /v2/, as the protocol's own document has it."""
+def _from_the_root(scope: Scope) -> Scope:
+    """Return what is asked for with its whole path, whatever route leads to this model.
+
+    /v2 where it is /v2/, as the protocol's own document has it.
+    """
     path = scope.get("path", "")
-    return {**scope, "path": path.rstrip("/") or "/"} if path.endswith("/") else scope
+    return {**scope, "root_path": "", "path": path.rstrip("/") or "/"}
 
 
 def _last_part(request: Request) -> str:

@@ -72,10 +72,12 @@ def document(spec: ModelSpec, settings: ServeSettings, version: str) -> dict[str
         "/healthz": {"get": _read("Does the process answer?", live)},
         "/v2/health/ready": {"get": _read("Is a version loaded?", ready, 503)},
         "/readyz": {"get": _read("Is a version loaded?", ready, 503)},
-        "/openapi.json": {"get": _read("This document", {"type": "object"})},
-        "/metrics": {"get": _operation("Prometheus page", {"text/plain": {"schema": _TEXT}})},
         f"{model}/feedback": {"post": _feedback()},
     }
+    for root in ("", f"/v2/models/{spec.name}"):
+        paths[f"{root}/openapi.json"] = {"get": _read("This document", {"type": "object"})}
+        page = _operation("Prometheus page", {"text/plain": {"schema": _TEXT}})
+        paths[f"{root}/metrics"] = {"get": page}
     for base in (model, numbered):
         paths[base] = {"get": _read("Model metadata", "ModelMetadata", *_READ)}
         paths[f"{base}/ready"] = {"get": _read("Does it answer?", "ModelReady", *_READ, 503)}

@@ -14,7 +14,6 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, cast
 
-import ray.serve._private.replica as serve_replica
 import torch
 from ray import serve
 from ray.actor import ActorHandle
@@ -36,7 +35,9 @@ from undrift.serve.answering import Answering
 from undrift.serve.candidate import Candidate
 from undrift.serve.delivery import deliver
 from undrift.serve.follower import Follower, check_running
+from undrift.serve.footprint import check_footprint
 from undrift.serve.http import HttpApi
+from undrift.serve.loopback import pin_internal_port
 from undrift.serve.metrics import ReplicaMetrics, Snapshot, exposition
 from undrift.serve.prepare import Preparing
 from undrift.serve.protocol import InferRequest, ModelSpec
@@ -49,19 +50,6 @@ from undrift.store.place import Root
 from undrift.store.store import Store
 
 MONITOR_TIMEOUT_S = 15.0
-
-
-def _pin_internal_port() -> None:
-    """Bind the replica's gRPC port, for which Ray has no setting, to loopback."""
-    original = serve_replica.add_port_to_grpc_server
-    if getattr(original, "loopback", False):
-        return
-
-    def pinned(server: Any, address: str) -> Any:
-        return original(server, address.replace("[::]", "127.0.0.1"))
-
-    pinned.loopback = True  # type: ignore[attr-defined]
-    serve_replica.add_port_to_grpc_server = pinned
 
 
 @dataclass(frozen=True)
@@ -84,7 +72,7 @@ class ModelReplica:
 
     def __init__(self, given: ReplicaConfig, controller: ActorHandle, monitor: ActorHandle) -> None:
         if given.loopback_only:
-            _pin_internal_port()
+            pin_internal_port()
         model, settings = given.model, given.serve
         self._settings, self._tokens = settings, Tokens(given.operator, given.tokens)
         self._controller, self._monitor = controller, monitor
@@ -136,8 +124,12 @@ class ModelReplica:
         self._follower.leave(self._report())
 
     async def check_health(self) -> None:
-        """Fail, so that Serve starts another, if this replica cannot load, or has lost a task."""
+        """Fail, so that Serve starts another, if this replica cannot load, or has lost a task.
+
+        Or if it holds more memory than it may.
+        """
         check_running(self._background)
+        check_footprint(self._settings.max_replica_bytes)
         if self._follower.failures >= 3:
             raise StoreError(f"replica cannot load the live version: {self._follower.error}")
 

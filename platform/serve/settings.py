@@ -139,6 +139,10 @@ class ReplicaSettings(Section):
     max_queued_bytes: int = Field(default=256 * 2**20, gt=0)
     """Bytes of their bodies that may be in one replica at a time; more are answered 503."""
 
+    max_replica_bytes: int | None = Field(default=None, ge=2**28)
+    """Memory that one replica may hold, in bytes; one that holds more is replaced by a new one.
+    Null: any. With PyTorch alone it is some 400 MB, and while a version is loaded it is more."""
+
     request_timeout_s: float = Field(default=30.0, gt=0)
     """A request that waits longer, in seconds, is answered 504, and one whose body takes longer
     408. With `timeout`, in microseconds, a request can ask for less."""

@@ -123,8 +123,8 @@ def start() -> Iterator[Callable[..., Running]]:
     """Return `Running` itself; what is left of those it started is killed afterwards."""
     begun: list[Running] = []
 
-    def run(path: Path, detach: bool = False) -> Running:
-        begun.append(Running(path, detach))
+    def run(path: Path, detach: bool = False, model: str | None = None) -> Running:
+        begun.append(Running(path, detach, model))
         return begun[-1]
 
     yield run

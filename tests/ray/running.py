@@ -20,7 +20,7 @@ import yaml
 
 from tests.helpers.support import eventually
 from undrift.client import Client
-from undrift.config import Config, load_config
+from undrift.config import Config, load_model
 from undrift.store.store import Store
 from undrift.views import StatusView, read
 
@@ -105,11 +105,12 @@ class Running:
     Args:
         path: The YAML file.
         detach: Whether to start it with `-d`, which returns when it is ready.
+        model: Which of several models it is looked at by.
     """
 
-    def __init__(self, path: Path, detach: bool = False) -> None:
+    def __init__(self, path: Path, detach: bool = False, model: str | None = None) -> None:
         self.path = path
-        self.config: Config = load_config(path)
+        self.config: Config = load_model(path, model)
         self.url = f"http://{self.config.serve.host}:{self.config.serve.port}"
         self._child: subprocess.Popen[str] | None = None
         self._closing = ExitStack()

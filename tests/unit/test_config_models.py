@@ -78,11 +78,9 @@ def test_several_models_are_checked_and_each_can_be_looked_at(folder: Path) -> N
 def test_what_needs_a_platform_refuses_several_models_in_one_line(folder: Path) -> None:
     path = write(folder, long("m", "n"))
     for read in (load_config, render):
-        with pytest.raises(
-            ConfigError, match=r"^undrift\.yaml: models: this release serves one"
-        ) as e:
+        with pytest.raises(ConfigError, match=r"^undrift\.yaml: models: there are several") as e:
             read(path)
-        assert "got 2: m, n." in str(e.value)
+        assert "several, m, n; name one with --model" in str(e.value)
         assert "\n" not in str(e.value)
 
 

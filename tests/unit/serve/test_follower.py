@@ -23,7 +23,7 @@ from undrift.serve import follower as module
 from undrift.serve.candidate import Candidate
 from undrift.serve.follower import Follower, check_running
 from undrift.serve.metrics import Snapshot
-from undrift.serve.settings import SwapSettings
+from undrift.serve.settings import ServeSettings, SwapSettings
 from undrift.serve.slots import DoubleBuffer
 from undrift.serve.swap import Command, Done, Failed, ReplicaStatus, SwapCoordinator, Target
 from undrift.store.store import Store
@@ -259,9 +259,15 @@ def test_replica_that_has_lost_a_task_or_cannot_load_fails_its_health_check() ->
     async def run() -> None:
         ending, going = (asyncio.create_task(asyncio.sleep(s), name="delivery") for s in (0, 60))
         replica = SimpleNamespace(
-            _background=(ending, going), _follower=SimpleNamespace(failures=0, error="torn")
+            _background=(ending, going),
+            _follower=SimpleNamespace(failures=0, error="torn"),
+            _settings=ServeSettings(),
         )
         await check(replica)
+        replica._settings = ServeSettings(max_replica_bytes=2**28)  # PyTorch alone takes more
+        with pytest.raises(StoreError, match="max_replica_bytes allows 268"):
+            await check(replica)
+        replica._settings = ServeSettings()
         replica._follower.failures = 3
         with pytest.raises(StoreError, match="cannot load the live version: torn"):
             await check(replica)

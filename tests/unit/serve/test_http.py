@@ -327,7 +327,7 @@ def test_answers_are_what_the_document_says() -> None:
         for asked in (body(id="a"), nulls):
             jsonschema.validate(asked, {**request, "components": document["components"]})
         for path, item in document["paths"].items():
-            if "get" not in item or path == "/metrics":
+            if "get" not in item or path.endswith("/metrics"):
                 continue
             answer = await http.get(path.format(name="m", version=3))
             content = item["get"]["responses"][str(answer.status_code)]["content"]
