@@ -126,7 +126,7 @@ class Fleet:
         for name in names:
             if name not in found.files and name not in self.running:  # nothing is left of it
                 after = after.without(name, listed=path == found.path)
-                del self.problems[name]
+                self.problems.pop(name, None)
         after.write(self._shared)
         return done
 

@@ -181,6 +181,31 @@ def test_one_model_fails_and_others_are_added_changed_killed_and_removed_beside_
     again(running, path, third)
 
 
+def test_model_that_ran_alone_gets_a_route_of_its_own_and_starts_anew_and_no_request_fails(
+    starter: Path, tmp_path: Path, start: Callable[..., Running]
+) -> None:
+    path, other = alone(starter, tmp_path / "first", MODEL), alone(starter, tmp_path / "o", "other")
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    write(path, {**data, "serve": {**data["serve"], "port": free_port()}})
+    running, folder = start(path), path.parent
+    running.await_ready()
+    with httpx.Client(base_url=running.url, timeout=30, trust_env=False) as http:
+        assert http.get("/v2/models").status_code == 404, "the model itself answers at /"
+        with Traffic(running.url, "first", clients=2, pause_s=0.01) as traffic:
+            assert undrift("models", "add", str(other), cwd=folder).returncode == 0
+            assert http.get("/v2/models").json() == {"models": ["other", MODEL]}
+            replica = [*running.client.status().replicas]
+            anew = undrift("models", "add", str(path), "--json", cwd=folder)
+            assert json.loads(anew.stdout)["changed"] == [MODEL]
+            assert not {*replica} & {*running.client.status().replicas}
+        all_right(traffic, folder, running.store)
+        assert undrift("models", "remove", MODEL, cwd=folder).returncode == 0
+        assert http.get("/v2/models").json() == {"models": ["other"]}
+        last = undrift("models", "remove", "other", cwd=folder)
+        one_error(last.stderr, "'other' is the last model")
+        assert http.get("/v2/models/other/ready").status_code == 200
+
+
 def killed(running: Running, path: Path) -> None:
     """Change the failing model, so that the newest controller is its own, and kill that."""
     before = running.processes(CONTROLLER)
