@@ -143,6 +143,7 @@ def all_right(traffic: Traffic, folder: Path, store: Store) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_model_fails_and_others_are_added_changed_killed_and_removed_beside_it(
     starter: Path, tmp_path: Path, start: Callable[..., Running]
 ) -> None:
