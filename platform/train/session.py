@@ -81,6 +81,7 @@ def serve_plans(
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
             use_gpu=use_gpu,
+            placement_strategy="SPREAD",  # as far as there are nodes; a lost one takes one along
             resources_per_worker={"CPU": 0.5, **({"GPU": 1} if use_gpu else {})},
         ),
         run_config=RunConfig(
