@@ -34,7 +34,8 @@ from undrift.replay.training import Shelf, Trainer
 from undrift.streams.quality import answers, is_numbers, none_of
 from undrift.streams.stream import Stream
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import ASKED, Pool, rows_to_read
+from undrift.train.pool import Pool
+from undrift.train.reach import ASKED, rows_to_read
 from undrift.train.settings import TrainSettings
 
 SWAP_S = 0.3  # from the decision to the last replica, as measured

@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from undrift.errors import StoreError
 from undrift.records import Labels, Predictions
-from undrift.store.cold import Found, look_up
 from undrift.store.columns import (
     BESIDE,
     NTH,
-    SHAPE,
-    column,
     commit_table,
     cut,
     ends,
-    ids_of,
-    later_column,
-    no_predictions,
     target_column,
-    targets,
     to_labels,
-    until,
     vector_column,
-    vectors,
 )
-from undrift.store.files import explained
-from undrift.store.place import Where
-from undrift.store.root import mark_dropped, open_root
+from undrift.store.reading import COMMITS_AT_ONCE, VECTORS, Reading
+from undrift.store.root import mark_dropped
 from undrift.store.tables import Table
 
-_VECTORS = ("x", "embedding", "output")
-_COMMITS_AT_ONCE = 256
 
-
-class Record:
+class Record(Reading):
     """The predictions of one model and their labels.
 
     One process appends; any process may read or compact.
@@ -54,12 +37,6 @@ class Record:
     Raises:
         StoreError: The directory cannot be used, or a newer release wrote it.
     """
-
-    def __init__(self, root: Where, *, read_only: bool = False) -> None:
-        self._root = open_root(root, create=not read_only)
-        self._predictions = Table(self._root / "tables" / "predictions", indexed=("seq", "row"))
-        self._labels = Table(self._root / "tables" / "labels")
-        self._shapes: dict[str, list[int]] = {}  # of one row; fixed by the first append
 
     def append_predictions(self, seq: int, rows: Predictions, *, ours: bool = False) -> int:
         """Commit the predictions of number ``seq``; a repeated or empty append changes nothing.
@@ -82,7 +59,7 @@ class Record:
         for name in ("row", "at", "version"):
             array = pa.array(getattr(rows, name))
             columns[name] = pa.field(name, array.type), array
-        for name in _VECTORS:
+        for name in VECTORS:
             columns[name] = vector_column(name, getattr(rows, name))
         told = {"answered": rows.answers, "former": rows.formers, BESIDE: rows.asked}
         columns |= {name: target_column(name, found) for name, found in told.items()}
@@ -116,79 +93,6 @@ class Record:
             )
         return found.version
 
-    def predictions(
-        self, since_row: int = 0, until_row: int | None = None, as_of: int | None = None
-    ) -> Predictions:
-        """Return predictions in the order of their rows.
-
-        Args:
-            since_row: First row.
-            until_row: Row after the last one, None for all.
-            as_of: Last commit to read, None for the newest.
-
-        Raises:
-            StoreError: The table is damaged.
-        """
-        where = (ds.field("row") >= since_row) & until(as_of)
-        if until_row is not None:
-            where &= ds.field("row") < until_row
-        return self._to_predictions(self._predictions.read(where))
-
-    def newest_row_of(self, ids: Sequence[str], as_of: int | None = None) -> int | None:
-        """Return the newest row with one of these inference ids, None if there is none.
-
-        Raises:
-            StoreError: The table is damaged.
-        """
-        if not ids:
-            return None
-        where = ds.field("id").isin(pa.array(ids, pa.string())) & until(as_of)
-        where &= (ds.field("id") >= min(ids)) & (ds.field("id") <= max(ids))  # what to read at all
-        found = self._predictions.read(where, columns=["row"])
-        return int(pc.max(found["row"]).as_py()) if found is not None and len(found) else None
-
-    def look_up(self, ids: Sequence[str]) -> Iterator[Found]:
-        """Yield the predictions with these ids, each given once; StoreError if that is damaged."""
-        with explained("look up predictions", self._root):
-            stored = self._predictions.dataset()
-            if stored is not None:
-                yield from look_up(stored, ids)
-
-    def commit_of(self, row: int) -> int:
-        """Return the commit that stored a row, 0 if the table does not have it.
-
-        Raises:
-            StoreError: The table is damaged.
-        """
-        found = self._predictions.read(ds.field("row") == row, columns=["seq"])
-        return int(found["seq"][0].as_py()) if found is not None and len(found) else 0
-
-    def labels(self, since_seq: int = 0, as_of: int | None = None) -> Labels:
-        """Return labels in order of arrival.
-
-        Args:
-            since_seq: First commit to read.
-            as_of: Last commit to read, None for the newest.
-
-        Raises:
-            StoreError: The table is damaged.
-        """
-        return to_labels(self._labels.read((ds.field("seq") >= since_seq) & until(as_of)))
-
-    def newest_labels(self, n: int, as_of: int | None = None) -> Labels:
-        """Return the newest ``n`` labels in order of arrival, or all that there are.
-
-        Raises:
-            StoreError: The table is damaged.
-        """
-        last = self._labels.version() if as_of is None else as_of
-        commits = _COMMITS_AT_ONCE
-        while True:
-            found = self.labels(last - commits + 1, as_of)
-            if len(found) >= n or commits > last:
-                return Labels(found.ids[-n:], found.label[-n:], found.at[-n:])
-            commits *= 8
-
     def commits(self, after_seq: int) -> Iterator[tuple[int, Predictions | None, Labels | None]]:
         """Yield the commits after ``after_seq`` in order, to replay what was committed.
 
@@ -207,8 +111,8 @@ class Record:
         self, seqs: list[int]
     ) -> Iterator[tuple[int, Predictions | None, Labels | None]]:
         tables = (self._predictions, self._labels)
-        for start in range(0, len(seqs), _COMMITS_AT_ONCE):
-            chunk = seqs[start : start + _COMMITS_AT_ONCE]
+        for start in range(0, len(seqs), COMMITS_AT_ONCE):
+            chunk = seqs[start : start + COMMITS_AT_ONCE]
             inside = (ds.field("seq") >= chunk[0]) & (ds.field("seq") <= chunk[-1])
             predictions, labels = (t.read(inside) for t in tables)
             rows, row_ends = self._to_predictions(predictions), ends(predictions, chunk)
@@ -269,10 +173,6 @@ class Record:
         mark_dropped(self._root, self._predictions.lowest("seq"), seq)
         self._labels.drop_before(self._predictions.drop_before(seq))
 
-    def _known_shapes(self) -> dict[str, list[int]]:
-        self._shapes = self._shapes or _stored_shapes(self._predictions)
-        return self._shapes
-
     def _check_shapes(self, rows: Predictions) -> None:
         for name, stored in self._known_shapes().items():
             shape = list(getattr(rows, name).shape[1:])
@@ -281,19 +181,3 @@ class Record:
                     f"{self._root} holds predictions with {name} of shape {stored}, not {shape}; "
                     "use another state directory for another model"
                 )
-
-    def _to_predictions(self, table: pa.Table | None) -> Predictions:
-        if table is None:
-            return no_predictions()
-        order = np.argsort(column(table, "row"), kind="stable")
-        shapes = self._known_shapes()
-        found: dict[str, Any] = {name: vectors(table, name, shapes[name]) for name in _VECTORS}
-        found |= {name: column(table, name) for name in ("row", "at", "version")}
-        found |= {name: targets(table, name) for name in ("answered", "former")}
-        found[BESIDE] = later_column(table, BESIDE)
-        return Predictions(ids_of(table, order), **{name: v[order] for name, v in found.items()})
-
-
-def _stored_shapes(predictions: Table) -> dict[str, list[int]]:
-    fields = predictions.fields()
-    return {name: json.loads(fields[name][SHAPE]) for name in _VECTORS if fields}

@@ -47,19 +47,15 @@ class Answered(NamedTuple):
         )
 
     @staticmethod
-    def of(
-        reference: Reference, predictions: Predictions, index: NDArray[np.intp]
-    ) -> Answered | None:
+    def of(reference: Reference, rows: Predictions) -> Answered | None:
         """Return the rows of a reference and some predictions; None for those of a regression."""
-        embeddings = reference.embedding, predictions.embedding[index]
+        embeddings = reference.embedding, rows.embedding
         numbers = not np.issubdtype(reference.y.dtype, np.integer)
         if numbers or embeddings[0].shape[1:] != embeddings[1].shape[1:]:
             return None
         return Answered(
-            np.concatenate([np.full(len(reference), -1), predictions.version[index]]),
-            np.concatenate(
-                [reference.output.argmax(axis=1), predictions.output[index].argmax(axis=1)]
-            ),
+            np.concatenate([np.full(len(reference), -1), rows.version]),
+            np.concatenate([reference.output.argmax(axis=1), rows.output.argmax(axis=1)]),
             np.concatenate(embeddings),
         )
 

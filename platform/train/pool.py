@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from undrift.errors import TrainingError
 from undrift.evidence import DriftKind
-from undrift.ids import join
 from undrift.records import (
     FloatArray,
     IntArray,
@@ -22,15 +21,14 @@ from undrift.records import (
 )
 from undrift.train.density import density_ratio
 from undrift.train.doubt import UNDOUBTED, Answered, Stratum, doubts, strata_of
-from undrift.train.settings import SPAN, TrainSettings
+from undrift.train.reach import NEWEST, labelled
+from undrift.train.settings import TrainSettings
 from undrift.train.strata import by_target, stratify
 from undrift.train.validity import validity
 
 Index = NDArray[np.intp]
 
 REFERENCE_ROW = -1
-ASKED = 1000  # newest labels, among which is that of the newest labelled row
-_NEWEST = 1000  # newest inputs, labelled or not, that show where the inputs are now
 JUDGED = 1000  # most rows of a held-out set
 _BLOCK, _EVERY = 10, 5  # every fifth block of ten rows is held out, for ever
 _MIN_JUDGED = 20
@@ -122,41 +120,40 @@ class Pool:
         Raises:
             TrainingError: Labels and reference have targets of different kinds.
         """
-        times = predictions.at.tolist(), labels.at.tolist()
-        rows, of = join(predictions.ids, times[0], labels.ids, times[1])
-        index = np.array(rows[-max_rows:], dtype=np.intp)
-        told = np.array(of[-max_rows:], dtype=np.intp)
-        n_reference = len(reference)
+        index, told = labelled(predictions.ids, predictions.at, labels, max_rows)
+        newest = predictions.x[-NEWEST:], predictions.row[-NEWEST:]
+        return Pool.of_rows(reference, predictions.take(index), labels.label[told], *newest)
+
+    @staticmethod
+    def of_rows(
+        reference: Reference,
+        rows: Predictions,
+        y: TargetArray,
+        newest: FloatArray,
+        newest_row: IntArray,
+    ) -> Pool:
+        """Return the pool of a reference and labelled rows.
+
+        Args:
+            reference: Reference of the base version.
+            rows: The n labelled rows, ascending.
+            y: Their labels.
+            newest: (m, *input_shape) the newest inputs, labelled or not.
+            newest_row: (m,) their row numbers.
+
+        Raises:
+            TrainingError: Labels and reference have targets of different kinds.
+        """
+        n = len(reference)
         return Pool(
-            x=np.concatenate([reference.x, predictions.x[index]]),
-            y=_joined(reference.y, labels.label[told]),
-            row=np.concatenate(
-                [np.full(n_reference, REFERENCE_ROW, dtype=np.int64), predictions.row[index]]
-            ),
-            at=np.concatenate([np.zeros(n_reference), predictions.at[index]]),
-            newest=predictions.x[-_NEWEST:],
-            newest_row=predictions.row[-_NEWEST:],
-            answered=Answered.of(reference, predictions, index),
+            x=np.concatenate([reference.x, rows.x]),
+            y=_joined(reference.y, y),
+            row=np.concatenate([np.full(n, REFERENCE_ROW, dtype=np.int64), rows.row]),
+            at=np.concatenate([np.zeros(n), rows.at]),
+            newest=newest,
+            newest_row=newest_row,
+            answered=Answered.of(reference, rows),
         )
-
-
-def rows_to_read(labelled: int | None, until: int, max_rows: int) -> tuple[range, range]:
-    """Return the rows that a pool is built of: those with labels, and the newest for their inputs.
-
-    Labels may be any number of rows late, so rows are counted back from the newest that has one.
-
-    Args:
-        labelled: Newest row that has a label; None if there is none.
-        until: Row after the last one.
-        max_rows: Labelled rows that the pool may hold.
-
-    Example:
-        >>> rows_to_read(5_000, until=100_000, max_rows=1_000)
-        (range(1001, 5001), range(99000, 100000))
-    """
-    stop = until if labelled is None else min(labelled + 1, until)
-    start = max(0, stop - SPAN * max_rows)
-    return range(start, stop), range(max(stop, until - _NEWEST), until)
 
 
 def _joined(reference: TargetArray, labels: TargetArray) -> TargetArray:

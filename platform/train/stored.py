@@ -5,15 +5,21 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+import numpy as np
+
 from undrift.errors import TrainingError
-from undrift.records import Predictions, Reference
+from undrift.records import Reference
+from undrift.store.reading import Asked
 from undrift.store.store import Store
 from undrift.train.plan import RetrainPlan
-from undrift.train.pool import ASKED, Pool, rows_to_read
+from undrift.train.pool import Pool
+from undrift.train.reach import ASKED, NEWEST, labelled, rows_to_read
 
 
 def read_pool(store: Store, plan: RetrainPlan, reference: Reference, max_rows: int) -> Pool:
     """Return what was labelled when a retraining was ordered, and where inputs are now.
+
+    Rows are chosen by their numbers; the inputs of those that were chosen are read, and no others.
 
     Args:
         store: The model's store.
@@ -26,21 +32,25 @@ def read_pool(store: Store, plan: RetrainPlan, reference: Reference, max_rows: i
     """
     tables = plan.as_of or {}
     as_of, until = tables.get("predictions"), plan.until_row
-    labelled = store.newest_labels(ASKED, as_of=tables.get("labels"))
-    newest = store.newest_row_of(labelled.ids, as_of=as_of)
+    known = store.newest_labels(ASKED, as_of=tables.get("labels"))
+    newest = store.newest_row_of(known.ids, as_of=as_of)
     pieces = rows_to_read(newest, until, max_rows)
-    read = [store.predictions(rows.start, rows.stop, as_of=as_of) for rows in pieces if rows]
-    found = [rows for rows in read if len(rows)]
-    if not found and plan.weights:
+    found = [store.asked(rows, as_of=as_of) for rows in pieces if rows]
+    ids = tuple(name for part in found for name in part.ids)
+    if not ids and plan.weights:
         return Pool.of(reference)
-    if not found:
+    if not ids:
         raise TrainingError("there is nothing to train on: no prediction has been made yet")
-    rows = Predictions.concat(found)
+    row, at = (np.concatenate([part[i] for part in found]) for i in (1, 2))
+    asked = Asked(ids, row, at)
     # What came before the first of them named earlier uses of ids; before row 0 there were none,
     # and a label that overtook its prediction is older than that.
-    since = store.commit_of(int(rows.row[0])) if rows.row[0] > 0 else 0
-    labels = store.labels(since, as_of=tables.get("labels"))
-    return Pool.build(rows, labels, reference, max_rows)
+    since = store.commit_of(int(row[0])) if row[0] > 0 else 0
+    labels = store.labels(since, as_of=tables.get("labels"), of=ids)
+    index, told = labelled(ids, at, labels, max_rows)
+    rows = store.fetch(asked.take(index), as_of=as_of)
+    last = store.fetch(asked.take(np.arange(len(row))[-NEWEST:]), as_of=as_of)
+    return Pool.of_rows(reference, rows, labels.label[told], last.x, last.row)
 
 
 def read_later(store: Store, plan: RetrainPlan, reference: Reference, max_rows: int) -> Pool:

@@ -69,6 +69,31 @@ def test_row_range_is_half_open(store: Record) -> None:
     assert nothing.x.shape == (0, 3)
 
 
+def test_rows_are_fetched_by_their_numbers_from_any_commit(store: Record) -> None:
+    parts = [predictions(first, 10, shape=(2, 3)) for first in range(0, 50, 10)]
+    for seq, rows in enumerate(parts, start=1):
+        store.append_predictions(seq, rows)
+    store.compact()
+    whole, wanted = Predictions.concat(parts), np.array([0, 9, 10, 37, 49])
+    assert_array_equal(store.asked(range(5, 45)).row, np.arange(5, 45))
+    asked = store.asked(range(0, 50)).take(wanted)
+    found = store.fetch(asked)
+    assert (found.ids, found.row.tolist()) == (tuple(whole.ids[i] for i in wanted), wanted.tolist())
+    for name in ("at", "version", "x", "embedding", "output"):
+        assert_array_equal(getattr(found, name), getattr(whole, name)[wanted])
+    assert len(store.fetch(asked.take(np.arange(0)))) == 0
+    with pytest.raises(StoreError, match="does not hold 2 of 5 rows any more"):
+        store.fetch(asked, as_of=3)
+
+
+def test_labels_of_some_ids_are_found_among_all(store: Record) -> None:
+    store.append_labels(1, labels("a", "b", "c"))
+    store.append_labels(2, labels("b", "d"))
+    assert store.labels(of=["d", "b"]).ids == ("b", "b", "d")
+    assert store.labels(2, of=["b", "nobody"]).ids == ("b",)
+    assert store.labels(of=[]).ids == ()
+
+
 def test_version_of_a_table_stays_readable_after_compaction(store: Record) -> None:
     version = store.append_predictions(0, predictions(0, 5))
     store.append_labels(0, labels("id-0"))
@@ -197,7 +222,7 @@ def test_ticks_replay_both_tables_in_order(store: Record) -> None:
 def test_more_commits_than_are_read_at_once_all_come(
     store: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("undrift.store.record._COMMITS_AT_ONCE", 2)
+    monkeypatch.setattr("undrift.store.record.COMMITS_AT_ONCE", 2)
     for seq in (0, 1, 5, 6, 9):
         store.append_labels(seq, labels(f"id-{seq}"))
     ids = [late.ids for _, _, late in store.commits(after_seq=0) if late is not None]

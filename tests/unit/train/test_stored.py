@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from undrift.errors import TrainingError
 from undrift.evidence import DriftKind
 from undrift.records import Labels, Predictions, Reference
+from undrift.store.reading import Asked
 from undrift.store.store import Store
 from undrift.train.plan import RetrainPlan
+from undrift.train.pool import Pool
+from undrift.train.reach import rows_to_read
 from undrift.train.stored import read_pool
 
 ROWS, MOST = 2000, 50
@@ -72,6 +76,32 @@ def test_labels_of_any_lag_are_trained_on(store: Store, lag: int) -> None:
     assert pool.newest_row[-1] == ROWS - 1, "where inputs are now needs no label"
 
 
+@pytest.mark.parametrize("labelled", [range(ROWS), range(0, 1000, 25), range(1700, 1705), range(0)])
+def test_pool_is_that_of_all_rows_though_only_chosen_ones_are_fetched(
+    store: Store, labelled: range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(store, labelled)
+    fetched: list[int] = []
+    fetch = Store.fetch
+
+    def spy(self: Store, rows: Asked, as_of: int | None = None) -> Predictions:
+        fetched.append(len(rows.ids))
+        return fetch(self, rows, as_of)
+
+    monkeypatch.setattr(Store, "fetch", spy)
+    pool = read_pool(store, plan(ROWS), REFERENCE, MOST)
+    newest = store.newest_row_of([f"row-{i}" for i in labelled[-1:]])
+    pieces = [store.predictions(r.start, r.stop) for r in rows_to_read(newest, ROWS, MOST) if r]
+    whole = Pool.build(Predictions.concat(pieces), store.labels(), REFERENCE, MOST)
+    for name in ("x", "y", "row", "at", "newest", "newest_row"):
+        np.testing.assert_array_equal(getattr(pool, name), getattr(whole, name), strict=True)
+    assert pool.answered is not None
+    assert whole.answered is not None
+    for one, other in zip(pool.answered, whole.answered, strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+    assert fetched == [len(pool) - len(REFERENCE), len(pool.newest)]
+
+
 def test_labels_that_overtook_the_first_predictions_are_trained_on(store: Store) -> None:
     x, row = np.zeros((4, 2), np.float32), np.arange(4)
     ids = tuple("abcd")
@@ -113,9 +143,9 @@ def test_labels_are_read_only_as_far_back_as_the_pool_reaches(
     read: list[int] = []
     labels = Store.labels
 
-    def spy(self: Store, since_seq: int = 0, as_of: int | None = None) -> Labels:
+    def spy(self: Store, since_seq: int = 0, as_of: int | None = None, of: Any = None) -> Labels:
         read.append(since_seq)
-        return labels(self, since_seq, as_of)
+        return labels(self, since_seq, as_of, of)
 
     monkeypatch.setattr(Store, "labels", spy)
     pool = read_pool(store, plan(ROWS), REFERENCE, MOST)
