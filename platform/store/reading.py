@@ -34,6 +34,7 @@ from undrift.store.tables import Table
 
 VECTORS = ("x", "embedding", "output")
 COMMITS_AT_ONCE = 256
+_NEWEST_COMMITS = 4  # where the newest labels are looked for first; a commit may hold many
 
 
 class Asked(NamedTuple):
@@ -192,7 +193,7 @@ class Reading:
             StoreError: The table is damaged.
         """
         last = self._labels.version() if as_of is None else as_of
-        commits = COMMITS_AT_ONCE
+        commits = _NEWEST_COMMITS
         while True:
             found = self.labels(last - commits + 1, as_of)
             if len(found) >= n or commits > last:
