@@ -59,6 +59,7 @@ class ControlFacts:
         retraining_seconds: Time from the order to the verdict, of the retrainings.
         training: How far the present retraining is; keys of `TRAINING`.
         rollout: How far a rollout by stages is; None without one.
+        lost_rows: Rows that the monitor took and could not store.
     """
 
     model: str
@@ -75,6 +76,7 @@ class ControlFacts:
     retraining_seconds: Times = field(default_factory=Times)
     training: Mapping[str, float] = field(default_factory=dict)
     rollout: RolloutView | None = None
+    lost_rows: int = 0
 
     def snapshot(self) -> Snapshot:
         """Return the facts in the form that replicas use."""
@@ -123,6 +125,7 @@ class ControlFacts:
         accuracy = {(name,): value for name, value in known.items() if value is not None}
         coverage = self.labels["coverage_beyond_lag"]
         due = {} if coverage is None else {(): coverage}
+        lead = {} if evidence.better is None else {(): evidence.better.lead}
         late = self.labels["late"]
         return {
             **gauge("drift_level", "0 none, 1 warning, 2 drift", _by(levels), "signal"),
@@ -138,6 +141,14 @@ class ControlFacts:
                 "Share of right answers, 0 to 1, or R2 of a regression",
                 accuracy,
                 "of",
+            ),
+            **gauge(
+                "challenger_lead_ratio",
+                "Accuracy that retraining would gain, by the challenger that shows that it pays",
+                lead,
+            ),
+            **self._counter(
+                "lost_rows", "Rows that were taken and not stored", {(): self.lost_rows}
             ),
             **self._counter(
                 "labels_joined",
@@ -227,4 +238,5 @@ def facts(
         evidence=report.evidence if report else None,
         labels=asdict(summary.labels) if summary else {},
         accuracy=asdict(summary.accuracy) if summary else {},
+        lost_rows=report.lost_rows if report else 0,
     )

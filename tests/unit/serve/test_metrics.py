@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from undrift.control.facts import ControlFacts
 from undrift.control.story import Times
-from undrift.evidence import DriftKind, Evidence, Level, SignalReport
+from undrift.evidence import Challenger, DriftKind, Evidence, Level, SignalReport
 from undrift.serve.metrics import ReplicaMetrics, Snapshot, exposition, of_versions, total
 
 SIGNALS = ("input", "output", "performance")
@@ -19,6 +19,7 @@ EVIDENCE = Evidence(
     rows=900,
     labelled=7,
     labels_missing=True,
+    better=Challenger("250 rows", 250, True, weight=0.5, lead=0.25, low=0.125, rows=400),
 )
 QUANTILES = {"p50": 100.0, "p90": 300.0, "p99": 400.0}
 FACTS = ControlFacts(
@@ -39,6 +40,7 @@ FACTS = ControlFacts(
     rollbacks=1,
     retrainings={("drift", "accepted"): 2, ("manual", "rejected"): 1},
     retraining_seconds=Times(2, 9.0),
+    lost_rows=5,
 )
 
 
@@ -137,6 +139,8 @@ def test_control_plane_is_shown_beside_the_replicas() -> None:
     assert late == {"found": 5, "unknown": 2, "skipped": 0}
     assert page["undrift_labels_to_look_up", ()] == 3
     assert page["undrift_labels_missing", ()] == 1
+    assert page["undrift_challenger_lead_ratio", ()] == 0.25
+    assert page["undrift_lost_rows_total", ()] == 5
     assert page["undrift_label_coverage_ratio", ()] == 0.75
     assert page["undrift_label_lag_rows", (("quantile", "0.9"),)] == 300
     assert page["undrift_label_lag_rows", (("quantile", "0.99"),)] == 400
@@ -154,6 +158,8 @@ def test_what_nobody_knows_yet_is_not_shown() -> None:
     page = read(exposition([FACTS.snapshot()]))
     assert ("undrift_accuracy_ratio", (("of", "estimate"),)) not in page
     assert not [name for name, _ in page if name == "undrift_label_lag_seconds"]
+    even = replace(FACTS, evidence=replace(EVIDENCE, better=None))
+    assert not [name for name, _ in read(exposition([even.snapshot()])) if "lead" in name]
     none = replace(FACTS, labels={**FACTS.labels, "late": None})
     assert not [name for name, _ in read(exposition([none.snapshot()])) if "look" in name]
     before = read(exposition([replace(FACTS, evidence=None).snapshot()]))
