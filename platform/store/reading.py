@@ -126,8 +126,8 @@ class Reading:
                 left -= len(piece)
         if left:
             raise StoreError(f"{self._root} does not hold {left} of {n} rows any more")
-        vectors_found = (found[name] for name in VECTORS)
-        return Predictions(rows.ids, rows.row, rows.at, version, *vectors_found)
+        x, embedding, output = (found[name] for name in VECTORS)
+        return Predictions(rows.ids, rows.row, rows.at, version, x, embedding, output)
 
     def _pieces(self, rows: IntArray, as_of: int | None) -> Iterator[pa.Table]:
         stored = self._predictions.dataset()

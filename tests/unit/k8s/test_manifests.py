@@ -198,6 +198,13 @@ def test_gpu_overlay_differs_from_cpu_in_training_alone() -> None:
     assert container["resources"]["limits"]["nvidia.com/gpu"] == training["resources"]["GPU"] == "1"
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_upgrade_makes_a_second_cluster_that_would_write_to_the_state(overlay: str) -> None:
+    spec = service(overlay)["spec"]
+    assert spec["upgradeStrategy"] == {"type": "None"}
+    assert not any(key in spec for key in ("clusterUpgradeOptions", "managedBy"))
+
+
 def test_only_training_pods_go_to_spot_nodes() -> None:
     head, serving, training = (pod["spec"] for pod in pods(service("gpu-spot")))
     assert "affinity" in training
