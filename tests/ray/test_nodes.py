@@ -76,7 +76,7 @@ def test_node_lost_in_a_retraining_costs_nothing_but_time(
         run = client.retrain(steps=STEPS).run
         assert run is not None
         kept = config.model_state / "training" / run.run_id / "0.pt"
-        reached = eventually(lambda: step_of(kept))
+        reached = eventually(lambda: step_of(kept), until=lambda seen: seen >= 100)
         assert [len(node.processes(WORKER)) for node in nodes] == [1, 1]
         assert head.processes(WORKER) == []
         control = head.actors()
