@@ -19,7 +19,7 @@ from undrift.train.setup import Setup
 _LOOK = 3  # rounds from one look at the twins to the next
 _TWINS = 32  # held-out rows of each kind that are looked at
 _MEMORY = 0.6  # factor on what was seen before, at each look
-_ABLE = 0.6  # share of undoubted twins that a model must name before it is asked about others
+_ABLE = 0.75  # share of undoubted twins that a model must name before it is asked about others
 _WORTH = 0.5  # of the undoubted ones' share, from which on a stratum is worth training on
 _OFTEN = 4.0  # how often a missed row comes at most, of its due
 _HALF = 0.5  # of the rows of a side, which missed ones do not exceed by coming more often
@@ -40,7 +40,8 @@ class DoubtSampler(TrustSampler):
 
     *Missed* rows, whose labels are not in doubt, but which the version that answered misnamed, are
     where the world has moved. Where they are few, as in a rare slice, a short budget passes them
-    by: they come up to four times as often, until they are half of the rows of the new regime.
+    by: they come up to four times as often, until missed rows, the doubted among them, are half of
+    the new regime's.
 
     Where nothing is in doubt and nothing was missed, this is drawing by trust; for not one
     operation more, unless something is doubted.
@@ -63,7 +64,9 @@ class DoubtSampler(TrustSampler):
         self._rounds, self._seen = 0, np.zeros((len(self._strata), 2))
         self._carried = 0.0
         self._doubted = any(s.kind != UNDOUBTED for s in self._strata)
-        self.haste = _haste(int(chosen.missed.sum()), int(chosen.new.sum()))
+        doubted = np.array([s.new and s.kind == DOUBTED for s in self._strata])
+        missed = chosen.missed.sum() + doubted[self._stratum].sum()
+        self.haste = _haste(int(missed), int(chosen.new.sum()))
         self._pace = np.where(chosen.missed, self.haste, 1.0)
         self._worth = np.array([_LEAST if s.kind == OUTDATED else 1.0 for s in self._strata])
         trusted = chosen.weight > 0.0
@@ -150,7 +153,7 @@ class DoubtSampler(TrustSampler):
 
 
 def _haste(missed: int, rows: int) -> float:
-    """Return how often missed rows come, of their due.
+    """Return how often missed rows come, of their due, if so many of so many were missed.
 
     Example:
         >>> [_haste(missed, 100) for missed in (0, 10, 40, 60)]
