@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from undrift.cli.views import JsonOption, answer, error_console, say
+from undrift.cli.views import JsonOption, answer, error_console, in_bytes, say
 from undrift.config import Config
 
 ChangesOption = Annotated[
@@ -82,12 +82,24 @@ def run_job(
     Raises:
         Exit: Ctrl-C, with code 130.
     """
-    from undrift.jobs.submit import Jobs
+    from undrift.jobs.submit import Jobs, packed
 
     console = error_console()
-    with console.status(f"handing the project to {address}"):
-        jobs = Jobs(address)
-        job = jobs.submit(config, changes or (), verb, brought)
+    jobs = Jobs(address)
+    with packed(config, changes or (), brought) as cargo:
+        console.print(
+            f"what travels: the project, {cargo.project_files} files of "
+            f"{in_bytes(cargo.project_bytes)}, and undrift, {in_bytes(cargo.package_bytes)}",
+            style="dim",
+            markup=False,
+        )
+        travelled = {
+            "project_files": cargo.project_files,
+            "project_bytes": cargo.project_bytes,
+            "package_bytes": cargo.package_bytes,
+        }
+        with console.status(f"handing the project to {address}"):
+            job = jobs.submit(cargo, verb)
     look = f"ray job logs --follow --address {address} {job}"
     status = "submitted"
     if wait:
@@ -99,4 +111,5 @@ def run_job(
             raise typer.Exit(130) from None
         status = "succeeded"
     lines = [f"job {job} {status}", *([] if wait else [f"look at it with: {look}"])]
-    answer({"job": job, "status": status, "address": address}, say(*lines), as_json)
+    told = {"job": job, "status": status, "address": address, "travelled": travelled}
+    answer(told, say(*lines), as_json)

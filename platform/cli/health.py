@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from undrift.cli.views import ConfigOption, JsonOption, ModelOption, answer, say
+from undrift.cli.views import ConfigOption, JsonOption, ModelOption, answer, in_bytes, say
 from undrift.config import Config, load_model
 from undrift.control.doctor import Health, examine
 from undrift.control.doctor import repair as set_aside
@@ -90,7 +90,7 @@ def tried(config: Config) -> tuple[dict[str, int | float], str, list[str]]:
     cost = batch_cost(model, trainee.layer, x, config.serve.max_batch_size)
     told = (
         f"a batch of {cost.rows} rows takes {1000 * cost.seconds:.2g} ms on one core, as in a "
-        f"replica, and {_bytes(cost.bytes)} beside the weights"
+        f"replica, and {in_bytes(cost.bytes)} beside the weights"
     )
     figures = {
         "reference_rows": len(inputs.y),
@@ -105,12 +105,12 @@ def health_view(health: Health, owner: str) -> RenderableType:
     """Return the parts, the disk, who runs on it, and the findings with what to do."""
     table = Table("part", "size", "a day")
     for part in health.parts:
-        rate = "-" if part.bytes_a_day is None else _bytes(part.bytes_a_day)
-        table.add_row(part.name, _bytes(part.bytes), rate)
+        rate = "-" if part.bytes_a_day is None else in_bytes(part.bytes_a_day)
+        table.add_row(part.name, in_bytes(part.bytes), rate)
     full = f", full in {health.days_left:,.0f} days at this rate" if health.days_left else ""
     if health.flat_bytes is not None:
-        full = f", never full: retention holds what grows at {_bytes(health.flat_bytes)}"
-    free = "" if health.free_bytes is None else f"free: {_bytes(health.free_bytes)}{full}"
+        full = f", never full: retention holds what grows at {in_bytes(health.flat_bytes)}"
+    free = "" if health.free_bytes is None else f"free: {in_bytes(health.free_bytes)}{full}"
     lines = [Text(line) for line in (free, f"runs on it: {owner or '-'}") if line]
     for finding in health.findings:
         style = "red" if finding.wrong else "yellow"
@@ -118,11 +118,3 @@ def health_view(health: Health, owner: str) -> RenderableType:
     if not health.wrong:
         lines.append(Text("nothing is wrong", style="green"))
     return Group(table, *lines)
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} TiB"

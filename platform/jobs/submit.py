@@ -9,7 +9,9 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from undrift.errors import ConfigError, PlatformError
 from undrift.host.cluster import TOKEN_REFUSED
 from undrift.host.daemon import last_line
 from undrift.k8s.project import files
+from undrift.store.place import Folder
 
 NO_AGENT = "No available agent"  # what Ray answers while a cluster is starting
 AGENT_S = 60.0
@@ -31,6 +34,62 @@ OTHER_RAY = (
     "`ray start --head --dashboard-agent-listen-port=PORT`"
 )
 _SKIPPED = shutil.ignore_patterns("__pycache__", "kuberay")
+
+
+@dataclass(frozen=True, slots=True)
+class Cargo:
+    """What travels with a job; Ray compresses it, and sends nothing that the cluster has already.
+
+    Attributes:
+        project: A copy of the project's files that the model needs.
+        modules: A copy of undrift, and what tells its version.
+        project_files: Number of files of the project.
+        project_bytes: What they take.
+        package_bytes: What undrift takes.
+    """
+
+    project: Path
+    modules: tuple[Path, ...]
+    project_files: int
+    project_bytes: int
+    package_bytes: int
+
+
+@contextmanager
+def packed(
+    config: Path | None, changes: Sequence[str], brought: Mapping[str, Path] | None = None
+) -> Iterator[Cargo]:
+    """Copy what travels with a job; the copy goes in the end.
+
+    Args:
+        config: The YAML file.
+        changes: What to set instead, each as ``section.key=value``.
+        brought: More files to travel, by their names in the copy.
+
+    Raises:
+        ConfigError: The project is not fit to travel.
+    """
+    path = find_config(config)
+    data = changed(read_config(path), changes)
+    settings = parse_config(data, path)
+    state = settings.state
+    if isinstance(state, Path) and not Path(str(data.get("state", state.name))).is_absolute():
+        raise ConfigError(
+            "state: expected an absolute path that all nodes of the cluster share, since the "
+            "project is only copied there; set one, as --set state=/mnt/undrift"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        project = Path(scratch) / "project"
+        there = {str(name): path.parent / name for name in files(settings)}
+        for name, file in {**there, **(brought or {})}.items():
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, project / name)
+        text = yaml.safe_dump(data, sort_keys=False)
+        (project / CONFIG_NAME).write_text(text, encoding="utf-8")
+        modules = _ourselves(Path(scratch))
+        sizes = Folder(project).sizes()
+        package = sum(sum(Folder(part).sizes().values()) for part in modules)
+        yield Cargo(project, modules, len(sizes), sum(sizes.values()), package)
 
 
 class Jobs:
@@ -70,50 +129,26 @@ class Jobs:
         except Exception as error:  # whatever else may answer there
             raise PlatformError(f"{address} is no Ray dashboard: {error}") from None
 
-    def submit(
-        self,
-        config: Path | None,
-        changes: Sequence[str],
-        verb: Sequence[str],
-        brought: Mapping[str, Path] | None = None,
-    ) -> str:
+    def submit(self, cargo: Cargo, verb: Sequence[str]) -> str:
         """Start a job that runs a verb in a copy of the project.
 
         Args:
-            config: The YAML file.
-            changes: What to set instead, each as ``section.key=value``.
+            cargo: What travels with it.
             verb: The verb and its arguments.
-            brought: More files to travel, by their names in the copy.
 
         Returns:
             The id of the job.
 
         Raises:
-            ConfigError: The project is not fit to travel.
             PlatformError: The cluster does not take the job.
         """
-        path = find_config(config)
-        data = changed(read_config(path), changes)
-        settings = parse_config(data, path)
-        state = settings.state
-        if isinstance(state, Path) and not Path(str(data.get("state", state.name))).is_absolute():
-            raise ConfigError(
-                "state: expected an absolute path that all nodes of the cluster share, since the "
-                "project is only copied there; set one, as --set state=/mnt/undrift"
-            )
-        with tempfile.TemporaryDirectory() as scratch:
-            project = Path(scratch) / "project"
-            there = {str(name): path.parent / name for name in files(settings)}
-            for name, file in {**there, **(brought or {})}.items():
-                (project / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, project / name)
-            text = yaml.safe_dump(data, sort_keys=False)
-            (project / CONFIG_NAME).write_text(text, encoding="utf-8")
-            modules = [str(part) for part in _ourselves(Path(scratch))]
-            return self._taken(
-                entrypoint=shlex.join(["python", "-m", "undrift.cli", *verb]),
-                runtime_env={"working_dir": str(project), "py_modules": modules},
-            )
+        return self._taken(
+            entrypoint=shlex.join(["python", "-m", "undrift.cli", *verb]),
+            runtime_env={
+                "working_dir": str(cargo.project),
+                "py_modules": [str(part) for part in cargo.modules],
+            },
+        )
 
     def _taken(self, **job: Any) -> str:
         """Hand in a job; the agents of a cluster that has just started may not be there yet."""

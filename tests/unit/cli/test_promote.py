@@ -13,6 +13,7 @@ from tests.helpers.support import ModelServer
 from tests.unit.cli.test_verbs import RUNNING, STATUS, change, ended, run
 from tests.unit.cli.test_verbs import folder as folder
 from tests.unit.cli.test_verbs import starter as starter
+from undrift.cli.views import in_bytes
 from undrift.jobs.submit import Jobs
 
 
@@ -44,8 +45,14 @@ class Cluster:
 
     def __init__(self) -> None:
         self.verb, self.files = "", dict[str, bytes]()
+        self.package, self.refuses = 0, False
 
     def submit_job(self, entrypoint: str, runtime_env: dict[str, Any]) -> str:
+        if self.refuses:
+            raise RuntimeError("no space left")
+        modules = [Path(module) for module in runtime_env["py_modules"]]
+        parts = [path for module in modules for path in module.rglob("*") if path.is_file()]
+        self.package = sum(path.stat().st_size for path in parts)
         there = Path(runtime_env["working_dir"])
         self.verb = entrypoint.partition("undrift.cli ")[2]
         self.files = {
@@ -59,7 +66,9 @@ class Cluster:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     found = Cluster()
-    monkeypatch.setattr(Jobs, "__init__", lambda jobs, _: setattr(jobs, "_client", found))
+    monkeypatch.setattr(
+        Jobs, "__init__", lambda jobs, _: vars(jobs).update(_client=found, address="x")
+    )
     return found
 
 
@@ -73,7 +82,15 @@ def test_promote_by_job_takes_the_weights_along_and_looks_at_them_first(
     state = load_file(folder / "weights.safetensors")
     save_file({name: tensor + 1 for name, tensor in state.items()}, weights)
     done = run("promote", "--weights", str(weights.parent), *at, "--json")
-    assert (done.exit_code, json.loads(done.stdout)["job"]) == (0, "job-1"), done.stderr
+    told = json.loads(done.stdout)
+    assert (done.exit_code, told["job"]) == (0, "job-1"), done.stderr
+    assert told["travelled"] == {
+        "project_files": len(cluster.files),
+        "project_bytes": sum(map(len, cluster.files.values())),
+        "package_bytes": cluster.package,
+    }
+    files, size = len(cluster.files), in_bytes(told["travelled"]["project_bytes"])
+    assert f"the project, {files} files of {size}, and undrift, " in done.stderr
     assert cluster.verb == "promote --weights=brought/new-weights"
     assert cluster.files["brought/new-weights"] == weights.read_bytes()
     assert cluster.files["weights.safetensors"] == (folder / "weights.safetensors").read_bytes()
@@ -81,6 +98,10 @@ def test_promote_by_job_takes_the_weights_along_and_looks_at_them_first(
     assert cluster.verb == "promote 7 --strategy=now"
     assert run("promote", "7", "--strategy", "canary", *at).exit_code == 0
     assert cluster.verb == "promote 7 --strategy=canary"
+    cluster.refuses = True
+    refused = run("promote", "7", *at)
+    assert (refused.exit_code, "what travels: " in refused.stderr) == (1, True)
+    cluster.refuses = False
     assert not [name for name in cluster.files if name.startswith("brought/")]
     cluster.verb = ""
     save_file({"other": state["0.weight"]}, weights)
