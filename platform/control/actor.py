@@ -22,7 +22,7 @@ from ray.exceptions import RayActorError
 from undrift.control import views
 from undrift.control.facts import facts
 from undrift.control.hearing import heard, missed
-from undrift.control.holding import LIVE, held, hold, served, shown, target
+from undrift.control.holding import LIVE, check_servable, held, hold, served, shown, target
 from undrift.control.lifecycle import step
 from undrift.control.memory import Memory
 from undrift.control.orders import Orders
@@ -96,7 +96,7 @@ class ControllerActor:
         self._memory = Memory(state, policy, limits)
         self._report: MonitorReport | None = None
         self._parts = Parts()
-        self._shelf = Shelf(state, self._parts.failures, limits.versions, lambda: self._state)
+        self._shelf = Shelf(state, self._parts.failures, limits, lambda: self._state)
         self._training = Training(trainer, self._parts, self._deliver)
         self._unsure = False  # whether the journal may have taken what was said to have failed
         self._door, self._asked, self._orders = asyncio.Lock(), asyncio.Lock(), Orders(self._obey)
@@ -255,16 +255,9 @@ class ControllerActor:
                 settled = self._settle_swap()
                 if settled is not None and not await settled:
                     raise RequestError(UNRECORDED, 503)
-                await self._check(event)
+                asked = served(self._state, step(self._state, event))
+                await asyncio.to_thread(check_servable, self._store, asked)
                 await self._deliver(event)
-
-    async def _check(self, event: Event) -> None:
-        """Check that a version that is asked for can be served, before anything is recorded."""
-        for version in served(self._state, step(self._state, event)):
-            try:
-                await asyncio.to_thread(self._store.weights_path, version)
-            except StoreError as error:
-                raise RequestError(f"version {version} cannot be served: {error}", 409) from error
 
     def status(self) -> StatusView:
         """Return phase, versions, run, recent events and counts."""
@@ -311,6 +304,6 @@ class ControllerActor:
 
     def snapshots(self) -> list[Snapshot]:
         """Return the metrics of the replicas and of the control plane."""
-        progress = self._training.progress(self._state.run)
-        own = facts(self._model, self._state, self._story, self._report, progress)
+        told = self._report, self._training.progress(self._state.run), self._shelf.room
+        own = facts(self._model, self._state, self._story, *told)
         return [*self._replicas.snapshots(shown(self._state)), own.snapshot()]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from undrift.control.fullness import NEVER_DAYS, Part, ceiling, days_until_full
+from undrift.control.fullness import Part, ceiling, fullness
 from undrift.control.offline import COMMAND, check_readable
 from undrift.control.past import BEGINS, recalled
 from undrift.control.settings import LifecycleSettings
@@ -94,6 +94,20 @@ def examine(
     Raises:
         StoreError: Nothing was recorded there, or another release wrote it.
     """
+    parts, findings = measure(root, limits)
+    state = place(root)
+    findings += [*_versions(root, policy), *_blobs(root)]
+    free = shutil.disk_usage(state.path).free if isinstance(state, Folder) else None
+    days, flat = fullness(free, parts)
+    return Health(tuple(parts), free, days, flat, tuple(findings))
+
+
+def measure(root: Root, limits: RetentionSettings | None) -> tuple[list[Part], list[Finding]]:
+    """Return the parts of the state, and what is to be said of its tables; each file is opened.
+
+    Raises:
+        StoreError: Nothing was recorded there, or another release wrote it.
+    """
     state = open_root(root, create=False)
     parts, findings = [], []
     for name in TABLES:
@@ -103,23 +117,9 @@ def examine(
         findings += found
     parts.append(_part("versions", state / "versions", *_versions_span(root)))
     parts += [_part("sessions", state / TRAINING), _part("blobs", state / "blobs")]
-    findings += [*_versions(root, policy), *_blobs(root)]
-    free = shutil.disk_usage(state.path).free if isinstance(state, Folder) else None
     if limits is not None:
         parts = [replace(part, most=ceiling(part, limits)) for part in parts]
-    days, flat = _fullness(free, parts)
-    return Health(tuple(parts), free, days, flat, tuple(findings))
-
-
-def _fullness(free: int | None, parts: list[Part]) -> tuple[float | None, float | None]:
-    """Return days until the disk is full, or the bytes at which the state stays flat."""
-    growing = [part for part in parts if part.bytes_a_day]
-    if free is None or not growing:
-        return None, None
-    days = days_until_full(free, growing)
-    if days is not None and (days < NEVER_DAYS or not any(part.most for part in growing)):
-        return days, None
-    return None, sum(max(p.bytes, p.most or 0.0) for p in growing)
+    return parts, findings
 
 
 def repair(root: Root, policy: LifecycleSettings) -> list[str]:

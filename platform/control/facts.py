@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from undrift.control.fullness import Room
 from undrift.control.state import Phase, State
 from undrift.control.story import Story, Times
 from undrift.control.views import rollout
@@ -60,6 +61,7 @@ class ControlFacts:
         training: How far the present retraining is; keys of `TRAINING`.
         rollout: How far a rollout by stages is; None without one.
         lost_rows: Rows that the monitor took and could not store.
+        room: What the disk of the state has left; None if that is not known.
     """
 
     model: str
@@ -77,6 +79,7 @@ class ControlFacts:
     training: Mapping[str, float] = field(default_factory=dict)
     rollout: RolloutView | None = None
     lost_rows: int = 0
+    room: Room | None = None
 
     def snapshot(self) -> Snapshot:
         """Return the facts in the form that replicas use."""
@@ -109,7 +112,25 @@ class ControlFacts:
             for key, value in told.items():
                 name, text = ROLLOUT[key]
                 page |= gauge(f"rollout_{name}", text, {(): value})
+        page |= self._left(self.room) if self.room else {}
         return page if self.evidence is None else {**page, **self._heard(self.evidence)}
+
+    def _left(self, room: Room) -> Snapshot:
+        """Return what the disk of the state has left."""
+        full = {} if room.days_left is None else {(): 86_400.0 * room.days_left}
+        return {
+            **self._gauge(
+                "state_free_bytes", "What the disk of the state has left", {(): room.free_bytes}
+            ),
+            **self._gauge(
+                "state_free_ratio", "Share of that disk that is free, 0 to 1", {(): room.free_share}
+            ),
+            **self._gauge(
+                "state_full_in_seconds",
+                "When that disk is full at the present rate; left out if never, or not known",
+                full,
+            ),
+        }
 
     def _heard(self, evidence: Evidence) -> Snapshot:
         """Return what the monitor has found."""
@@ -212,6 +233,7 @@ def facts(
     story: Story,
     report: MonitorReport | None,
     training: Mapping[str, Any] | None,
+    room: Room | None = None,
 ) -> ControlFacts:
     """Return what the control plane knows, for the metrics page.
 
@@ -221,6 +243,7 @@ def facts(
         story: What has happened.
         report: What the monitor told last; None before its first report.
         training: How far the training of the present run is.
+        room: What the disk of the state has left; None if that is not known.
     """
     summary = report.summary if report else None
     return ControlFacts(
@@ -239,4 +262,5 @@ def facts(
         labels=asdict(summary.labels) if summary else {},
         accuracy=asdict(summary.accuracy) if summary else {},
         lost_rows=report.lost_rows if report else 0,
+        room=room,
     )

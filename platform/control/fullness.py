@@ -33,6 +33,22 @@ class Part:
     most: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the disk of a state has left.
+
+    Attributes:
+        free_bytes: Bytes that are free.
+        free_share: Their share of the disk, 0 to 1.
+        days_left: When it is full at the present rate, in days, retention allowed for; None if it
+            never is, or that is not known.
+    """
+
+    free_bytes: int
+    free_share: float
+    days_left: float | None
+
+
 def ceiling(part: Part, limits: RetentionSettings) -> float | None:
     """Return the bytes at which retention holds a part, None if nothing does.
 
@@ -74,6 +90,20 @@ def days_until_full(free: float, parts: Sequence[Part]) -> float | None:
     else:
         return None
     return now + free / rate if rate > 0 else None
+
+
+def fullness(free: float | None, parts: Sequence[Part]) -> tuple[float | None, float | None]:
+    """Return days until the disk is full, or the bytes at which the state stays flat.
+
+    Both are None where that is not known, as without free bytes.
+    """
+    growing = [part for part in parts if part.bytes_a_day]
+    if free is None or not growing:
+        return None, None
+    days = days_until_full(free, growing)
+    if days is not None and (days < NEVER_DAYS or not any(part.most for part in growing)):
+        return days, None
+    return None, sum(max(p.bytes, p.most or 0.0) for p in growing)
 
 
 def _flat_after(part: Part) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from undrift.control.replicas import Replicas
 from undrift.control.state import State, Step
-from undrift.errors import StoreError
+from undrift.errors import RequestError, StoreError
 from undrift.events import CandidateFailed, Swap
 from undrift.records import Assignment
 from undrift.serve.swap import Target
@@ -63,6 +65,19 @@ def served(before: State, outcome: Step) -> list[int]:
     if outcome.state.trial is not None and outcome.state.run != before.run:
         orders.append(outcome.state.assignment)
     return [version for assignment in orders for version in assignment.versions]
+
+
+def check_servable(store: Store, versions: Iterable[int]) -> None:
+    """Check that versions that are asked for can be served, before anything is recorded.
+
+    Raises:
+        RequestError: One cannot; status 409.
+    """
+    for version in versions:
+        try:
+            store.weights_path(version)
+        except StoreError as error:
+            raise RequestError(f"version {version} cannot be served: {error}", 409) from error
 
 
 def _trial(state: State) -> str:

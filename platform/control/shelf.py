@@ -1,4 +1,4 @@
-"""Looks the stored versions through: damage is told, and what nobody needs any more goes."""
+"""Looks the stored versions through: damage is told, what nobody needs goes, room is measured."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from undrift.control.fullness import Room
+from undrift.control.room import Gauge
 from undrift.control.state import State
 from undrift.errors import StoreError
 from undrift.events import Swap
@@ -14,9 +16,10 @@ from undrift.store.blobs import Blobs
 from undrift.store.journal import REARMINGS, Journal
 from undrift.store.place import Root, place
 from undrift.store.remote import open_versions
+from undrift.store.settings import RetentionSettings
 from undrift.store.starts import first_commit
 
-DAMAGED, KEPT = "damaged versions", "old versions"
+DAMAGED, KEPT, ROOM = "damaged versions", "old versions", "room"
 LOOK_S = 60.0
 
 
@@ -26,16 +29,25 @@ class Shelf:
     Args:
         root: The model's folder of the state.
         failures: Where damage is told, under ``damaged versions``.
-        keep: Newest versions to keep.
+        limits: How much of what was recorded is kept.
         state: Returns the state of the lifecycle.
+
+    Attributes:
+        room: What the disk has left; None for a bucket, and before the first look.
     """
 
     def __init__(
-        self, root: Root, failures: dict[str, str], keep: int, state: Callable[[], State]
+        self,
+        root: Root,
+        failures: dict[str, str],
+        limits: RetentionSettings,
+        state: Callable[[], State],
     ) -> None:
         self._versions = open_versions(place(root), read_only=True)
         self._rearmings, self._blobs = Journal(root, REARMINGS), Blobs(root)
-        self._failures, self._keep, self._state = failures, keep, state
+        self._failures, self._keep, self._state = failures, limits.versions, state
+        self._gauge = Gauge(root, limits)
+        self.room: Room | None = None
 
     async def look(self) -> dict[int, str]:
         """Return what is wrong with each damaged version, and tell it among the failures."""
@@ -47,14 +59,23 @@ class Shelf:
         return found
 
     async def watch(self) -> None:
-        """Look, drop what nobody needs, and wait for a minute."""
+        """Look, drop what nobody needs, see what room is left, and wait for a minute."""
         await self.look()
-        try:
-            await asyncio.to_thread(self.drop_unused)
-            self._failures.pop(KEPT, None)
-        except StoreError as error:
-            self._failures[KEPT] = str(error)
+        for name, work in ((KEPT, self.drop_unused), (ROOM, self.measure)):
+            try:
+                await asyncio.to_thread(work)
+                self._failures.pop(name, None)
+            except StoreError as error:
+                self._failures[name] = str(error)
         await asyncio.sleep(LOOK_S)
+
+    def measure(self) -> None:
+        """See what room is left.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
+        self.room = self._gauge.read()
 
     def drop_unused(self) -> None:
         """Drop what is neither among the newest nor in use.

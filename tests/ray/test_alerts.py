@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,12 @@ class Platform:
             folder.unlink()
             folder.with_name("away").rename(folder)
 
+    def disk_fills(self) -> None:
+        """a file leaves 2% free of the disk of the state, which is one of 256 MiB"""
+        folder = self._running.config.model_state
+        disk = shutil.disk_usage(folder)
+        (folder.parent / "filler").write_bytes(bytes(disk.free - disk.total // 50))
+
     def platform_ends(self) -> None:
         """`undrift down`"""
         assert undrift("down", cwd=self._running.path.parent).returncode == 0
@@ -112,11 +120,24 @@ class Platform:
         return made.version
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 256 MiB, which only root may."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("no disk can be mounted; root can")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
 def test_every_alert_fires_when_it_should(
-    starter: Path, tmp_path: Path, start: Callable[..., Running]
+    starter: Path, tmp_path: Path, disk: Path, start: Callable[..., Running]
 ) -> None:
     serve = {"port": free_port(), "replicas": 1, "tap": TAP}
-    path = project(starter, tmp_path / "spirals", serve=serve, **SECTIONS)
+    sections = {"serve": serve, "state": str(disk / "state"), **SECTIONS}
+    path = project(starter, tmp_path / "spirals", **sections)
     running = start(path).await_ready()
     platform = Platform(running)
     deeds = {
@@ -128,6 +149,7 @@ def test_every_alert_fires_when_it_should(
         platform.labels_turn: ("UndriftDrift", "UndriftLeadUnanswered"),
         platform.monitor_stands_still: ("UndriftTapDrops",),
         platform.disk_refuses: ("UndriftLostRows",),
+        platform.disk_fills: ("UndriftStateSoonFull",),
         platform.platform_ends: ("UndriftSilent",),
     }
     waits = {rule["alert"]: rule.get("for", "0") for rule in rules()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +10,19 @@ import pytest
 import torch
 
 from tests.helpers.streams import Stream
+from undrift.control.doctor import examine
 from undrift.control.lifecycle import initial
+from undrift.control.room import Gauge
 from undrift.control.settings import LifecycleSettings
 from undrift.control.shelf import Shelf, in_use, watched
 from undrift.control.state import Phase, Run, State
 from undrift.errors import StoreError
-from undrift.events import Codec, Rearm, Swap
+from undrift.events import Codec, Rearm, Swap, Tick
 from undrift.monitor.history import LEFT_OUT
 from undrift.records import Assignment
+from undrift.store.bucket import Bucket
 from undrift.store.journal import REARMINGS, Journal
+from undrift.store.settings import RetentionSettings
 from undrift.store.store import Store
 
 STATE = initial(LifecycleSettings(), 1)
@@ -64,7 +69,8 @@ def store(tmp_path: Path) -> Store:
 
 def shelf(root: Path, keep: int, state: State) -> tuple[Shelf, dict[str, str]]:
     failures: dict[str, str] = {}
-    return Shelf(root / "state", failures, keep, lambda: state), failures
+    limits = RetentionSettings(versions=keep)
+    return Shelf(root / "state", failures, limits, lambda: state), failures
 
 
 def test_the_newest_and_those_in_use_are_kept(store: Store, tmp_path: Path) -> None:
@@ -105,3 +111,24 @@ def test_dropping_that_a_crash_interrupts_is_ended_by_the_next_start(
     again = Store(tmp_path / "state")
     assert again.version_numbers() == [1, 3, 4, 5, 6, 7, 8]
     assert not list((tmp_path / "state" / "versions").glob(".tmp-*"))
+
+
+def test_room_is_what_the_disk_has_and_the_rate_of_the_state(store: Store, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state")
+    for at in (0.0, 43_200.0):
+        journal.append(Codec.encode(Tick(at=at)), at)
+    limits = RetentionSettings(event_days=None, events=None, max_event_bytes=None)
+    found = Shelf(tmp_path / "state", {}, limits, lambda: live(5))
+    assert found.room is None
+    found.measure()
+    disk = shutil.disk_usage(tmp_path)
+    assert found.room is not None
+    assert found.room.free_share == pytest.approx(disk.free / disk.total, rel=0.01)
+    examined = examine(tmp_path / "state", LifecycleSettings(), limits)
+    assert found.room.days_left == pytest.approx(examined.days_left, rel=0.01)
+
+
+@pytest.mark.thorough
+def test_state_in_a_bucket_has_no_room(bucket: Bucket) -> None:
+    Store(bucket)
+    assert Gauge(bucket, RetentionSettings()).read() is None

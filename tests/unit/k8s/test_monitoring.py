@@ -96,7 +96,7 @@ def test_metrics_labels_and_values_are_exported(expression: str) -> None:
 
 
 def test_dashboard_and_rules_are_found() -> None:
-    assert len(rules()) == 10
+    assert len(rules()) == 11
     assert len(panels()) == 19
     assert len({panel["id"] for panel in panels()}) == len(panels())
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from undrift.control.facts import ControlFacts
+from undrift.control.fullness import Room
 from undrift.control.story import Times
 from undrift.evidence import Challenger, DriftKind, Evidence, Level, SignalReport
 from undrift.serve.metrics import ReplicaMetrics, Snapshot, exposition, of_versions, total
@@ -41,6 +42,7 @@ FACTS = ControlFacts(
     retrainings={("drift", "accepted"): 2, ("manual", "rejected"): 1},
     retraining_seconds=Times(2, 9.0),
     lost_rows=5,
+    room=Room(1 << 30, 0.25, 2.0),
 )
 
 
@@ -141,6 +143,9 @@ def test_control_plane_is_shown_beside_the_replicas() -> None:
     assert page["undrift_labels_missing", ()] == 1
     assert page["undrift_challenger_lead_ratio", ()] == 0.25
     assert page["undrift_lost_rows_total", ()] == 5
+    assert page["undrift_state_free_bytes", ()] == 1 << 30
+    assert page["undrift_state_free_ratio", ()] == 0.25
+    assert page["undrift_state_full_in_seconds", ()] == 2 * 86_400
     assert page["undrift_label_coverage_ratio", ()] == 0.75
     assert page["undrift_label_lag_rows", (("quantile", "0.9"),)] == 300
     assert page["undrift_label_lag_rows", (("quantile", "0.99"),)] == 400
