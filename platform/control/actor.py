@@ -33,6 +33,7 @@ from undrift.control.settings import LifecycleSettings
 from undrift.control.shelf import Shelf
 from undrift.control.tenure import Tenure
 from undrift.control.training import Training, end_writers, quietly
+from undrift.control.webhooks import Webhooks
 from undrift.errors import RequestError, StoreError
 from undrift.events import (
     Cancel,
@@ -101,6 +102,7 @@ class ControllerActor:
         self._unsure = False  # whether the journal may have taken what was said to have failed
         self._door, self._asked, self._orders = asyncio.Lock(), asyncio.Lock(), Orders(self._obey)
         self._state, self._story = self._memory.recall()
+        self._webhooks = Webhooks(policy.webhooks, model, self._story)
         coordinator = SwapCoordinator(
             held(self._store, self._state, self._parts.failures),
             serve.swap,
@@ -156,6 +158,7 @@ class ControllerActor:
             self._unsure = False
             if not isinstance(event, Configured):
                 self._story.add(self._state, event, outcome.instructions)
+                self._webhooks.tell(self._state, outcome.state, self._story, event.at)
             self._state = outcome.state
             for instruction in outcome.instructions:
                 self._execute(instruction)
@@ -271,6 +274,7 @@ class ControllerActor:
             failures={
                 "controller": self._tenure.lost or self._parts.told() or self._memory.trouble,
                 "monitor": self._report.failure if self._report else "no report yet",
+                "webhooks": self._webhooks.trouble,
             },
         )
 
@@ -304,6 +308,7 @@ class ControllerActor:
 
     def snapshots(self) -> list[Snapshot]:
         """Return the metrics of the replicas and of the control plane."""
-        told = self._report, self._training.progress(self._state.run), self._shelf.room
+        progress = self._training.progress(self._state.run)
+        told = self._report, progress, self._shelf.room, self._webhooks.outcomes
         own = facts(self._model, self._state, self._story, *told)
         return [*self._replicas.snapshots(shown(self._state)), own.snapshot()]

@@ -62,6 +62,7 @@ class ControlFacts:
         rollout: How far a rollout by stages is; None without one.
         lost_rows: Rows that the monitor took and could not store.
         room: What the disk of the state has left; None if that is not known.
+        webhooks: Number of events by what became of their delivery.
     """
 
     model: str
@@ -80,6 +81,7 @@ class ControlFacts:
     rollout: RolloutView | None = None
     lost_rows: int = 0
     room: Room | None = None
+    webhooks: Mapping[str, int] = field(default_factory=dict)
 
     def snapshot(self) -> Snapshot:
         """Return the facts in the form that replicas use."""
@@ -98,6 +100,7 @@ class ControlFacts:
             **counter(
                 "retrainings", "Retrainings that ended", self.retrainings, "trigger", "outcome"
             ),
+            **counter("webhook_events", "Events for webhooks", _by(self.webhooks), "outcome"),
             **times(
                 "retraining_duration_seconds",
                 "Time from a retraining's order to its verdict",
@@ -234,6 +237,7 @@ def facts(
     report: MonitorReport | None,
     training: Mapping[str, Any] | None,
     room: Room | None = None,
+    webhooks: Mapping[str, int] | None = None,
 ) -> ControlFacts:
     """Return what the control plane knows, for the metrics page.
 
@@ -244,6 +248,7 @@ def facts(
         report: What the monitor told last; None before its first report.
         training: How far the training of the present run is.
         room: What the disk of the state has left; None if that is not known.
+        webhooks: Number of events by what became of their delivery.
     """
     summary = report.summary if report else None
     return ControlFacts(
@@ -263,4 +268,5 @@ def facts(
         accuracy=asdict(summary.accuracy) if summary else {},
         lost_rows=report.lost_rows if report else 0,
         room=room,
+        webhooks=webhooks or {},
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from undrift.settings import Section
 
@@ -56,6 +57,50 @@ class RolloutSettings(Section):
         return (*first, *(("canary", share, self.canary_rows) for share in steps))
 
 
+def _receiver(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or "@" in parts.netloc:
+        raise ValueError("an http:// or https:// URL without user and password")
+    return url
+
+
+WebhookEvent = Literal[
+    "warning",
+    "warning_over",
+    "drift",
+    "drift_over",
+    "retraining",
+    "weights",
+    "candidate",
+    "shadow",
+    "canary",
+    "promoted",
+    "rolled_back",
+    "failed",
+]
+
+
+class WebhookSettings(Section):
+    """Addresses that are told what happens, as CloudEvents; none by default."""
+
+    urls: tuple[Annotated[str, AfterValidator(_receiver)], ...] = Field((), max_length=4)
+    """`http://` or `https://` URLs, each of which gets a POST for each event. They are kept out of
+    the journal, and only their hosts are told in messages."""
+    events: tuple[WebhookEvent, ...] = ()
+    """Which events; empty: all."""
+    secret_env: str = Field("", pattern=r"^[A-Za-z0-9_]*$")
+    """Environment variable of the controller with a secret; each body is signed with it, by
+    HMAC-SHA256 in the header `X-Undrift-Signature`. Empty: no signature."""
+    timeout_s: float = Field(5.0, gt=0, le=60)
+    """Longest time that one delivery may take, seconds; it is tried four times."""
+    allow_private: bool = False
+    """Whether receivers may have loopback, link-local or private addresses, as inside a cluster."""
+
+
 class LifecycleSettings(Section):
     """When the platform may act by itself."""
 
@@ -88,6 +133,8 @@ class LifecycleSettings(Section):
 
     rollout: RolloutSettings = RolloutSettings()
     """Stages before a promotion."""
+    webhooks: WebhookSettings = Field(WebhookSettings(), exclude=True)
+    """Who is told of what happens."""
 
     @property
     def newest_rows(self) -> int:

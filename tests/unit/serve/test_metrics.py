@@ -43,6 +43,7 @@ FACTS = ControlFacts(
     retraining_seconds=Times(2, 9.0),
     lost_rows=5,
     room=Room(1 << 30, 0.25, 2.0),
+    webhooks={"delivered": 3, "failed": 1},
 )
 
 
@@ -143,6 +144,7 @@ def test_control_plane_is_shown_beside_the_replicas() -> None:
     assert page["undrift_labels_missing", ()] == 1
     assert page["undrift_challenger_lead_ratio", ()] == 0.25
     assert page["undrift_lost_rows_total", ()] == 5
+    assert page["undrift_webhook_events_total", (("outcome", "failed"),)] == 1
     assert page["undrift_state_free_bytes", ()] == 1 << 30
     assert page["undrift_state_free_ratio", ()] == 0.25
     assert page["undrift_state_full_in_seconds", ()] == 2 * 86_400
