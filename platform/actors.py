@@ -33,8 +33,9 @@ def start_actors(
     retire(config.model.name)
 
     def actor(role: str, cls: type, *args: Any) -> Any:
+        logs = {"model": config.model.name, "role": role} if config.logs == "json" else None
         return (
-            ray.remote(cluster.lasting(cls))
+            ray.remote(cluster.lasting(cls, logs))
             .options(
                 name=_actor_name(config.model.name, role),
                 namespace=cluster.NAMESPACE,
@@ -94,7 +95,11 @@ def bind(
         **config.serve.scaling(),
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=100_000,  # the replica itself refuses what is too much
-        logging_config={"log_level": "WARNING", "enable_access_log": False},
+        logging_config={
+            "log_level": "WARNING",
+            "enable_access_log": False,
+            "encoding": config.logs.upper(),
+        },
         health_check_period_s=2,
         graceful_shutdown_timeout_s=2,
     )

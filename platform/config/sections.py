@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
@@ -22,7 +22,7 @@ from undrift.store.root import MODELS_FOLDER
 from undrift.store.settings import RetentionSettings
 from undrift.train.settings import TrainSettings
 
-_SHARED = ("state", "local", "kubernetes")
+_SHARED = ("state", "local", "logs", "kubernetes")
 
 
 class ModelConfig(Section):
@@ -76,6 +76,10 @@ class StateConfig(Section):
     local: Folder | None = None
     """Folder of this machine for what belongs to it: token, log, cache; null: the state folder, or
     for a bucket one below `$XDG_STATE_HOME/undrift`."""
+
+    logs: Literal["text", "json"] = "text"
+    """How controller, monitor, trainer and replicas write their logs. json: one object on a line,
+    with `run` and `version` where they concern one; then all events are logged, too."""
 
     @property
     def root(self) -> Root:

@@ -1,4 +1,4 @@
-"""What happens to a model, told to addresses of the operator's, as CloudEvents.
+"""What happens to a model, told to the log, and to addresses of the operator's as CloudEvents.
 
 At most once: what is not delivered after some tries, or does not fit into the queue, is counted and
 gone. Each address has a thread of its own, so a slow one holds up neither the lifecycle nor others.
@@ -31,6 +31,7 @@ from undrift.evidence import Level
 
 CONTENT_TYPE = "application/cloudevents+json"
 SIGNATURE = "X-Undrift-Signature"
+logger = logging.getLogger("undrift")
 OUTCOMES = ("delivered", "failed", "dropped")
 WAITING = 256  # events in the queue of one address
 TRIES = 4
@@ -76,6 +77,9 @@ class Webhooks:
         """
         new = [entry for entry in story.entries if entry.seq > self._told]
         self._told = story.told
+        for entry in new:
+            concerns = {"run": entry.run_id, "version": after.live}
+            logger.info("%s: %s", entry.kind, entry.text, extra=concerns)
         found: list[tuple[str, dict[str, Any]]] = [
             (e.kind, {"text": e.text, "run": e.run_id, "row": e.row, "detail": dict(e.detail)})
             for e in new
@@ -162,7 +166,7 @@ class _Receiver:
         self._count(outcome)
         told = f"webhook to {self._host}: {why}"
         if told != self.trouble:
-            logging.getLogger("undrift").warning("%s", told)
+            logger.warning("%s", told)
         self.trouble = told
 
     def _deliver(self, body: bytes) -> None:

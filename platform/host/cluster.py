@@ -8,10 +8,12 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from undrift.errors import PlatformError
 from undrift.host.haproxy import SocketFolder, find_binary
+from undrift.host.logs import write_json
 from undrift.host.process import ProcessFile
 from undrift.serve.settings import ServeSettings
 from undrift.store.bucket import Bucket
@@ -28,20 +30,26 @@ TOKEN_REFUSED = (
 )
 
 
-def lasting(actor: type) -> type:
+def lasting(actor: type, logs: Mapping[str, str] | None = None) -> type:
     """Return an actor's class whose process ends if it fails to start again, so that Ray tries on.
 
     Ray gives an actor up for good whose constructor raises, also when it has been restarted: a
     store that is away at that moment would end it for ever. A first start fails as it is.
+
+    Args:
+        actor: The class.
+        logs: What every entry of its log has, which is then one of JSON lines; None: text.
     """
 
     class Lasting(actor):  # type: ignore[misc]
         def __init__(self, *given: Any) -> None:
-            import ray
-
+            if logs is not None:
+                write_json(**logs)
             try:
                 super().__init__(*given)
             except Exception:
+                import ray
+
                 if not ray.get_runtime_context().was_current_actor_reconstructed:
                     raise
                 logging.getLogger("undrift").exception("%s cannot start again yet", actor.__name__)

@@ -250,7 +250,7 @@ class TrainerActor:
         """
         if run_id in [plan.run_id for plan in self._plans[:1]]:
             text = "the workers of %s, which was cancelled, do not answer; the trainer starts anew"
-            logging.getLogger("undrift").error(text, run_id)
+            logging.getLogger("undrift").error(text, run_id, extra={"run": run_id})
             os._exit(1)
 
     def _release_leftovers(self) -> None:

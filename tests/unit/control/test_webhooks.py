@@ -167,6 +167,22 @@ def test_warning_and_drift_are_told_when_they_begin_and_when_they_are_over(
     assert [event["type"] for event in receiver.events()] == [f"undrift.{kind}" for kind in kinds]
 
 
+def test_what_is_told_is_logged_with_run_and_version_also_without_webhooks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    two_versions(tmp_path / "state")
+
+    async def body(actor: ControllerActor) -> None:
+        await actor.request("promote", {"version": 2})
+        await until(actor, lambda s: s.phase == "probation")
+
+    with caplog.at_level("INFO", "undrift"):
+        controlling(tmp_path / "state", body)
+    (entry,) = [r for r in caplog.records if r.getMessage().startswith("promoted: version 2 ")]
+    assert vars(entry)["version"] == 2
+    assert vars(entry)["run"].startswith("run-1")
+
+
 def test_only_events_that_are_asked_for_are_told(receiver: Receiver) -> None:
     life = Life(told(receiver, events=("drift",)))
     life.meets(Level.WARNING, Level.NONE, Level.DRIFT)
