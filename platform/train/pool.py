@@ -21,7 +21,7 @@ from undrift.records import (
 )
 from undrift.train.density import density_ratio
 from undrift.train.doubt import UNDOUBTED, Answered, Stratum, doubts, strata_of
-from undrift.train.reach import NEWEST, labelled
+from undrift.train.reach import NEWEST, joined, labelled
 from undrift.train.settings import TrainSettings
 from undrift.train.strata import by_target, stratify
 from undrift.train.validity import validity
@@ -147,30 +147,13 @@ class Pool:
         n = len(reference)
         return Pool(
             x=np.concatenate([reference.x, rows.x]),
-            y=_joined(reference.y, y),
+            y=joined(reference.y, y),
             row=np.concatenate([np.full(n, REFERENCE_ROW, dtype=np.int64), rows.row]),
             at=np.concatenate([np.zeros(n), rows.at]),
             newest=newest,
             newest_row=newest_row,
             answered=Answered.of(reference, rows),
         )
-
-
-def _joined(reference: TargetArray, labels: TargetArray) -> TargetArray:
-    """Return targets of the reference and of live rows, all classes or all numbers."""
-    if not len(labels):
-        return reference
-    if reference.shape[1:] != labels.shape[1:]:
-        raise TrainingError(
-            f"labels have shape {list(labels.shape[1:])} per row, but those of the base version's "
-            f"reference {list(reference.shape[1:])}; hand in the same number of targets"
-        )
-    if np.issubdtype(reference.dtype, np.integer) and not np.issubdtype(labels.dtype, np.integer):
-        raise TrainingError(
-            "labels are numbers, but the base version's reference has classes; hand in class "
-            "indices, or make a reference with numbers"
-        )
-    return np.concatenate([reference, labels.astype(reference.dtype)])
 
 
 @dataclass(frozen=True, slots=True)

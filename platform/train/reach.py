@@ -1,4 +1,4 @@
-"""Which rows a pool is made of, found without their inputs."""
+"""Which rows and targets a pool is made of, found without their inputs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from undrift.errors import TrainingError
 from undrift.ids import join
-from undrift.records import Labels, TimeArray
+from undrift.records import Labels, TargetArray, TimeArray
 from undrift.train.settings import SPAN
 
 Index = NDArray[np.intp]
@@ -49,3 +50,24 @@ def rows_to_read(labelled: int | None, until: int, max_rows: int) -> tuple[range
     stop = until if labelled is None else min(labelled + 1, until)
     start = max(0, stop - SPAN * max_rows)
     return range(start, stop), range(max(stop, until - NEWEST), until)
+
+
+def joined(reference: TargetArray, labels: TargetArray) -> TargetArray:
+    """Return targets of the reference and of live rows, all classes or all numbers.
+
+    Raises:
+        TrainingError: They are of different kinds.
+    """
+    if not len(labels):
+        return reference
+    if reference.shape[1:] != labels.shape[1:]:
+        raise TrainingError(
+            f"labels have shape {list(labels.shape[1:])} per row, but those of the base version's "
+            f"reference {list(reference.shape[1:])}; hand in the same number of targets"
+        )
+    if np.issubdtype(reference.dtype, np.integer) and not np.issubdtype(labels.dtype, np.integer):
+        raise TrainingError(
+            "labels are numbers, but the base version's reference has classes; hand in class "
+            "indices, or make a reference with numbers"
+        )
+    return np.concatenate([reference, labels.astype(reference.dtype)])
