@@ -271,7 +271,7 @@ def test_first_model_is_trained_where_there_is_no_configuration(folder: Path) ->
 
 @pytest.mark.thorough
 def test_retraining_is_measured_and_compared(folder: Path) -> None:
-    arguments = ("--set", "train.steps=200", "--lag", "100", "--pace", "100")
+    arguments = ("--set", "train.steps=400", "--lag", "100", "--pace", "100")
     found = replayed("--retrain", *arguments)
     late = {name: parts["last_three_fifths"] for name, parts in found["accuracy"].items()}
     assert late["platform"] > late["frozen"] + 0.1
