@@ -153,7 +153,7 @@ def pair(start: Callable[..., Running], starter: Path, tmp_path: Path) -> Runnin
     sections = {
         "serve": {"port": free_port(), "replicas": 1},
         "lifecycle": {"mode": "off"},
-        "train": {"workers": 2},
+        "train": {"workers": 2, "block_selection": True},
     }
     return start(project(starter, tmp_path / "spirals", **sections)).await_ready()
 
