@@ -146,8 +146,13 @@ def _actor_name(model: str, role: str) -> str:
     return f"{model}:{role}"
 
 
-def run_application(application: Any, name: str) -> None:
-    """Run the application of the only model, at the route ``/``, and wait until it runs.
+def route_of(model: str) -> str:
+    """Return the route of a model that does not answer at ``/``."""
+    return f"/v2/models/{model}"
+
+
+def run_application(application: Any, name: str, route: str) -> None:
+    """Run the application of the only model at a route, and wait until it runs.
 
     Raises:
         PlatformError: The replicas do not start.
@@ -156,7 +161,7 @@ def run_application(application: Any, name: str) -> None:
     from ray.serve.exceptions import RayServeException
 
     try:
-        serve.run(application, name=name, route_prefix="/", blocking=False)
+        serve.run(application, name=name, route_prefix=route, blocking=False)
     except (RuntimeError, RayServeException) as error:
         told = trouble(name)
         raise PlatformError(f"the replicas did not start: {told or error}") from error

@@ -117,13 +117,14 @@ def url_of(config: Config) -> str:
     return f"{config.serve.scheme}://{host}:{config.serve.port}"
 
 
-def place(config: Config, handle: Handle, *, detached: bool = False) -> None:
+def place(config: Config, handle: Handle, *, detached: bool = False, route: str = "/") -> None:
     """Create the actors of the only model and run its Serve application.
 
     Args:
         config: The configuration.
         handle: The platform; it gets the actors.
         detached: Whether they outlive this process.
+        route: Where the application answers.
     """
     root = config.model_in(handle.runfile.state)
     handle.actors = start_actors(config, {}, root, detached=detached)
@@ -136,7 +137,7 @@ def place(config: Config, handle: Handle, *, detached: bool = False) -> None:
         loopback_only=True,
         version=handle.version,
     )
-    run_application(application, application_name(config.model.name))
+    run_application(application, application_name(config.model.name), route)
 
 
 def ready(config: Config, handle: Handle, cluster_address: str = "") -> None:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from undrift.cli.views import JsonOption, answer, error_console, in_bytes, say
 from undrift.config import Config
+from undrift.errors import ConfigError
 
+if TYPE_CHECKING:
+    from undrift.jobs.submit import Cargo, Jobs
+
+ByJobOption = Annotated[bool, typer.Option("--submit", help="Run it as a job, at --address.")]
+AddressOption = Annotated[str, typer.Option(help="As http://HEAD:8265.")]
+JobOption = Annotated[
+    str | None, typer.Option("--job", help="With --submit: of one that runs already.")
+]
+AsJobOption = Annotated[bool, typer.Option("--as-job", hidden=True)]
 ChangesOption = Annotated[
     list[str] | None, typer.Option("--set", help="SECTION.KEY=VALUE instead; repeatable.")
 ]
@@ -84,32 +95,121 @@ def run_job(
     """
     from undrift.jobs.submit import Jobs, packed
 
-    console = error_console()
     jobs = Jobs(address)
     with packed(config, changes or (), brought) as cargo:
-        console.print(
-            f"what travels: the project, {cargo.project_files} files of "
-            f"{in_bytes(cargo.project_bytes)}, and undrift, {in_bytes(cargo.package_bytes)}",
-            style="dim",
-            markup=False,
-        )
-        travelled = {
-            "project_files": cargo.project_files,
-            "project_bytes": cargo.project_bytes,
-            "package_bytes": cargo.package_bytes,
-        }
-        with console.status(f"handing the project to {address}"):
-            job = jobs.submit(cargo, verb)
-    look = f"ray job logs --follow --address {address} {job}"
+        job = _handed_in(jobs, cargo, verb)
+    look = _look(address, job)
     status = "submitted"
     if wait:
-        console.print(f"job {job}: undrift {' '.join(verb)}", markup=False)
-        try:
-            jobs.follow(job, lambda text: console.print(text, end="", style="dim", markup=False))
-        except KeyboardInterrupt:
-            console.print(f"job {job} goes on; look at it with `{look}`", markup=False)
-            raise typer.Exit(130) from None
+        _followed(jobs, job, verb)
         status = "succeeded"
+    travelled = {
+        "project_files": cargo.project_files,
+        "project_bytes": cargo.project_bytes,
+        "package_bytes": cargo.package_bytes,
+    }
     lines = [f"job {job} {status}", *([] if wait else [f"look at it with: {look}"])]
     told = {"job": job, "status": status, "address": address, "travelled": travelled}
     answer(told, say(*lines), as_json)
+
+
+def found_by_job(
+    address: str,
+    config: Path | None,
+    verb: list[str],
+    *,
+    changes: list[str],
+    state_by: str,
+    brought: dict[str, Path],
+    job: str | None,
+) -> Any:
+    """Run a verb as a job, show what it says, and return what it found; Ctrl-C leaves it running.
+
+    Args:
+        address: The cluster's dashboard.
+        config: The YAML file.
+        verb: The verb and its arguments.
+        changes: What to set instead.
+        state_by: The option that names the state that it reads; empty: it reads none.
+        brought: More files to travel with the project, by their names there.
+        job: One that was handed in before, to be followed instead.
+
+    Returns:
+        The JSON values that the verb gave to `tell`.
+
+    Raises:
+        PlatformError: The cluster does not answer, or the job failed.
+        Exit: Ctrl-C, with code 130.
+    """
+    from pydantic_core import from_json
+
+    from undrift.jobs.result import result_in
+    from undrift.jobs.submit import Jobs, packed
+
+    jobs = Jobs(address)
+    if job is None:
+        with packed(config, changes, brought, state_by) as cargo:
+            job = _handed_in(jobs, cargo, [*verb, "--as-job"])
+    later = f"; the same command with `--job {job}` brings its result"
+    return from_json(result_in(_followed(jobs, job, verb, later)))
+
+
+def travelling(files: dict[str, Path | None]) -> tuple[list[str], dict[str, Path]]:
+    """Return options that name files as they are called in the job's copy, and those files.
+
+    Raises:
+        ConfigError: One is not there.
+    """
+    words, brought = [], {}
+    for option, path in files.items():
+        if path is None:
+            continue
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file")
+        name = f"brought/{path.name}"
+        words.append(f"{option}={name}")
+        brought[name] = path
+    return words, brought
+
+
+def worded(options: dict[str, Any]) -> list[str]:
+    """Return options for a command line, those that are None left out."""
+    return [f"{name}={value}" for name, value in options.items() if value is not None]
+
+
+def tell(found: Any) -> None:
+    """Hand what a verb found to whoever submitted it, as JSON values."""
+    from pydantic_core import to_json
+
+    from undrift.jobs.result import lines
+
+    for line in lines(to_json(found, inf_nan_mode="constants")):
+        sys.stdout.write(line)
+        sys.stdout.flush()
+
+
+def _handed_in(jobs: Jobs, cargo: Cargo, verb: list[str]) -> str:
+    console = error_console()
+    console.print(
+        f"what travels: the project, {cargo.project_files} files of "
+        f"{in_bytes(cargo.project_bytes)}, and undrift, {in_bytes(cargo.package_bytes)}",
+        style="dim",
+        markup=False,
+    )
+    with console.status(f"handing the project to {jobs.address}"):
+        return jobs.submit(cargo, verb)
+
+
+def _followed(jobs: Jobs, job: str, verb: list[str], later: str = "") -> str:
+    console = error_console()
+    try:
+        console.print(f"job {job}: undrift {' '.join(verb)}", markup=False)
+        return jobs.follow(job, lambda text: console.print(text, end="", style="dim", markup=False))
+    except KeyboardInterrupt:
+        look = _look(jobs.address, job)
+        console.print(f"job {job} goes on; look at it with `{look}`{later}", markup=False)
+        raise typer.Exit(130) from None
+
+
+def _look(address: str, job: str) -> str:
+    return f"ray job logs --follow --address {address} {job}"

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from undrift.cli.views import say, show
-from undrift.config import load_config
+from undrift.config import ALONE, load_config
 
 app = typer.Typer(no_args_is_help=True, help="Deploy to Kubernetes through KubeRay.")
 
@@ -93,7 +93,7 @@ def delete(
 
 
 def _namespace(config: Path | None, changes: list[str] | None) -> str | None:
-    return load_config(config, changes or ()).kubernetes.namespace
+    return load_config(config, changes or (), ALONE).kubernetes.namespace
 
 
 def _answer(data: Any, view: RenderableType, as_json: bool) -> None:

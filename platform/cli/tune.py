@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from undrift.cli.cluster import (
+    AddressOption,
+    AsJobOption,
+    ByJobOption,
+    JobOption,
+    found_by_job,
+    tell,
+    travelling,
+    worded,
+)
 from undrift.cli.views import ConfigOption, JsonOption, answer, error_console
+from undrift.views import plain, read
+
+if TYPE_CHECKING:
+    from undrift.tune.run import Tuned, TuneOptions
 
 
 def tune(
@@ -17,7 +31,7 @@ def tune(
     label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
     lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
     search: Annotated[Path | None, typer.Option(help="YAML file of what to search.")] = None,
-    searched: Annotated[
+    expressions: Annotated[
         list[str] | None, typer.Option("--set", help="SECTION.KEY=uniform(0, 1); repeatable.")
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Settings to try.")] = 20,
@@ -32,10 +46,14 @@ def tune(
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Else undrift.tuned.yaml.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write it though not better.")] = False,
+    by_job: ByJobOption = False,
+    address: AddressOption = "",
+    job: JobOption = None,
+    as_job: AsJobOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search settings over what was recorded, or a CSV, and write those that prove better."""
-    from undrift.tune.run import TuneOptions
+    from undrift.tune.run import TuneOptions, searched
     from undrift.tune.run import main as search_for
     from undrift.tune.views import Watcher, tuned_view
 
@@ -46,7 +64,7 @@ def tune(
         label=label,
         lag=lag,
         space=search,
-        searched=tuple(searched or ()),
+        searched=tuple(expressions or ()),
         trials=trials,
         seeds=seeds,
         held_out=held_out,
@@ -59,6 +77,44 @@ def tune(
         force=force,
     )
     console = error_console()
-    with Watcher(console, price) as watcher:
-        found = search_for(options, console, watcher)
+    if by_job:
+        found = _searched_by_job(options, address, job)
+    else:
+        with Watcher(console, price) as watcher:
+            if as_job:
+                tell(plain(searched(options, console, watcher, joined=True)))
+                return
+            found = search_for(options, console, watcher)
     answer(found.to_dict(), tuned_view(found), as_json)
+
+
+def _searched_by_job(options: TuneOptions, address: str, job: str | None) -> Tuned:
+    """Search on a cluster, and write here what proves better."""
+    from undrift.tune.run import Tuned, checked, conclude
+
+    checked(options)
+    words, brought = travelling({"--data": options.data, "--search": options.space})
+    words += worded(
+        {
+            "--label": options.label,
+            "--lag": options.lag,
+            "--trials": options.trials,
+            "--seeds": options.seeds,
+            "--held-out": options.held_out,
+            "--price": options.price,
+            "--pace": options.pace,
+            "--delay": options.training_s,
+            "--parallel": options.parallel,
+            "--seed": options.seed,
+        }
+    )
+    found = found_by_job(
+        address,
+        options.config,
+        ["tune", *words, *(f"--set={one}" for one in options.searched)],
+        changes=[] if options.state is None else [f"state={options.state}"],
+        state_by="" if options.data else "--state",
+        brought=brought,
+        job=job,
+    )
+    return conclude(read(Tuned, found), options)

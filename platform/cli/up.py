@@ -12,7 +12,7 @@ import typer
 from undrift.cli.cluster import deploy_on, say_stage
 from undrift.cli.models import tell_changes
 from undrift.cli.views import ConfigOption, JsonOption, answer, error_console, say
-from undrift.config import Wanted, find_config, load_config, wanted
+from undrift.config import ALONE, Wanted, find_config, load_config, wanted
 from undrift.fleet.door import ask
 from undrift.host.daemon import start_detached
 from undrift.host.process import ProcessFile
@@ -35,7 +35,7 @@ def up(
     """
     path = find_config(config)
     if address and address != "local":
-        deploy_on(load_config(path), address, as_json)
+        deploy_on(load_config(path, way_out=ALONE), address, as_json)
         return
     found = wanted(path)
     running = ProcessFile.of(found.platform).running()

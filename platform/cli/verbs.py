@@ -28,6 +28,7 @@ from undrift.cli.labels import app as labels_app
 from undrift.cli.models import app as models_app
 from undrift.cli.promote import promote
 from undrift.cli.rebuild import rebuild
+from undrift.cli.replay import replay
 from undrift.cli.token import token
 from undrift.cli.tune import tune
 from undrift.cli.up import up
@@ -296,44 +297,5 @@ def resume(
     _answer(answer, status_line(answer), as_json)
 
 
-@app.command()
-def replay(
-    config: ConfigOption = None,
-    model: ModelOption = None,
-    state: Annotated[str | None, typer.Option(help="State of another recording.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A labelled table to play instead.")] = None,
-    label: Annotated[str | None, typer.Option(help="Its label column.")] = None,
-    lag: Annotated[int | None, typer.Option(min=0, help="Rows before a label arrives.")] = None,
-    changes: ChangesOption = None,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Retrain after drifts.")] = False,
-    pace: Annotated[float, typer.Option(min=0.1, help="Rows a second of the CSV.")] = 150.0,
-    delay: Annotated[float, typer.Option(min=0, help="Seconds that a retraining takes.")] = 3.0,
-    seed: Annotated[int, typer.Option(help="Seed of a first model trained on the CSV.")] = 0,
-    plot: Annotated[Path | None, typer.Option(help="Draw the signals: .svg or .png.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Run what was recorded, or a CSV, through a drift policy: what would have happened?"""
-    from undrift.replay.run import ReplayOptions
-    from undrift.replay.run import main as play
-    from undrift.replay.views import replay_view
-
-    options = ReplayOptions(
-        config=config,
-        model=model,
-        state=state,
-        data=data,
-        label=label,
-        lag=lag,
-        changes=tuple(changes or ()),
-        retrain=retrain,
-        pace=pace,
-        training_s=delay,
-        seed=seed,
-        plot=plot,
-    )
-    found = play(options, error_console())
-    _answer(found.to_dict(), replay_view(found), as_json)
-
-
-for _verb in (up, promote, tune, token, submit, demo, why, rebuild, doctor, repair):
+for _verb in (up, promote, replay, tune, token, submit, demo, why, rebuild, doctor, repair):
     app.command()(_verb)

@@ -6,6 +6,7 @@ pulls in PyTorch or Ray, so that the command line starts at once.
 
 from undrift.config.added import Added, Wanted, load_model, names_in, wanted
 from undrift.config.files import (
+    ALONE,
     CONFIG_NAME,
     CONFIG_VARIABLE,
     changed,
@@ -21,6 +22,7 @@ from undrift.config.sections import Config, ModelConfig, PlatformConfig
 from undrift.config.several import short_form
 
 __all__ = [
+    "ALONE",
     "CONFIG_NAME",
     "CONFIG_VARIABLE",
     "Added",

@@ -19,6 +19,8 @@ from undrift.errors import ConfigError
 
 CONFIG_NAME = "undrift.yaml"
 CONFIG_VARIABLE = "UNDRIFT_CONFIG"
+ANY, ALONE = "name one with --model", "here each needs a file, a name and a state of its own"
+"""What to do about a file of several models, by a verb that can take one of them and by others."""
 
 
 def find_config(path: Path | None = None) -> Path:
@@ -40,12 +42,15 @@ def find_config(path: Path | None = None) -> Path:
     raise ConfigError(f"{named}: no such file (named by {origin})")
 
 
-def load_config(path: Path | None = None, changes: Sequence[str] = ()) -> Config:
+def load_config(
+    path: Path | None = None, changes: Sequence[str] = (), way_out: str = ANY
+) -> Config:
     """Read and check the configuration of one model; relative paths start at its own folder.
 
     Args:
         path: The YAML file; without it $UNDRIFT_CONFIG, then ./undrift.yaml.
         changes: What to set instead, each as ``section.key=value``, the value in YAML.
+        way_out: What to do if it has several models, for the message.
 
     Returns:
         The configuration, with absolute paths.
@@ -55,7 +60,7 @@ def load_config(path: Path | None = None, changes: Sequence[str] = ()) -> Config
             or has several models.
     """
     path = find_config(path)
-    return parse_config(read_config(path), path, changes)
+    return parse_config(read_config(path), path, changes, way_out)
 
 
 def load_platform(path: Path | None = None, changes: Sequence[str] = ()) -> PlatformConfig:
@@ -83,20 +88,23 @@ def read_config(path: Path) -> dict[str, Any]:
     return data
 
 
-def parse_config(data: Mapping[str, Any], path: Path, changes: Sequence[str] = ()) -> Config:
+def parse_config(
+    data: Mapping[str, Any], path: Path, changes: Sequence[str] = (), way_out: str = ANY
+) -> Config:
     """Check a configuration of one model; relative paths start at the folder of ``path``.
 
     Args:
         data: What the YAML says.
         path: The YAML file, or where it would lie.
         changes: What to set instead, each as ``section.key=value``, the value in YAML.
+        way_out: What to do if it has several models, for the message.
 
     Raises:
         ConfigError: It has problems, of which the text lists all, or several models.
     """
     platform = parse_platform(data, path, changes)
     try:
-        return platform.only()
+        return platform.only(way_out)
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from None
 

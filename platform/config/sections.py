@@ -179,15 +179,15 @@ class PlatformConfig(StateConfig):
         config._folder = self._folder
         return config
 
-    def only(self) -> Config:
+    def only(self, way_out: str = "name one with --model") -> Config:
         """Return the one model with the platform that serves it.
+
+        Args:
+            way_out: What to do if there are several, for the message.
 
         Raises:
             ConfigError: There are several.
         """
         if len(self.models) > 1:
-            raise ConfigError(
-                f"models: there are several, {', '.join(self.models)}; name one with --model. On a "
-                "cluster and on Kubernetes each needs a file of its own"
-            )
+            raise ConfigError(f"models: there are several, {', '.join(self.models)}; {way_out}")
         return self.view(next(iter(self.models)))

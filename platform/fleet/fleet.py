@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from undrift.actors import application_name
+from undrift.actors import application_name, route_of
 from undrift.app import Say, place, ready
 from undrift.config import Config, Wanted, names_in, wanted
 from undrift.errors import ConfigError, PlatformError, UndriftError
@@ -23,7 +23,6 @@ from undrift.fleet.models import (
     await_application,
     await_model,
     end,
-    route_of,
     run,
     run_at,
     start,

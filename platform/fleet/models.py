@@ -51,11 +51,6 @@ class Placed:
     version: str
 
 
-def route_of(name: str) -> str:
-    """Return the route of one of several models."""
-    return f"/v2/models/{name}"
-
-
 class Checking:
     """A model's files are read, and its state prepared, in a process that ends with it.
 

@@ -183,6 +183,15 @@ def front(settings: ServeSettings) -> tuple[ServeSettings, list[str]]:
     return settings.model_copy(update={"host": host, "port": port}), [note]
 
 
+def routes() -> dict[str, str]:
+    """Return where each application of the cluster's Ray Serve answers that answers at all."""
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    found = client.get_serve_details()["applications"] if client is not None else {}
+    return {name: one["route_prefix"] for name, one in found.items() if one["route_prefix"]}
+
+
 def stop(folder: SocketFolder) -> None:
     """Stop Ray Serve and Ray, and whatever still runs from the folder."""
     import ray

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from undrift.actors import application_name, retire
+from undrift.actors import application_name, retire, route_of
 from undrift.app import Say, place, prepare_state, ready, url_of
 from undrift.config import Config
 from undrift.errors import ConfigError, PlatformError
@@ -82,7 +82,9 @@ def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
         try:
             token = runfile.token(create=True)
             handle = Handle(url_of(config), token, runfile, {}, Interrupt())
-            place(config, handle, detached=True)
+            route, told = _route(config.model.name)
+            notes += told
+            place(config, handle, detached=True, route=route)
             ready(config, handle, here)
         except BaseException:
             if not known:
@@ -110,6 +112,19 @@ def remove(config: Config, address: str) -> None:
         runfile.release(here)
     finally:
         ray.shutdown()
+
+
+def _route(model: str) -> tuple[str, list[str]]:
+    """Return where a model answers: where it does already, else at ``/`` unless others do there."""
+    routes = cluster.routes()
+    if (own := routes.get(application_name(model))) is not None:
+        return own, []
+    others = [name for name, route in routes.items() if route == "/"]
+    if not others:
+        return "/", []
+    route = route_of(model)
+    told = f"{others[0]} answers at / of this cluster: everything of {model} is under {route}"
+    return route, [told]
 
 
 def check_state(state: Root) -> None:

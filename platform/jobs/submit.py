@@ -20,10 +20,11 @@ import yaml
 
 import undrift.bandits
 from undrift import errors
-from undrift.config import CONFIG_NAME, changed, find_config, parse_config, read_config
+from undrift.config import ALONE, CONFIG_NAME, changed, find_config, parse_config, read_config
 from undrift.errors import ConfigError, PlatformError
 from undrift.host.cluster import TOKEN_REFUSED
 from undrift.host.daemon import last_line
+from undrift.jobs.result import Screen
 from undrift.k8s.project import files
 from undrift.store.place import Folder
 
@@ -57,7 +58,10 @@ class Cargo:
 
 @contextmanager
 def packed(
-    config: Path | None, changes: Sequence[str], brought: Mapping[str, Path] | None = None
+    config: Path | None,
+    changes: Sequence[str],
+    brought: Mapping[str, Path] | None = None,
+    state_by: str = "--set state",
 ) -> Iterator[Cargo]:
     """Copy what travels with a job; the copy goes in the end.
 
@@ -65,18 +69,20 @@ def packed(
         config: The YAML file.
         changes: What to set instead, each as ``section.key=value``.
         brought: More files to travel, by their names in the copy.
+        state_by: The option that names a state, for a message; empty: none is needed.
 
     Raises:
         ConfigError: The project is not fit to travel.
     """
     path = find_config(config)
     data = changed(read_config(path), changes)
-    settings = parse_config(data, path)
+    settings = parse_config(data, path, way_out=ALONE)
     state = settings.state
-    if isinstance(state, Path) and not Path(str(data.get("state", state.name))).is_absolute():
+    told = Path(str(data.get("state", state.name) if isinstance(state, Path) else "/"))
+    if state_by and not told.is_absolute():
         raise ConfigError(
             "state: expected an absolute path that all nodes of the cluster share, since the "
-            "project is only copied there; set one, as --set state=/mnt/undrift"
+            f"project is only copied there; set one, as {state_by}=/mnt/undrift"
         )
     with tempfile.TemporaryDirectory() as scratch:
         project = Path(scratch) / "project"
@@ -164,16 +170,17 @@ class Jobs:
                     raise PlatformError(told) from None
             time.sleep(1.0)
 
-    def follow(self, job: str, show: Callable[[str], None]) -> None:
-        """Show what a job says until it ends.
+    def follow(self, job: str, show: Callable[[str], None]) -> str:
+        """Show what a job says until it ends, and return all that it said.
 
         Raises:
             PlatformError: It failed.
         """
+        screen = Screen(show)
 
         async def tail() -> None:
             async for text in self._client.tail_job_logs(job):
-                show(text)
+                screen(text)
 
         try:
             asyncio.run(tail())
@@ -184,6 +191,7 @@ class Jobs:
         if info.status != "SUCCEEDED":
             told = last_line(said or str(info.message))
             raise PlatformError(f"job {job} {str(info.status).lower()}: {told}")
+        return str(said)
 
 
 def _ourselves(scratch: Path) -> tuple[Path, Path]:

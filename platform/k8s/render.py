@@ -12,7 +12,15 @@ from typing import Any
 
 import yaml
 
-from undrift.config import Config, changed, find_config, parse_config, read_config, short_form
+from undrift.config import (
+    ALONE,
+    Config,
+    changed,
+    find_config,
+    parse_config,
+    read_config,
+    short_form,
+)
 from undrift.errors import ConfigError
 from undrift.k8s import project
 from undrift.k8s.manifests import Manifest, compose, monitoring, one
@@ -38,7 +46,7 @@ def render(
     """
     path = find_config(path)
     data = changed(read_config(path), changes)
-    config = parse_config(data, path)
+    config = parse_config(data, path, way_out=ALONE)
     refuse_certificate(config.serve, "in a cluster TLS is for the ingress")
     if isinstance(config.state, str):
         raise ConfigError(

@@ -111,14 +111,19 @@ def main(options: ReplayOptions, console: Console) -> Replayed:
     Raises:
         UndriftError: The options, the files or the settings do not allow it.
     """
-    _check(options)
+    checked(options)
     found = _labelled(options, console) if options.data else _recorded(options, console)
     if options.plot is not None:
         write_plot(found.timeline, options.plot, found.source)
     return found
 
 
-def _check(options: ReplayOptions) -> None:
+def checked(options: ReplayOptions) -> None:
+    """Check what can be said before anything is read.
+
+    Raises:
+        ConfigError: The options do not go together, or the plot cannot be written.
+    """
     if options.plot is not None:
         check_plot(options.plot)
     if options.data is None:

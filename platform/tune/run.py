@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from undrift.config import CONFIG_NAME, CONFIG_VARIABLE, Config, find_config, load_config
+from undrift.config import ALONE, CONFIG_NAME, CONFIG_VARIABLE, Config, find_config, load_config
 from undrift.errors import ConfigError
 from undrift.replay.loop import Pace
 from undrift.replay.sources import recording_folder, stream_for
@@ -18,7 +18,7 @@ from undrift.tune.history import History, recorded_stream, split_at, write_first
 from undrift.tune.play import Memory, Tally, frozen_tally
 from undrift.tune.rewrite import HEAD, write_tuned
 from undrift.tune.space import Settings, checked_space, read_space
-from undrift.tune.trials import Listener, Tuning, started
+from undrift.tune.trials import Listener, Tuning, joining, started
 from undrift.tune.verdict import Outcome, Verdict, decide, evidence, finalists
 
 DEFAULT_LAG = 200
@@ -116,10 +116,34 @@ def main(options: TuneOptions, console: Console, listener: Listener) -> Tuned:
     Raises:
         UndriftError: The options, the files or the history do not allow it.
     """
+    return conclude(searched(options, console, listener), options)
+
+
+def checked(options: TuneOptions) -> None:
+    """Check what can be said before anything is read.
+
+    Raises:
+        ConfigError: The options do not go together, or the tuned file may not be written.
+    """
+    _check(options)
+    _paths(options)
+
+
+def searched(
+    options: TuneOptions, console: Console, listener: Listener, *, joined: bool = False
+) -> Tuned:
+    """Search and judge, as `main` does; nothing is written but the plays.
+
+    Args:
+        options: What to search, and where.
+        console: Where the training of a first model is shown.
+        listener: Told of every play.
+        joined: Play on the Ray cluster that this process belongs to, on the same node.
+    """
     _check(options)
     path, out = _paths(options)
     stream = _first(options, path, console) if _alone(options) else None
-    if stream is None and load_config(path).model.is_regression:
+    if stream is None and load_config(path, way_out=ALONE).model.is_regression:
         raise ConfigError(
             "undrift tune compares shares of right answers, which a regression has not; compare "
             "settings by undrift replay --retrain, which tells R2"
@@ -128,8 +152,8 @@ def main(options: TuneOptions, console: Console, listener: Listener) -> Tuned:
     history = _history(options, path, stream)
     memory = Memory(out.with_suffix(".plays"), history)
     parallel = options.parallel or os.cpu_count() or 1
-    with started(parallel):
-        tuning = Tuning(memory, listener)
+    with joining() if joined else started(parallel) as asks:
+        tuning = Tuning(memory, listener, parallel, asks)
         trials = tuning.search(space, options.trials, options.seed)
         best = finalists(trials, options.price)
         contenders = tuning.repeat([{}, *best], options.seeds)
@@ -139,12 +163,22 @@ def main(options: TuneOptions, console: Console, listener: Listener) -> Tuned:
         f"Searched on rows 0 to {history.split:,} of {history.stream.title}; "
         f"held out: the {len(history.stream) - history.split:,} rows after them."
     )
+    return Tuned(outcome, before, frozen_tally(history), rows, history.stream.notes, None, path)
+
+
+def conclude(found: Tuned, options: TuneOptions) -> Tuned:
+    """Write the winner of a search beside the configuration here, if it is better or forced.
+
+    Raises:
+        ConfigError: The configuration cannot be edited.
+    """
+    path, out = _paths(options)
+    outcome = found.outcome
     wanted = options.force or outcome.verdict is Verdict.BETTER
     if wanted:
-        write_tuned(path, out, outcome.winner.settings, evidence(outcome, before, rows))
-    written = out if wanted else None
-    notes = history.stream.notes
-    return Tuned(outcome, before, frozen_tally(history), rows, notes, written, path)
+        told = evidence(outcome, found.before, found.rows)
+        write_tuned(path, out, outcome.winner.settings, told)
+    return replace(found, written=out if wanted else None, config=path)
 
 
 def _check(options: TuneOptions) -> None:

@@ -33,8 +33,37 @@ class Listener(Protocol):
 
 
 @contextmanager
-def started(parallel: int) -> Iterator[None]:
-    """Run Ray, for so many plays at a time."""
+def started(parallel: int) -> Iterator[dict[str, float]]:
+    """Run Ray, for so many plays at a time, which need nothing but a CPU each."""
+    with _quietly(lambda: cluster.start_ray(parallel)):
+        yield {}
+
+
+@contextmanager
+def joining() -> Iterator[dict[str, float]]:
+    """Join the Ray cluster of the job that this process is, and play there.
+
+    Ray Tune wants a disk that all nodes share, so plays stay on the node of the job: what they
+    must ask for to do so is returned.
+
+    Raises:
+        PlatformError: That node has no CPU for a play.
+    """
+    with _quietly(lambda: cluster.join("auto")):
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
+        node = next(node for node in ray.nodes() if node["NodeID"] == here)
+        if node["Resources"].get("CPU", 0) < 1:
+            raise PlatformError(
+                "the node that runs this job has no CPU for a play (`ray start --num-cpus`)"
+            )
+        yield {f"node:{node['NodeManagerAddress']}": 1e-3}
+
+
+@contextmanager
+def _quietly(begin: Callable[[], object]) -> Iterator[None]:
+    """Have Ray, but none of its remarks."""
     quiet = {
         "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints even where verbose is 0
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -43,7 +72,7 @@ def started(parallel: int) -> Iterator[None]:
     }
     os.environ.update(quiet)
     try:
-        cluster.start_ray(parallel)
+        begin()
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         yield
     finally:
@@ -58,10 +87,19 @@ class Tuning:
     Args:
         memory: Plays, or remembers what was played.
         listener: Told of the progress.
+        parallel: Plays at a time, at most; 0: as many as there are CPUs.
+        asks: What a play asks Ray for besides a CPU.
     """
 
-    def __init__(self, memory: Memory, listener: Listener) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        listener: Listener,
+        parallel: int = 0,
+        asks: Mapping[str, float] | None = None,
+    ) -> None:
         self.memory, self.listener = memory, listener
+        self._parallel, self._asks = parallel, {"cpu": 1.0, **(asks or {})}
 
     def search(self, space: Mapping[str, Domain], trials: int, seed: int) -> list[Trial]:
         """Return so many settings, drawn at random, each played once up to the split."""
@@ -91,7 +129,7 @@ class Tuning:
         from ray.tune.search.basic_variant import BasicVariantGenerator
 
         trainable = tune.with_resources(
-            tune.with_parameters(_play, memory=self.memory, take_of=take_of), {"cpu": 1}
+            tune.with_parameters(_play, memory=self.memory, take_of=take_of), self._asks
         )
         with tempfile.TemporaryDirectory(prefix="undrift-tune-") as scratch:
             tuner = tune.Tuner(
@@ -99,6 +137,7 @@ class Tuning:
                 param_space=space,
                 tune_config=tune.TuneConfig(
                     num_samples=samples,
+                    max_concurrent_trials=self._parallel or None,
                     search_alg=BasicVariantGenerator(random_state=seed),
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,

@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.helpers.objects import serving
+from tests.ray.guest import Cluster, running_cluster
 from tests.ray.running import Running, account, free_port, project, undrift
 
 # Like the starter's model, but slow, so that swaps and requests overlap for sure.
@@ -148,3 +150,16 @@ def same_replicas(platform: Running) -> Iterator[None]:
         sorted(platform.client.status().replicas),
         sorted(platform.processes("ray::Serve")),
     ) == before
+
+
+@pytest.fixture(scope="module")
+def object_store() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def cluster(object_store: str) -> Iterator[Cluster]:
+    """A cluster of others, with a Serve application of theirs."""
+    with running_cluster(object_store) as found:
+        yield found

@@ -15,7 +15,8 @@ from tests.helpers.tuning import project
 from undrift.app import prepare_state
 from undrift.cli.verbs import app
 from undrift.config import load_config
-from undrift.errors import StoreError
+from undrift.errors import ConfigError, StoreError
+from undrift.jobs.submit import packed
 from undrift.store.store import Store
 
 
@@ -45,14 +46,31 @@ def test_check_looks_at_every_model(several: Path) -> None:
     assert json.loads(result.stdout)["models"].keys() == {"m", "n"}
 
 
-@pytest.mark.parametrize(
-    "verb", ["status", "retrain", "pause", "replay", "tune", "k8s render", "k8s status"]
-)
+@pytest.mark.parametrize("verb", ["status", "retrain", "pause", "replay"])
 def test_verb_that_is_for_one_model_asks_which(several: Path, verb: str) -> None:
     result = run(*verb.split())
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"error: {several.name}: models: there are several, m, n; name one")
+
+
+@pytest.mark.parametrize(
+    "verb", ["tune", "up --address auto", "k8s render", "k8s apply", "k8s status", "k8s delete"]
+)
+def test_verb_that_takes_one_model_alone_says_what_each_needs(several: Path, verb: str) -> None:
+    result = run(*verb.split())
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    head = f"error: {several.name}: models: there are several, m, n"
+    assert line == f"{head}; here each needs a file, a name and a state of its own"
+
+
+def test_several_models_do_not_travel_by_job(several: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match="several, m, n; here each needs a file, a name"),
+        packed(several, ["state=/mnt/undrift"]),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("verb", ["status", "drift", "versions", "pause", "rollback", "retrain"])
