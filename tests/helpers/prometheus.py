@@ -111,6 +111,17 @@ def ask(client: httpx.Client, expression: str) -> list[dict[str, Any]]:
     return result
 
 
+def over(
+    client: httpx.Client, expression: str, start: float, end: float, step: float = 1.0
+) -> list[dict[str, Any]]:
+    """Return what an expression finds from one moment to another, Unix seconds, every ``step``."""
+    given = {"query": expression, "start": start, "end": end, "step": step}
+    found = client.get("/query_range", params=given).json()
+    assert found["status"] == "success", found
+    result: list[dict[str, Any]] = found["data"]["result"]
+    return result
+
+
 def firing(client: httpx.Client) -> set[str]:
     """Return the alerts that fire now."""
     alerts = client.get("/alerts").json()["data"]["alerts"]

@@ -9,7 +9,6 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 
 from tests.helpers import certificates
 from tests.helpers.controlling import controlling, until
+from tests.helpers.receiver import Receiver
 from tests.helpers.recording import two_versions
 from tests.helpers.support import eventually
 from undrift.control import webhooks as module
@@ -30,36 +30,6 @@ from undrift.control.webhooks import Webhooks
 from undrift.events import Event, Scored
 from undrift.evidence import DriftKind, Evidence, Level
 from undrift.store.journal import Journal
-
-
-class Receiver:
-    """A server that keeps what it is sent, and answers 200 or the statuses that it is given."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, dict[str, str], bytes]] = []
-        self.statuses: list[int] = []
-        self.silent = threading.Event()  # while it is clear, nothing is answered
-        self.silent.set()
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                owner.seen.append((self.path, dict(self.headers), body))
-                owner.silent.wait(60)
-                self.send_response(owner.statuses.pop(0) if owner.statuses else 200)
-                self.send_header("Location", "/elsewhere")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/told?key=hidden"
-
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, _, body in self.seen]
 
 
 @pytest.fixture
