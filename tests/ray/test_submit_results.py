@@ -16,7 +16,7 @@ from tests.helpers.tuning import LAG, project, turning
 from tests.ray.guest import Cluster
 from tests.ray.running import UNDRIFT, environment, free_port, one_error, undrift
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 DATA = ("--data", "t.csv", "--label", "y", "--lag", str(LAG), "--pace", "200", "--delay", "0.5")
 SEARCH = ("--trials", "1", "--seeds", "1", "--held-out", "0.25", "--parallel", "2")
 MODE = ("--set", "lifecycle.min_regime_rows=choice(250)", "--set", "train.steps=choice(99)")
