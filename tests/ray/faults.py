@@ -100,6 +100,13 @@ def replaced(running: Running, title: str, victim: int) -> int:
     return eventually(lambda: set(running.processes(title)) - before, 120).pop()
 
 
+def anonymous(pid: int) -> int:
+    """Return the bytes of a process's memory that no file stands behind."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("Anonymous:")]
+    return 1024 * int(line.split()[1])
+
+
 def stopped(running: Running, title: str) -> None:
     """Let a process stand still for a while."""
     victim = running.processes(title)[-1]

@@ -9,9 +9,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 import httpx
+import numpy as np
 import pytest
 
 from tests.helpers.support import eventually
+from tests.ray.asking import INFER, counters, infer_body
+from tests.ray.faults import CONTROLLER, MONITOR, REPLICA, anonymous
 from tests.ray.running import MODEL, Running, settled
 from tests.ray.traffic import Labeller, Traffic
 
@@ -40,12 +43,14 @@ def kill(platform: Running, title: str) -> None:
     eventually(lambda: set(platform.processes(title)) - {victim}, 60)
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_killed_monitor_loses_no_acknowledged_label(
-    platform: Running, load: tuple[Traffic, Labeller]
+    platform: Running, load: tuple[Traffic, Labeller], times: int
 ) -> None:
     traffic, labeller = load
     before = len(platform.store.predictions())
-    kill(platform, "ray::MonitorActor")
+    for _ in range(times):
+        kill(platform, MONITOR)
     again = len(labeller.acknowledged)
     eventually(lambda: len(labeller.acknowledged), until=lambda seen: seen >= again + 400)
     count = joined(platform)
@@ -67,13 +72,42 @@ def test_killed_monitor_loses_no_acknowledged_label(
     )
 
 
+def test_monitor_that_stands_still_costs_no_request_and_what_a_replica_keeps_for_it_is_bounded(
+    platform: Running, http: httpx.Client, same_replicas: None
+) -> None:
+    """Each replica may keep 16,384 rows, and four messages of 512 are under way from it."""
+    name, rows = "undrift_tap_dropped_rows_total", 4_000
+    body = infer_body(np.random.default_rng(0).integers(-9, 9, (rows, 2)))
+    replicas, dropped = platform.processes(REPLICA), counters(http, name)[()]
+    watched = platform.client.drift().rows
+    used = []
+    (victim,) = platform.processes(MONITOR)
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            for _ in range(16):
+                assert http.post(INFER, json=body).status_code == 200
+            used.append([anonymous(pid) for pid in replicas])
+        kept = 2 * (16_384 + 4 * 512)
+        lost = eventually(
+            lambda: counters(http, name)[()] - dropped, 20, until=lambda n: n >= 48 * rows - kept
+        )
+    finally:
+        os.kill(victim, signal.SIGCONT)
+    for full, later in zip(used[1], used[2], strict=True):
+        assert later < full + 2**24, used
+    eventually(
+        lambda: platform.client.drift().rows, until=lambda n: n >= watched + 48 * rows - lost
+    )
+
+
 def test_killed_controller_comes_back_where_it_was(
     platform: Running, load: tuple[Traffic, Labeller]
 ) -> None:
     traffic, labeller = load
     platform.client.pause()
     before = platform.client.status()
-    kill(platform, "ray::ControllerActor")
+    kill(platform, CONTROLLER)
     killed = time.monotonic()
 
     def back() -> bool:
@@ -105,7 +139,7 @@ def test_killed_controller_finishes_the_swap_that_it_had_begun(platform: Running
     with Traffic(platform.url, "resumed") as traffic:
         eventually(lambda: len(traffic.answers), until=lambda seen: seen >= 40)
         platform.client.promote(version)
-        kill(platform, "ray::ControllerActor")
+        kill(platform, CONTROLLER)
         eventually(settled(platform, version), 60)
         acknowledged = time.monotonic()
         eventually(lambda: len(traffic.since(acknowledged)), until=lambda seen: seen >= 40)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
+import httpx
 import numpy as np
 import pytest
 import torch
 
 from tests.helpers.support import eventually
-from tests.ray.running import Running, settled
+from tests.ray.faults import REPLICA, anonymous
+from tests.ray.running import MODEL, Running, settled
 from tests.ray.traffic import Answered, Traffic
 from undrift.errors import PlatformError
 from undrift.model.network import load_factory, load_weights
 
 pytestmark = pytest.mark.ray
 
-REPLICA = "ray::ServeReplica"
 QUIET = ("healthy", "probation", "cooldown", "warning", "drift")
 
 
@@ -189,3 +192,93 @@ def test_swap_while_a_replica_is_starting_reaches_it_too(
     assert traffic.failures == []
     assert {a.version for a in traffic.since(acknowledged)} == {versions[1]}
     check(on_first, traffic.answers)
+
+
+@contextmanager
+def held(platform: Running) -> Iterator[int]:
+    """Let a replica stand still, so that no swap can be decided; returns its process."""
+    victim = platform.processes(REPLICA)[0]
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        yield victim
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGCONT)
+
+
+def order(platform: Running, version: int) -> None:
+    """Promote though a replica stands still: the order is sent, with one key, until one answers."""
+    token = (platform.config.state / "token").read_text(encoding="utf-8").strip()
+    key = {"Authorization": f"Bearer {token}", "Idempotency-Key": f"{version}-{time.time_ns()}"}
+    url = f"{platform.url}/v2/models/{MODEL}/promote"
+
+    def sent() -> bool:
+        with suppress(httpx.TimeoutException):
+            answer = httpx.post(
+                url, json={"version": version}, headers=key, timeout=0.5, trust_env=False
+            )
+            return answer.status_code == 200
+        return False
+
+    eventually(sent, 20)
+
+
+def test_of_two_swaps_the_newest_wins_and_the_other_never_answers(
+    on_first: Running, versions: list[int]
+) -> None:
+    overtaken, newest, _ = versions
+    with Traffic(on_first.url, "overtaken") as traffic:
+        eventually(lambda: len(traffic.answers), until=lambda seen: seen >= 40)
+        with held(on_first):
+            order(on_first, overtaken)
+            order(on_first, newest)
+        eventually(settled(on_first, newest), 60)
+        acknowledged = time.monotonic()
+        eventually(lambda: len(traffic.since(acknowledged)), until=lambda seen: seen >= 40)
+    assert traffic.failures == []
+    assert traffic.reconnects == 0
+    assert {a.version for a in traffic.answers} == {1, newest}
+    assert {a.version for a in traffic.since(acknowledged)} == {newest}
+    check(on_first, traffic.answers)
+
+
+def test_swap_in_whose_middle_a_replica_is_killed_is_carried_out_by_the_rest_and_the_next(
+    on_first: Running, versions: list[int]
+) -> None:
+    """What was in the killed process is lost to a client that opens no connection again."""
+    wanted, clients = versions[0], 4
+    with Traffic(on_first.url, "middle", clients=clients) as traffic:
+        eventually(lambda: len(traffic.answers), until=lambda seen: seen >= 40)
+        with held(on_first) as victim:
+            order(on_first, wanted)
+            os.kill(victim, signal.SIGKILL)
+        eventually(settled(on_first, wanted), 120)
+        acknowledged = time.monotonic()
+        eventually(lambda: len(traffic.since(acknowledged)), until=lambda seen: seen >= 40)
+    assert victim not in on_first.processes(REPLICA)
+    assert traffic.failures == []
+    assert traffic.raw <= clients
+    assert {a.version for a in traffic.answers} == {1, wanted}
+    assert {a.version for a in traffic.since(acknowledged)} == {wanted}
+    check(on_first, traffic.answers)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_hundred_swaps_under_load_lose_and_mix_nothing_and_leave_no_memory_behind(
+    on_first: Running, versions: list[int]
+) -> None:
+    pids = on_first.processes(REPLICA)
+    turns = itertools.cycle([*versions, 1])
+    held: list[list[int]] = []
+    with Traffic(on_first.url, "hundred", pause_s=0.02) as traffic:
+        for number in range(110):
+            change(on_first, traffic, "promote", next(turns))
+            if number % 10 == 9:
+                held.append([anonymous(pid) for pid in pids])
+    assert traffic.failures == []
+    assert traffic.reconnects == 0
+    assert on_first.processes(REPLICA) == pids
+    check(on_first, traffic.answers)
+    for before, after in zip(held[0], held[-1], strict=True):
+        assert after <= 1.05 * before, held
