@@ -25,6 +25,8 @@ class Slow(nn.Sequential):
         time.sleep(0.02)
         if self[4].bias[0] > 1e6 and x.any():
             raise RuntimeError("these weights are broken")
+        if self[4].bias[1] > 1e6 and x.any():
+            time.sleep(4)  # longer than a candidate is waited for
         return super().forward(x)
 
 
