@@ -105,6 +105,12 @@ class ReplicaSettings(Section):
     requests_per_replica: int = Field(default=16, ge=1)
     """Requests under way in each replica at which Ray Serve aims when it scales."""
 
+    scale_up_after_s: float = Field(default=30.0, ge=0)
+    """Seconds of high load after which Ray Serve starts a replica; load is averaged over 30 s."""
+
+    scale_down_after_s: float = Field(default=600.0, ge=0)
+    """Seconds of low load after which it stops one, when that has answered what it has."""
+
     max_batch_size: int = Field(default=64, ge=1)
     """Rows computed together at most, unless one request alone brings more."""
 
@@ -186,6 +192,8 @@ class ReplicaSettings(Section):
             "min_replicas": self.replicas,
             "max_replicas": self.max_replicas,
             "target_ongoing_requests": self.requests_per_replica,
+            "upscale_delay_s": self.scale_up_after_s,
+            "downscale_delay_s": self.scale_down_after_s,
         }
         return {"autoscaling_config": autoscaling}
 
