@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -21,7 +22,8 @@ import yaml
 
 from tests.helpers.support import eventually
 from tests.ray.asking import ROW, infer_body
-from tests.ray.running import MODEL, Running, free_port, one_error, undrift
+from tests.ray.faults import REPLICA
+from tests.ray.running import MODEL, Running, free_port, listening, one_error, undrift
 from tests.ray.traffic import Traffic
 from undrift.client import Client
 from undrift.config import load_model
@@ -30,6 +32,8 @@ from undrift.store.store import Store
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
+# On 127.0.0.1, as the system shows it.
+LISTENING = re.compile(r"0100007F:([0-9A-F]{4}) 00000000:0000 0A")
 CONTROLLER = "ray::ControllerActor"
 # Once the file is there it fails at every request, but not when it is tried before it is served.
 FAILING = """\
@@ -108,6 +112,32 @@ def flood(url: str, name: str) -> Iterator[Counter[int]]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def port(running: Running, name: str) -> int:
+    """Return where the one replica of a model listens for requests; Ray's ports are others."""
+    (pid,) = running.processes(f"{REPLICA}:undrift-{name}:")
+    (found,) = {port for host, port in listening([pid]) if host == "127.0.0.1"}
+    return found
+
+
+@contextmanager
+def open_ports() -> Iterator[list[set[int]]]:
+    """Look again and again which ports of the machine are listened on."""
+    seen, stop = list[set[int]](), threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.02):
+            text = Path("/proc/net/tcp").read_text(encoding="ascii")
+            seen.append({int(port, 16) for port in LISTENING.findall(text)})
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
 
 
 def listed(running: Running) -> dict[str, dict[str, Any]]:
@@ -196,8 +226,13 @@ def test_model_that_ran_alone_gets_a_route_of_its_own_and_starts_anew_and_no_req
             assert undrift("models", "add", str(other), cwd=folder).returncode == 0
             assert http.get("/v2/models").json() == {"models": ["other", MODEL]}
             replica = [*running.client.status().replicas]
-            anew = undrift("models", "add", str(path), "--json", cwd=folder)
+            old = port(running, MODEL)
+            with open_ports() as seen:
+                anew = undrift("models", "add", str(path), "--json", cwd=folder)
             assert json.loads(anew.stdout)["changed"] == [MODEL]
+            new = port(running, MODEL)
+            assert all(open_ & {old, new} for open_ in seen), "one answered at every moment"
+            assert any(open_ >= {old, new} for open_ in seen), "the new one before the old stopped"
             assert not {*replica} & {*running.client.status().replicas}
         all_right(traffic, folder, running.store)
         assert undrift("models", "remove", MODEL, cwd=folder).returncode == 0
