@@ -137,12 +137,12 @@ def test_random_bytes_are_refused_or_the_connection_closed(
 
 
 SLOW = {
-    "silent in the head": (HEAD, b"", 408),
-    "silent in the body": (HEAD + b"500\r\n\r\n" + BODY, b"", 408),
-    "silent between chunks": (CHUNKED + b"2\r\n{}\r\n", b"", 408),
-    "a byte of the head at a time": (HEAD, b"1", 408),
-    "a byte of the body at a time": (HEAD + b"90000\r\n\r\n", b" ", 408),
-    "a chunk at a time": (CHUNKED, b"1\r\n \r\n", 408),
+    "silent in the head": (HEAD, b""),
+    "silent in the body": (HEAD + b"500\r\n\r\n" + BODY, b""),
+    "silent between chunks": (CHUNKED + b"2\r\n{}\r\n", b""),
+    "a byte of the head at a time": (HEAD, b"1"),
+    "a byte of the body at a time": (HEAD + b"90000\r\n\r\n", b" "),
+    "a chunk at a time": (CHUNKED, b"1\r\n \r\n"),
 }
 
 
@@ -150,7 +150,7 @@ def test_slow_senders_are_cut_off_and_hold_up_nobody(http: httpx.Client, platfor
     address = ("127.0.0.1", platform.config.serve.port)
     with ExitStack() as closing:
         waiting, told = dict[socket.socket, str](), dict[str, bytes]()
-        for how, (begun, _, _) in SLOW.items():
+        for how, (begun, _) in SLOW.items():
             for _ in range(10):  # fewer than one replica turns away
                 raw = closing.enter_context(socket.create_connection(address, timeout=30))
                 raw.sendall(begun)
@@ -164,12 +164,14 @@ def test_slow_senders_are_cut_off_and_hold_up_nobody(http: httpx.Client, platfor
             for raw, how in waiting.items():
                 with suppress(OSError):  # closed by the other side meanwhile
                     raw.sendall(SLOW[how][1])
-            alive(http)
+            assert http.get(f"/v2/models/{MODEL}/ready").status_code == 200
             return not waiting
 
         eventually(ended, 60)
-    for how, (_, _, status) in SLOW.items():
-        assert told[how].startswith(b"HTTP/1.1 %d" % status), (how, told[how])
+    for how, answer in told.items():  # a load balancer that ends for its successor says nothing
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 408"), (how, answer)
+    assert b"the body did not come within" in told["silent in the body"]
+    alive(http)
 
 
 HUGE = [[10**30, 2], [2**31, 2], [1, 10**18], [-1, 2], [0, 2], [1] * 5_000, [1, 2, 1], [1.0, 2]]

@@ -13,6 +13,7 @@ import pytest
 
 from tests.helpers.support import eventually
 from tests.ray.running import Running, settled
+from tests.ray.test_swap import QUIET
 from undrift.errors import PlatformError
 from undrift.serve.candidate import drawn
 
@@ -137,7 +138,8 @@ def test_bad_version_is_called_off_and_answers_nobody_beyond_its_share(
 
     eventually(called_off, 60)
     status = client.status()
-    assert (status.live_version, status.phase) == (1, "healthy")
+    assert status.live_version == 1
+    assert status.phase in QUIET
     text = next(e.text for e in reversed(status.events) if e.kind == "failed")
     assert f"version {bad} called off" in text
     assert why in text
