@@ -57,6 +57,7 @@ class Answering:
         self._canary = Batcher(self._compute_canary, *limits)
         self._comparing: set[asyncio.Task[None]] = set()
         self._shadowing = False
+        self._taps = settings.tap.max_rows > 0
 
     async def infer(self, request: InferRequest, deadline: float) -> Answer:
         """Answer in a batch with other requests; one that names its version falls to no canary.
@@ -125,6 +126,8 @@ class Answering:
 
     def _offer(self, requests: Sequence[InferRequest], x: FloatArray, answer: Answer) -> None:
         """Put the rows that were answered on the tap; rows without a finite answer were not."""
+        if not self._taps:
+            return
         rows = self._predictions(requests, x, answer)
         finite: NDArray[np.bool_] = np.asarray(np.isfinite(answer.output).all(axis=1))
         if not finite.any():

@@ -20,8 +20,9 @@ class TapSettings(Section):
     flush_ms: float = Field(default=100.0, gt=0)
     """Hand over at the latest after this time, in milliseconds."""
 
-    max_rows: int = Field(default=16_384, gt=0)
-    """Rows that may wait in one replica; more are dropped and counted."""
+    max_rows: int = Field(default=16_384, ge=0)
+    """Rows that may wait in one replica; more are dropped and counted. With 0 the monitor gets
+    none, and nothing is watched."""
 
     max_bytes: int = Field(default=64 * 2**20, gt=0)
     """Bytes that may wait in one replica; more are dropped and counted."""

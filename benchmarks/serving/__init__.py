@@ -1,0 +1,1 @@
+"""Serving beside other servers of models; ``python -m benchmarks.serving --help``."""

@@ -1,0 +1,40 @@
+"""Answers, and what of them goes to the monitor."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from undrift.serve.answering import Answering
+from undrift.serve.candidate import Candidate
+from undrift.serve.metrics import ReplicaMetrics
+from undrift.serve.protocol import InferRequest
+from undrift.serve.settings import ServeSettings, TapSettings
+from undrift.serve.slots import DoubleBuffer
+from undrift.serve.tap import Tap
+
+ROWS = np.ones((3, 2), np.float32)
+
+
+@pytest.mark.parametrize(("room", "offered"), [(16, 3), (2, 3), (0, 0)])
+def test_a_tap_without_room_drops_and_one_of_no_room_is_offered_nothing(
+    room: int, offered: int
+) -> None:
+    async def run() -> None:
+        models = DoubleBuffer(lambda: nn.Sequential(nn.Linear(2, 2)))
+        weights = {"0.weight": torch.zeros(2, 2), "0.bias": torch.zeros(2)}
+        models.load(1, "h", weights, ROWS)
+        settings = ServeSettings(tap=TapSettings(max_rows=room))
+        tap = Tap(settings.tap)
+        parts = models, Candidate(models, 1.0), tap, ReplicaMetrics("m"), settings
+        answering = Answering(*parts, numbers=False)
+        deadline = asyncio.get_running_loop().time() + 30
+        answer = await answering.infer(InferRequest("a", ROWS, ()), deadline)
+        np.testing.assert_allclose(answer.output, 0.5)
+        assert (tap.rows_offered, len(tap)) == (offered, offered if room >= 3 else 0)
+
+    asyncio.run(run())
