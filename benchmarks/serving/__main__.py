@@ -5,7 +5,7 @@
 Each server runs as its own documentation starts it, in an environment of its own, with one process
 for the model, the same weights and one thread; wrk asks it from another process. All servers of a
 model run at the same time and are asked in turn, in an order that is drawn anew for each round, for
-four seconds after one to warm up. Each run is kept as a line of JSON under build/serving; what is
+three seconds after one to warm up. Each run is kept as a line of JSON under build/serving; what is
 there is not measured again. The page docs/serving_figures.md is written from all lines.
 """
 

@@ -41,14 +41,17 @@ class Usage:
     """What a server's processes have taken.
 
     Attributes:
-        processes: Number of them.
-        cpu_s: Seconds of processor time so far.
+        cpu_s: Seconds of processor time of each process so far.
         memory: Bytes, shared ones divided among who shares them.
     """
 
-    processes: int
-    cpu_s: float
+    cpu_s: dict[int, float]
     memory: int
+
+    def since(self, before: Usage) -> list[float]:
+        """Return the processor time of each process since then, in seconds, the most first."""
+        taken = [spent - before.cpu_s.get(pid, 0.0) for pid, spent in self.cpu_s.items()]
+        return sorted(taken, reverse=True)
 
 
 def pids(mark: str) -> list[int]:
@@ -67,17 +70,17 @@ def pids(mark: str) -> list[int]:
 
 def usage(mark: str) -> Usage:
     """Return what the processes of a mark have taken."""
-    found, ticks, memory = pids(mark), 0, 0
-    for pid in found:
+    cpu_s, memory = {}, 0
+    for pid in pids(mark):
         folder = Path(f"/proc/{pid}")
         try:
             stat = (folder / "stat").read_text().rpartition(")")[2].split()
             rollup = (folder / "smaps_rollup").read_text()
         except OSError:
             continue
-        ticks += int(stat[11]) + int(stat[12])
+        cpu_s[pid] = (int(stat[11]) + int(stat[12])) / _TICKS
         memory += 1024 * int(rollup.partition("\nPss:")[2].split()[0])
-    return Usage(len(found), ticks / _TICKS, memory)
+    return Usage(cpu_s, memory)
 
 
 def named(mark: str, part: str) -> list[int]:

@@ -51,6 +51,7 @@ class Rival:
         return self.name.partition(", monitor stopped")[0]
 
 
+_MLSERVER = ("-c", "from mlserver.cli import main; main()", "start", ".")
 OURS = Rival("undrift", "oip", "/v2/models/MODEL/infer", command=("-m", "undrift.cli", "up"))
 OFF = replace(OURS, name="undrift, monitoring off", untapped=True)
 STOPPED = replace(OURS, name="undrift, monitor stopped", stopped=True)
@@ -78,7 +79,7 @@ OTHERS = (
         ("kserve", "numpy"),
         ("kserve_app.py", "--http_port=PORT", "--enable_grpc=False", "--enable_docs_url=False"),
     ),
-    Rival("MLServer", "oip", OURS.path, ("mlserver", "numpy"), ("-m", "mlserver", "start", ".")),
+    Rival("MLServer", "oip", OURS.path, ("mlserver", "numpy"), _MLSERVER),
 )
 RIVALS = (OURS, OFF, STOPPED, *OTHERS)
 

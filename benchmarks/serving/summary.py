@@ -71,3 +71,8 @@ def rate(run: Run) -> float:
 def per_cpu(run: Run) -> float:
     """Answered requests per second of processor time of all processes of the server."""
     return float((run["requests"] - run["refused"]) / run["cpu_s"]) if run["cpu_s"] else 0.0
+
+
+def per_busiest(run: Run) -> float:
+    """Answered requests per second of processor time of the process that takes most of it."""
+    return float((run["requests"] - run["refused"]) / run["busiest_s"]) if run["busiest_s"] else 0.0

@@ -26,6 +26,7 @@ from pathlib import Path
 from undrift.errors import PlatformError
 from undrift.host.process import process_start
 from undrift.ids import KEY_HEADER
+from undrift.serve.hangup import UNWATCHED
 from undrift.store.files import write_file
 from undrift.views import VERBS
 
@@ -36,7 +37,7 @@ _WRAPPER = """\
 # Moves the metrics and stats listeners, which bind every interface, to private Unix sockets;
 # what HAProxy itself refuses is refused as JSON, and a lost replica is a 503 to try again after.
 # An operator's verb without a key, which a replica may have passed on before it was lost, goes to
-# one alone.
+# one alone. Ray Serve need not watch who asks for an inference: the replica does, if it takes long.
 cfg= prev=
 for a in "$@"; do [ "$prev" = -f ] && cfg=$a; prev=$a; done
 if [ -n "$cfg" ]; then
@@ -52,7 +53,8 @@ s#^([[:space:]]*bind ).*#\\1unix@$d/p.sock mode 600#" \\
     errorfile 408 $UNDRIFT_HAPROXY_ERRORS/408.http#" \\
     -e "s#^frontend http_frontend#&\\\\n\\
     http-request disable-l7-retry if METH_POST { path_end $UNDRIFT_HAPROXY_ONCE } \\
-!{ req.hdr($UNDRIFT_HAPROXY_KEY) -m found }#" \\
+!{ req.hdr($UNDRIFT_HAPROXY_KEY) -m found }\\n\
+    http-request set-header $UNDRIFT_HAPROXY_UNWATCHED ?1 if METH_POST { path_end /infer }#" \\
     -e 's#^([[:space:]]*stats socket .*) mode 666#\\1 mode 600#' "$cfg" || exit 1
 fi
 exec "$UNDRIFT_HAPROXY_REAL" "$@"
@@ -174,6 +176,7 @@ class SocketFolder:
             "UNDRIFT_HAPROXY_TLS": f" ssl crt {link} ssl-min-ver TLSv1.2" if certificate else "",
             "UNDRIFT_HAPROXY_ERRORS": str(self.path),
             "UNDRIFT_HAPROXY_KEY": KEY_HEADER,
+            "UNDRIFT_HAPROXY_UNWATCHED": UNWATCHED.decode(),
             "UNDRIFT_HAPROXY_ONCE": " ".join(f"/{verb}" for verb in VERBS),
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
             "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",

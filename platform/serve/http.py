@@ -33,6 +33,7 @@ from undrift.serve.body import (
 )
 from undrift.serve.callers import allowed_page, foreign_page, shared
 from undrift.serve.feedback import PARTS, acknowledgement, parse_feedback
+from undrift.serve.hangup import watched
 from undrift.serve.intake import Headers, Intake
 from undrift.serve.metrics import CONTENT_TYPE, ReplicaMetrics
 from undrift.serve.openapi import document
@@ -213,7 +214,8 @@ class HttpApi:
                 deadline = arrived + min(asked.timeout_s or patience, patience)
                 if version is not None:
                     asked = replace(asked, pinned=True)
-                answer = await self._backend.infer(asked, deadline)
+                with watched(headers, receive):
+                    answer = await self._backend.infer(asked, deadline)
             answered = answer.version
             if version is not None and version != str(answered):
                 raise RequestError(f"version {version} was replaced by {answered} meanwhile", 409)

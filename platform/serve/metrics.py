@@ -48,6 +48,7 @@ class ReplicaMetrics:
         self._registry = CollectorRegistry()
         self._model = model
         self._versions: dict[str, None] = {}  # the one that answered last comes last
+        self._answered: dict[tuple[str, int], Counter] = {}
         self._requests = self._counter("requests", "Inference requests answered", "version", "code")
         self._offered = self._counter("tap_rows", "Answered rows offered to the monitor")
         self._dropped = self._counter("tap_dropped_rows", "Answered rows the monitor never got")
@@ -79,7 +80,11 @@ class ReplicaMetrics:
             seconds: Time it took.
         """
         name = _name(version)
-        self._requests.labels(self._model, name, code).inc()
+        counter = self._answered.get((name, code))
+        if counter is None:
+            counter = self._requests.labels(self._model, name, code)
+            self._answered[name, code] = counter
+        counter.inc()
         self._duration.observe(seconds)
         if name:
             self._versions.pop(name, None)
@@ -88,6 +93,7 @@ class ReplicaMetrics:
             oldest = next(iter(self._versions))
             del self._versions[oldest]
             self._requests.remove_by_labels({"version": oldest})
+            self._answered.clear()
 
     def batch(self, rows: int) -> None:
         """Count one forward pass over ``rows`` rows."""

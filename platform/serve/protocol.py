@@ -35,6 +35,7 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 """Says how many bytes of a body are JSON, where tensors follow it as bytes."""
 
 _VALUES_AT_ONCE = 2**14
+_VALUES_IN_ONE = 2**8
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +217,18 @@ def encoding(
         "id": request.id,
         "parameters": {"weights_hash": weights_hash} | ({"labels": labels} if labels else {}),
     }
+    if not request.binary and output.size <= _VALUES_IN_ONE:
+        tensors = [_tensor(name, output, spec) for name in request.outputs]
+        for tensor, values in tensors:
+            tensor["data"] = values.ravel().tolist()
+        json.append(to_json({**head, "outputs": [tensor for tensor, _ in tensors]}))
+        return
     json.append(to_json(head)[:-1] + b',"outputs":[')
     for i, name in enumerate(request.outputs):
-        datatype, values = _output(name, output, spec)
-        tensor: dict[str, Any] = {"name": name, "shape": values.shape, "datatype": datatype}
+        tensor, values = _tensor(name, output, spec)
         json.append(b"," if i else b"")
         if name in request.binary:
-            blobs.append(to_bytes(values, datatype))
+            blobs.append(to_bytes(values, tensor["datatype"]))
             size = {"parameters": {"binary_data_size": len(blobs[-1])}}
             json.append(to_json({**tensor, **size}))
             continue
@@ -287,6 +293,12 @@ def _output(name: str, output: FloatArray, spec: ModelSpec) -> tuple[str, NDArra
     if name == "label":
         return "INT64", label
     return "BYTES", np.array(spec.classes, dtype=object)[label]
+
+
+def _tensor(name: str, output: FloatArray, spec: ModelSpec) -> tuple[dict[str, Any], NDArray[Any]]:
+    """Return what is said of one output tensor, and its values."""
+    datatype, values = _output(name, output, spec)
+    return {"name": name, "shape": values.shape, "datatype": datatype}, values
 
 
 def _json_length(header: str, body_length: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,9 @@ from undrift.model.mixture import Mixture
 from undrift.model.network import Factory, find_head, forward_with_embedding, load_weights
 from undrift.model.receipt import Receipt
 from undrift.records import FloatArray, IntArray, TargetArray
+
+with warnings.catch_warnings(action="ignore"):  # PyTorch warns once of rows that are read-only
+    torch.from_numpy(np.frombuffer(bytes(4), np.float32))
 
 NEGLIGIBLE_S = 0.01  # a forward pass of the probe below this is never called slow
 
@@ -298,7 +302,7 @@ class DoubleBuffer:
     def _forward(
         self, model: nn.Module, head: nn.Linear, x: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        rows = torch.from_numpy(x if x.flags.writeable else x.copy()).to(self._device)
+        rows = torch.from_numpy(x).to(self._device)  # `ask` copies it before anybody can write
         with torch.inference_mode():
             logits, embedding = forward_with_embedding(model, head, rows)
             output = logits.float()

@@ -78,6 +78,8 @@ def from_json(data: Any, shape: tuple[int, ...], datatype: str) -> FloatArray:
 def from_bytes(raw: memoryview, shape: tuple[int, ...], datatype: str) -> FloatArray:
     r"""Return a tensor that came as bytes: little-endian, row by row, without gaps.
 
+    FP32 that lies at a multiple of four is not copied; nobody may write into it.
+
     Args:
         raw: The bytes.
         shape: Shape that it must have.
@@ -230,9 +232,13 @@ def _within(values: NDArray[Any], datatype: str, wanted: str, where: str) -> Int
 
 
 def _finite(values: NDArray[Any]) -> FloatArray:
-    """Copy to 32-bit floats, aligned and writable; RequestError if one is not finite."""
+    """Return 32-bit floats, aligned, copied if they are not that already.
+
+    Raises:
+        RequestError: 400, one is not finite.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        x = values.astype(np.float32)
+        x = values.astype(np.float32, copy=not values.flags.aligned)
     if not np.isfinite(x).all():
         i = int(np.flatnonzero(~np.isfinite(x))[0])
         raise RequestError(

@@ -25,6 +25,7 @@ from undrift.host import renewal as module
 from undrift.host.haproxy import SocketFolder, find_binary
 from undrift.host.renewal import Renewal
 from undrift.serve.certificate import trusting
+from undrift.serve.hangup import UNWATCHED
 from undrift.serve.settings import ListenSettings
 
 PREFIX = "RAY_SERVE_DIRECT_INGRESS"
@@ -198,6 +199,19 @@ def test_operators_order_without_a_key_is_never_sent_twice(tmp_path: Path) -> No
     sent = [sum(f"/m/{path} ".encode() in got for got in taken) for path, _ in ORDERS]
     assert sent[0] == 1
     assert min(sent[1:]) > 1
+
+
+def test_ray_is_told_not_to_watch_who_asks_for_an_inference_and_for_nothing_else(
+    tmp_path: Path,
+) -> None:
+    with dying_replica() as (replica, taken), balancer(tmp_path, replica) as port:
+        for path in ("infer", "versions/1/infer", "feedback"):
+            _post(port, path, "")
+    told = {b"infer": set[bool](), b"feedback": set[bool]()}
+    for got in taken:
+        path = got.split()[1].rpartition(b"/")[2]
+        told[path].add(UNWATCHED + b": ?1\r\n" in got)
+    assert told == {b"infer": {True}, b"feedback": {False}}
 
 
 def test_certificate_makes_it_https_which_a_client_trusts_or_not(

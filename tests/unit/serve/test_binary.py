@@ -49,7 +49,18 @@ def refused(body: bytes, length: str | None, kind: str = "") -> str:
 def test_bytes_of_every_datatype_become_the_models_floats(datatype: str) -> None:
     x = parse(*request(X.astype(NUMPY[datatype]).tobytes(), datatype)).x
     assert x.dtype == np.float32
-    assert x.flags.writeable
+    assert x.flags.aligned
+    np.testing.assert_array_equal(x, X)
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_floats_that_lie_well_are_not_copied(shift: int) -> None:
+    content, length = request(X.astype(np.float32).tobytes(), "FP32")
+    head = content[: int(length)] + b" " * (-int(length) % 4 + shift)
+    body = head + content[int(length) :]
+    x = parse(body, str(len(head))).x
+    assert np.shares_memory(x, np.frombuffer(body, np.uint8)) == (shift == 0)
+    assert x.flags.aligned
     np.testing.assert_array_equal(x, X)
 
 

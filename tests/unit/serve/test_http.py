@@ -11,8 +11,10 @@ import httpx
 import jsonschema
 import pytest
 
-from tests.helpers.serving import INFER, TOKEN, Backend, body, run, said
+from tests.helpers.serving import INFER, TENSOR, TOKEN, Backend, body, run, said
+from undrift.serve.hangup import AFTER_S, UNWATCHED, watched
 from undrift.serve.http import routes
+from undrift.serve.settings import ServeSettings
 from undrift.views import VERBS, VIEWS
 
 
@@ -106,6 +108,58 @@ def test_caller_that_hangs_up_is_no_failure_of_ours() -> None:
         assert 'code="500"' not in page
 
     run(story)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_caller_that_ray_does_not_watch_is_watched_once_the_answer_takes_long(told: bool) -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        backend.free.clear()
+        raw = json.dumps(body()).encode()
+        coming = [{"type": "http.disconnect"}, {"type": "http.request", "body": raw}]
+
+        async def receive() -> dict[str, Any]:
+            return coming.pop()
+
+        async def send(message: Any) -> None:
+            assert not told, message
+
+        headers = [(b"content-type", b"application/json")] + [(UNWATCHED, b"?1")] * told
+        scope = {"type": "http", "path": INFER, "method": "POST", "headers": headers}
+        asked = asyncio.create_task(backend.api(scope, receive, send))
+        await asyncio.wait([asked], timeout=5)
+        assert (asked.cancelled(), len(coming)) == ((True, 0) if told else (False, 1))
+        code = "499" if told else "504"
+        assert f'code="{code}"' in (await http.get("/metrics")).text
+
+    run(story)
+
+
+def test_caller_is_not_watched_for_a_short_answer() -> None:
+    calls: list[None] = []
+
+    async def receive() -> dict[str, Any]:
+        calls.append(None)
+        return {"type": "http.disconnect"}
+
+    async def asked() -> None:
+        with watched({UNWATCHED: b"?1"}, receive):
+            await asyncio.sleep(0)
+        await asyncio.sleep(2 * AFTER_S)
+
+    asyncio.run(asked())
+    assert not calls
+
+
+def test_answers_are_not_packed_whatever_is_offered() -> None:
+    async def story(backend: Backend, http: httpx.AsyncClient) -> None:
+        rows = {**TENSOR, "shape": [200, 2], "data": [1, 2] * 200}
+        offers = {"Accept-Encoding": "gzip, deflate, br"}
+        answer = await http.post(INFER, json={"inputs": [rows]}, headers=offers)
+        assert answer.status_code == 200
+        assert "content-encoding" not in answer.headers
+        assert int(answer.headers["content-length"]) == len(answer.content) > 4_000
+
+    run(story, ServeSettings())
 
 
 def test_body_that_never_ends_is_408() -> None:

@@ -72,6 +72,21 @@ def test_read_only_input_is_answered(buffer: DoubleBuffer) -> None:
     np.testing.assert_array_equal(buffer.predict(x).output, buffer.predict(X).output)
 
 
+class Scribbling(nn.Linear):
+    """Writes into what it is given."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.add_(1))
+
+
+def test_model_that_writes_into_its_input_harms_no_rows() -> None:
+    models = DoubleBuffer(lambda: Scribbling(2, 3))
+    models.load(1, "h", nn.Linear(2, 3).state_dict(), np.zeros((1, 2), np.float32))
+    body = np.arange(4, dtype=np.float32).tobytes()
+    models.predict(np.frombuffer(body, np.float32).reshape(2, 2))
+    np.testing.assert_array_equal(np.frombuffer(body, np.float32), range(4))
+
+
 def test_prepared_version_answers_only_after_commit(buffer: DoubleBuffer) -> None:
     buffer.prepare(2, "two", weights(2), PROBE)
     assert (buffer.version, buffer.prepared) == (1, 2)

@@ -107,7 +107,7 @@ def test_every_row_is_taken_or_counted_with_many_threads() -> None:
 
 
 def test_settings_reject_what_makes_no_sense() -> None:
-    for bad in ({"port": 0}, {"replicas": 0}, {"tap": {"max_rows": 0}}, {"prot": 1}):
+    for bad in ({"port": 0}, {"replicas": 0}, {"tap": {"max_rows": -1}}, {"prot": 1}):
         with pytest.raises(ValidationError):
             ServeSettings.model_validate(bad)
 
