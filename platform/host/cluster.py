@@ -73,7 +73,8 @@ def start(settings: ServeSettings) -> tuple[SocketFolder, str]:
         The run's folder, and a note for the user if something falls back; empty if nothing does.
 
     Raises:
-        PlatformError: The port is in use, Ray was imported already, or HTTPS cannot be had.
+        PlatformError: The port is in use, Ray was imported already or does not start, or HTTPS
+            cannot be had.
     """
     folder = SocketFolder()
     claim_port(settings.host, settings.port)
@@ -92,7 +93,13 @@ def start(settings: ServeSettings) -> tuple[SocketFolder, str]:
         stop(folder)
         if "Address already in use" in str(error):
             raise PlatformError(_port_text(settings.host, settings.port)) from None
-        raise
+        if not isinstance(error, Exception) or isinstance(error, PlatformError):
+            raise
+        told = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise PlatformError(
+            f"Ray did not start: {told} A machine that is very busy can be too slow for it: try "
+            "again later"
+        ) from error
     note = "" if binary else "no HAProxy binary: serving through Ray Serve's own, slower proxy"
     return folder, note
 

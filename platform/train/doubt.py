@@ -15,6 +15,7 @@ _NEIGHBOURS = 15
 _FEWEST = 100  # candidates of one side, answered by one version, that tell who is like whom
 _MOST = 5_000  # of them that are looked among
 _TELLING = 0.15  # kappa of labels and those of like rows, below which likeness says nothing
+_CONVINCING = 0.6  # kappa from which on it outweighs the version that answered
 _SHARE = 0.2  # of the rows of one side, below which doubted ones may as well be a slice that moves
 
 UNDOUBTED, DOUBTED, OUTDATED = 0, 1, 2
@@ -90,8 +91,8 @@ def doubts(
 
     A row looks for the fifteen candidates of its side that are nearest in what enters the head of
     the version that answered them all. Its label is in doubt if another is more frequent among
-    theirs: *doubted* if the version that answered did not name it either, *outdated* if that
-    version, which the new regime has proved wrong, is all that speaks for a new row.
+    theirs: *outdated* if that version, which the new regime has proved wrong, is all that speaks
+    for a new row, and like rows agree well enough to be believed before it; else *doubted*.
 
     Wrong labels are doubted, wherever they are fewer than right ones; so are rows of parts of the
     world that the version cannot tell apart yet, and of slices too small to be anybody's
@@ -118,10 +119,11 @@ def doubts(
             among = here[candidate[here]]
             if len(among) >= _FEWEST:
                 contrary = _contrary(y, answered.embedding, here, among, rng)
-                if _likeness(contrary, y[here]) < _TELLING:
+                likeness = _likeness(contrary, y[here])
+                if likeness < _TELLING:
                     continue
-                wrong = answered.named[here] != y[here]
-                found[here] = np.where(contrary, np.where(wrong, DOUBTED, OUTDATED), UNDOUBTED)
+                agreed = (answered.named[here] == y[here]) & (likeness >= _CONVINCING)
+                found[here] = np.where(contrary, np.where(agreed, OUTDATED, DOUBTED), UNDOUBTED)
         doubted = int((found[side & candidate] == DOUBTED).sum())
         if doubted < _SHARE * int((side & candidate).sum()):
             found[side & (found == DOUBTED)] = UNDOUBTED

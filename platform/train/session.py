@@ -15,6 +15,7 @@ from undrift.model.settings import ModelSettings
 from undrift.store.bucket import SCHEME
 from undrift.store.place import Root
 from undrift.store.runs import TRAINING
+from undrift.train.rendezvous import Rendezvous
 from undrift.train.settings import TrainSettings
 from undrift.train.worker import WorkerConfig, worker_loop
 
@@ -78,6 +79,7 @@ def serve_plans(
     trainer = _Trainer(
         worker_loop,
         train_loop_config={"worker": config},
+        torch_config=Rendezvous(),
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
             use_gpu=use_gpu,

@@ -8,12 +8,14 @@ from scipy.spatial import cKDTree
 
 from undrift.records import FloatArray, TargetArray
 from undrift.train.density import Components, density_ratio, narrow
+from undrift.train.strata import by_target
 
 _NEIGHBOURS = 15
 _NEW_ROWS, _OF_STRATUM = 3_000, 150  # most rows that are looked at
 _ALIKE = 0.5  # least density of the new inputs at an older row, over that of its own inputs
 _NEAR = 0.9  # quantile of the new rows' own distances within which an older row has neighbours
 _HALF = 0.5  # contradiction from which on labels are as often wrong as right, and worth nothing
+_TELLING = 0.05  # least that labels of like rows say, for rows that are not doubted anyway
 _FEWEST = 10  # alike rows that say anything, and new rows that make a class known
 _SURE = 1.64  # standard errors: 95 %, one-sided
 
@@ -30,10 +32,12 @@ def validity(
     """Return how far the labels of each stratum of older rows are still true, from 0 to 1.
 
     An older row looks among the new rows for its fifteen nearest. If labels have not changed, its
-    label is a draw like theirs, and as many of them agree with it as agree with each other. By how
-    much fewer do, over all rows of a stratum that look like new ones, is its contradiction: 0 where
-    labels are as before, however far the inputs have moved, and 1 where they agree no more often
-    than any label would. A row without new rows that look alike says nothing, nor does one of a
+    label is a draw like theirs, and as many of them agree with it as agree with each other, or as
+    agree with new rows of its class: those of a class that lies scattered among others have never
+    had many neighbours of their own. By how much fewer do than the lesser of the two, over all
+    rows of a stratum that look like new ones, is its contradiction: 0 where labels are as before,
+    however far the inputs have moved, and 1 where they agree no more often than any label would.
+    A row without new rows that look alike says nothing, nor does one of a
     class that the new rows do not have: absence is no contradiction.
 
     Args:
@@ -84,8 +88,8 @@ def _agreement(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return what three comparisons of rows with new neighbours give, (m,) each.
 
-    By how much fewer neighbours agree than should; by how much fewer would if labels were drawn
-    at random; and whether there are any that look alike.
+    By how much further a row's label is from its neighbours' than it should be; by how much
+    further it would be if labels were drawn at random; and whether there are any that look alike.
     """
     k = max(2, min(_NEIGHBOURS, len(recent) // 10))
     if len(recent) <= k or not x[:1].size:
@@ -94,32 +98,43 @@ def _agreement(
     there, here = narrow((x[recent], x[asked]), np.random.default_rng(seed))
     components = Components(there.astype(np.float64))
     tree, z = cKDTree(components(there)), components(here)
-    usual = tree.query(tree.data, k + 1)[0][:, -1]
-    far, near = tree.query(z, k)
-    votes = y[recent][near.reshape(len(z), k)]
-    told = far.reshape(len(z), k)[:, -1] <= np.quantile(usual, _NEAR)
+    usual, among = (found[:, 1:] for found in tree.query(tree.data, k + 1))
+    far, near = (found.reshape(len(z), k) for found in tree.query(z, k))
+    near_enough = np.quantile(usual[:, -1], _NEAR)
+    told = far[:, -1] <= near_enough
     told &= density_ratio(x[asked], x[recent], seed=seed) >= _ALIKE
-    return (*_compared(votes, y[asked], y[recent]), told)
+    label, votes, group = y[recent], y[recent][near], by_target(y)
+    like, known = usual[:, -1] <= near_enough, group[recent]
+    apart = np.bincount(known, _apart(label[among], label) * like, int(group.max()) + 1)
+    apart /= np.maximum(1.0, np.bincount(known, like, len(apart)))
+    should = np.maximum(_among(votes), apart[group[asked]])
+    return _apart(votes, y[asked]) - should, _at_random(votes, y[asked], label) - should, told
 
 
-def _compared(
-    votes: TargetArray, own: TargetArray, recent: TargetArray
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return by how much fewer of (m, k) votes agree than should, with a row's own label and any.
-
-    Of numbers, (m, k, c) votes, by how much further they are from a row's own label, and would be
-    if they were any.
-    """
-    k = votes.shape[1]
+def _apart(votes: TargetArray, own: TargetArray) -> NDArray[np.float64]:
+    """Return how far (m, k) or (m, k, c) targets of neighbours are from a row's own, (m,)."""
     if votes.ndim > 2:
-        apart = ((votes - own[:, None]) ** 2).mean(axis=(1, 2))
-        pairs = 2.0 * votes.var(axis=1, ddof=1).mean(axis=1)
-        any_votes = ((own - recent.mean(axis=0)) ** 2 + recent.var(axis=0)).mean(axis=1)
-        return apart - pairs, any_votes - pairs
-    agree = (votes == own[:, None]).mean(axis=1)
-    pairs = ((votes[:, :, None] == votes[:, None, :]).sum(axis=(1, 2)) - k) / (k * (k - 1))
+        return ((votes - own[:, None]) ** 2).mean(axis=(1, 2))
+    return (votes != own[:, None]).mean(axis=1)
+
+
+def _among(votes: TargetArray) -> NDArray[np.float64]:
+    """Return how far the targets of neighbours are from each other, (m,)."""
+    if votes.ndim > 2:
+        return 2.0 * votes.var(axis=1, ddof=1).mean(axis=1)
+    k = votes.shape[1]
+    same = (votes[:, :, None] == votes[:, None, :]).sum(axis=(1, 2)) - k
+    return 1.0 - same / (k * (k - 1))
+
+
+def _at_random(
+    votes: TargetArray, own: TargetArray, recent: TargetArray
+) -> NDArray[np.float64]:
+    """Return how far they would be from a row's own, were it, or were they, any of ``recent``."""
+    if votes.ndim > 2:
+        return ((own - recent.mean(axis=0)) ** 2 + recent.var(axis=0)).mean(axis=1)
     share = np.bincount(recent) / len(recent)
-    return pairs - agree, pairs - share[votes].mean(axis=1)
+    return 1.0 - share[votes].mean(axis=1)
 
 
 def _standardised(y: TargetArray) -> NDArray[np.float64]:
@@ -136,7 +151,7 @@ def _contradiction(lacks: NDArray[np.float64], could: NDArray[np.float64], *, do
 
     The ratio of two sums, like Cohen's kappa; its error is that of a ratio estimator.
     """
-    whole = max(float(could.sum()), 1e-9)
+    whole = max(float(could.sum()), 1e-9 if doubt else _TELLING * len(could))
     share = float(lacks.sum()) / whole
     error = float(np.sqrt(((lacks - share * could) ** 2).sum())) / whole
     return float(np.clip(share + (_SURE if doubt else -_SURE) * error, 0.0, 1.0))

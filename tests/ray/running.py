@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -211,6 +212,18 @@ def listening(pids: list[int]) -> set[tuple[str, int]]:
                     if match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(fd)):
                         inodes.add(match[1])
     return {(address, port) for inode, address, port in _listeners() if inode in inodes}
+
+
+def exposed(running: Running) -> set[tuple[str, int]]:
+    """Return the sockets of a platform on which others than this machine could reach it."""
+    found = listening(running.processes())
+    return {(address, port) for address, port in found if not _is_loopback(address)}
+
+
+def _is_loopback(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    inner = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (inner or address).is_loopback
 
 
 def _listeners() -> Iterator[tuple[str, str, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from tests.ray.asking import ROW
 from tests.ray.running import (
     Running,
     alive,
+    exposed,
     free_port,
     listening,
     one_error,
@@ -26,16 +26,9 @@ from tests.ray.running import (
 pytestmark = pytest.mark.ray
 
 
-def is_loopback(text: str) -> bool:
-    address = ipaddress.ip_address(text)
-    inner = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (inner or address).is_loopback
-
-
 def test_every_listening_socket_is_on_loopback(platform: Running) -> None:
-    sockets = listening(platform.processes())
-    assert ("127.0.0.1", platform.config.serve.port) in sockets
-    assert {s for s in sockets if not is_loopback(s[0])} == set()
+    assert ("127.0.0.1", platform.config.serve.port) in listening(platform.processes())
+    assert exposed(platform) == set()
 
 
 def test_replica_runs_on_the_fast_loop_and_the_fast_parser(platform: Running) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.helpers.support import eventually
-from tests.ray.running import Running, free_port, project, undrift
+from tests.ray.running import Running, exposed, free_port, project, undrift
 from undrift.model.network import load_factory
 from undrift.store.store import Manifest
 from undrift.store.versions import CONDITIONS
@@ -123,6 +123,7 @@ def test_killed_worker_and_killed_trainer_cost_nothing_but_time(platform: Runnin
     run_id = begin(platform, steps=STEPS)
     eventually(lambda: kept(platform, run_id))
     gauge = 'undrift_training_progress_ratio{model="spirals"} 0.'
+    assert exposed(platform) == set()
     page = f"{platform.url}/metrics"
     eventually(lambda: httpx.get(page, trust_env=False).text, until=lambda seen: gauge in seen)
     for title in (WORKER, TRAINER):
@@ -168,6 +169,7 @@ def test_two_workers_refuse_resume_and_decide_as_one(pair: Running) -> None:
 
     run_id = begin(pair, steps=1000)
     reached = eventually(lambda: kept(pair, run_id))
+    assert exposed(pair) == set()
     kill(pair, WORKER)
     assert goes_on(pair, run_id) > reached
     made = made_by(pair, run_id)

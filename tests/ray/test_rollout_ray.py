@@ -90,16 +90,17 @@ def test_good_version_goes_through_shadow_and_canary_and_is_promoted(on_first: R
     assert (begun.phase, begun.live_version) == ("shadow", 1)
 
     def promoted() -> bool:
+        earlier = callers.by(good)  # a stage may end amid what is asked now
         callers.ask()
         status = client.status()
         if status.rollout is not None:
             assert (status.rollout.version, status.rollout.steps) == (good, 3)
-            seen.setdefault((status.phase, status.rollout.share), callers.by(good))
+            seen[status.phase, status.rollout.share] = earlier
         return status.live_version == good
 
     eventually(promoted, 120)
     assert list(seen) == [("shadow", 1.0), ("canary", 0.05), ("canary", 0.25)]
-    assert seen["shadow", 1.0] == seen["canary", 0.05] == [], "a shadow answers nobody"
+    assert seen["shadow", 1.0] == [], "a shadow answers nobody"
     eventually(settled(on_first, good))
     status = client.status()
     assert status.phase in ("probation", "healthy")

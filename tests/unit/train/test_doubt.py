@@ -68,9 +68,18 @@ def test_what_only_the_version_that_answered_still_says_is_outdated() -> None:
 
 def test_old_rows_are_never_outdated() -> None:
     x, true = embedded()
-    y, _ = wrong(true, 0.3)
+    y, _ = wrong(true, 0.2)
     assert OUTDATED in asked(y, x, named=y)
     assert OUTDATED not in asked(y, x, named=y, new=False)
+
+
+def test_like_rows_that_hardly_agree_do_not_outweigh_the_version_that_answered() -> None:
+    """As where a model cannot tell classes apart: what it named is no less likely than they say."""
+    x, true = embedded()
+    y, _ = wrong(true, 0.4)
+    found = asked(y, x, named=y)
+    assert (found == OUTDATED).sum() == 0
+    assert (found == DOUBTED).mean() > 0.3
 
 
 def test_only_rows_that_one_version_answered_are_compared() -> None:

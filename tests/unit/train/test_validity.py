@@ -39,6 +39,21 @@ def test_labels_that_are_as_before_are_true(doubt: bool) -> None:
         assert (judged(rows(800, 2 * seed), rows(800, 2 * seed + 1), doubt=doubt) > 0.9).all()
 
 
+def scattered(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes in one place, the later the further apart: the first is everybody's neighbour."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 4, 1_200)
+    x = 0.2 * CENTRES[y] + np.array([0.5, 1.0, 2.0, 3.0])[y][:, None] * rng.normal(size=(1_200, 6))
+    return x.astype(np.float32), y
+
+
+def test_rows_among_those_of_other_classes_are_true_if_they_always_were() -> None:
+    for seed in range(5):
+        assert (judged(scattered(2 * seed), scattered(2 * seed + 1)) > 0.9).all()
+    (x, y), old = scattered(2), scattered(1)
+    assert (judged(old, (x, np.array([1, 0, 2, 3])[y]))[:2] < 0.3).all()
+
+
 def test_noise_of_labels_is_no_contradiction() -> None:
     noise = np.random.default_rng(9).integers(0, 4, 1_600)
     (x, y), (x2, y2) = rows(800, 1), rows(800, 2)
