@@ -13,7 +13,7 @@ them. Every row is `bandit` with the same rows and its own choice of what trains
 - *head*: the last layer alone, as `last_layer` does.
 
 What resting saves is spent on more steps, so that all have the same operations. *Passes* is how
-often a row of the pool was drawn on average. Runs are kept, and those that are there not made again.
+often a row of the pool was drawn on average. Runs are kept, and no run is made twice.
 """
 
 from __future__ import annotations
@@ -105,10 +105,10 @@ def transformer(layers: int = 6, width: int = 48) -> nn.Module:
 
 
 DEEP = {
-    "deep-cifar-moved": replace(TASKS["cifar-moved"], net=resnet20, epochs=_PASSES),
-    "deep-cifar-classes": replace(TASKS["cifar-classes"], net=resnet20, epochs=_PASSES),
-    "deep-usps": replace(TASKS["mnist-usps"], net=transformer, epochs=_PASSES),
-    "deep-mnist-classes": replace(TASKS["mnist-classes"], net=transformer, epochs=_PASSES),
+    "deep-cifar-moved": replace(TASKS["cifar-moved"], net=resnet20, base_epochs=6, epochs=_PASSES),
+    "deep-cifar-classes": replace(TASKS["cifar-classes"], net=resnet20, base_epochs=6, epochs=_PASSES),
+    "deep-usps": replace(TASKS["mnist-usps"], net=transformer, base_epochs=4, epochs=_PASSES),
+    "deep-mnist-classes": replace(TASKS["mnist-classes"], net=transformer, base_epochs=4, epochs=_PASSES),
 }
 TITLES = {
     "deep-cifar-moved": "ResNet-20, CIFAR-10, images moved",
@@ -199,7 +199,7 @@ def page(found: Iterable[dict[str, Any]]) -> str:
     runs: dict[tuple[str, float, str], list[dict[str, Any]]] = {}
     for r in found:
         runs.setdefault((r["task"], r["share"], r["choice"]), []).append(r)
-    head = (__doc__ or "").partition("\n\n")[2].replace("    python", "    python", 1)
+    head = (__doc__ or "").partition("\n\n")[2]
     parts = [f"# Which blocks train\n\n{head}"]
     columns = ("mean", "new", "old", "passes", "cpu_s", "peak_mb")
     for task in DEEP:
@@ -249,7 +249,7 @@ def main() -> None:
                 found.append({"task": task, "share": share, "choice": choice, "seed": seed, **got})
                 with kept.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(found[-1]) + "\n")
-                print(task, share, choice, seed, {k: round(v, 3) for k, v in got.items()}, flush=True)
+                print(task, share, choice, seed, f"{got['mean']:.3f}", flush=True)
     options.page.write_text(page(found), encoding="utf-8")
 
 

@@ -59,7 +59,7 @@ def _listen(host: str) -> int:
 
 def _join(host: str, port: int, rank: int, world: int, backend: str, timeout_s: int) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
-    store = dist.TCPStore(
+    store = dist.TCPStore(  # type: ignore[attr-defined]
         host,
         port,
         world,

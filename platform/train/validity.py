@@ -106,35 +106,40 @@ def _agreement(
     label, votes, group = y[recent], y[recent][near], by_target(y)
     like, known = usual[:, -1] <= near_enough, group[recent]
     apart = np.bincount(known, _apart(label[among], label) * like, int(group.max()) + 1)
-    apart /= np.maximum(1.0, np.bincount(known, like, len(apart)))
+    apart = apart / np.maximum(1.0, np.bincount(known, like, len(apart)))
     should = np.maximum(_among(votes), apart[group[asked]])
     return _apart(votes, y[asked]) - should, _at_random(votes, y[asked], label) - should, told
 
 
 def _apart(votes: TargetArray, own: TargetArray) -> NDArray[np.float64]:
     """Return how far (m, k) or (m, k, c) targets of neighbours are from a row's own, (m,)."""
-    if votes.ndim > 2:
-        return ((votes - own[:, None]) ** 2).mean(axis=(1, 2))
-    return (votes != own[:, None]).mean(axis=1)
+    numbers = votes.ndim > 2
+    apart = (votes - own[:, None]) ** 2 if numbers else votes != own[:, None]
+    far: NDArray[np.float64] = apart.reshape(len(own), -1).mean(axis=1)
+    return far
 
 
 def _among(votes: TargetArray) -> NDArray[np.float64]:
     """Return how far the targets of neighbours are from each other, (m,)."""
+    far: NDArray[np.float64]
     if votes.ndim > 2:
-        return 2.0 * votes.var(axis=1, ddof=1).mean(axis=1)
-    k = votes.shape[1]
-    same = (votes[:, :, None] == votes[:, None, :]).sum(axis=(1, 2)) - k
-    return 1.0 - same / (k * (k - 1))
+        far = 2.0 * votes.var(axis=1, ddof=1).mean(axis=1)
+    else:
+        k = votes.shape[1]
+        same = (votes[:, :, None] == votes[:, None, :]).sum(axis=(1, 2)) - k
+        far = 1.0 - same / (k * (k - 1))
+    return far
 
 
-def _at_random(
-    votes: TargetArray, own: TargetArray, recent: TargetArray
-) -> NDArray[np.float64]:
+def _at_random(votes: TargetArray, own: TargetArray, recent: TargetArray) -> NDArray[np.float64]:
     """Return how far they would be from a row's own, were it, or were they, any of ``recent``."""
+    far: NDArray[np.float64]
     if votes.ndim > 2:
-        return ((own - recent.mean(axis=0)) ** 2 + recent.var(axis=0)).mean(axis=1)
-    share = np.bincount(recent) / len(recent)
-    return 1.0 - share[votes].mean(axis=1)
+        far = ((own - recent.mean(axis=0)) ** 2 + recent.var(axis=0)).mean(axis=1)
+    else:
+        share = np.bincount(recent) / len(recent)
+        far = 1.0 - share[votes].mean(axis=1)
+    return far
 
 
 def _standardised(y: TargetArray) -> NDArray[np.float64]:

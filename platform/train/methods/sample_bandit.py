@@ -10,6 +10,7 @@ import torch
 from scipy.stats import beta
 
 from undrift.train.audit import Draw
+from undrift.train.copies import copies
 from undrift.train.doubt import DOUBTED, OUTDATED, UNDOUBTED, Stratum
 from undrift.train.inference import forward
 from undrift.train.methods.sampling import Batch, TrustSampler
@@ -43,8 +44,11 @@ class DoubtSampler(TrustSampler):
     by: they come up to four times as often, until missed rows, the doubted among them, are half of
     the new regime's.
 
-    Where nothing is in doubt and nothing was missed, this is drawing by trust; for not one
-    operation more, unless something is doubted.
+    *Repeated* rows, of which there are many that are nearly the same (`train.copies`), teach little
+    that one of them does not: n of them come as often as the root of n others.
+
+    Where nothing is in doubt, missed or repeated, this is drawing by trust; for not one operation
+    more, unless something is doubted.
 
     Args:
         setup: The retraining.
@@ -68,6 +72,10 @@ class DoubtSampler(TrustSampler):
         missed = chosen.missed.sum() + doubted[self._stratum].sum()
         self.haste = _haste(int(missed), int(chosen.new.sum()))
         self._pace = np.where(chosen.missed, self.haste, 1.0)
+        x = setup.x[torch.as_tensor(chosen.index, device=setup.x.device)].cpu().numpy()
+        alike = copies(x, chosen.new, setup.plan.seed)
+        self._repeated = int((alike > 1).sum())
+        self._pace /= np.sqrt(alike)
         self._worth = np.array([_LEAST if s.kind == OUTDATED else 1.0 for s in self._strata])
         trusted = chosen.weight > 0.0
         self._sides = [np.flatnonzero(trusted & side) for side in (chosen.new, ~chosen.new)]
@@ -76,7 +84,7 @@ class DoubtSampler(TrustSampler):
 
     def draw(self, size: int) -> Batch:
         """Draw a batch of ``size`` rows."""
-        if not self._doubted and self.haste == 1.0:
+        if not self._doubted and (self._pace == 1.0).all():
             return super().draw(size)
         due = size * self._share + self._carried
         new = int(np.clip(round(due), 0, size))
@@ -132,8 +140,12 @@ class DoubtSampler(TrustSampler):
                 self.log.append(Draw(step, "sample", i, float(worth), float(named)))
 
     def figures(self) -> dict[str, float]:
-        """Return how many candidates were missed, and how often they come, of their due."""
-        return {"missed": float(self._setup.chosen.missed.sum()), "missed_pace": self.haste}
+        """Return how many were missed, how often those come, of their due, and how many repeat."""
+        return {
+            "missed": float(self._setup.chosen.missed.sum()),
+            "missed_pace": self.haste,
+            "repeated": float(self._repeated),
+        }
 
     def state(self) -> dict[str, Any]:
         """Return generator, deck, and what was seen of the twins."""

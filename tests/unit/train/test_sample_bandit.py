@@ -132,3 +132,16 @@ def test_missed_rows_come_more_often_until_they_are_half_of_the_new_ones(
     assert one_in[new].mean() == pytest.approx(share, abs=0.03)
     assert sampler.figures()["missed"] == one_in.sum()
     assert it.meter.flops == 0.0
+
+
+def test_rows_that_repeat_come_as_often_as_the_root_of_their_number() -> None:
+    it = setup()
+    x = it.x.clone()
+    some = np.flatnonzero(it.chosen.new)[:100]
+    x[torch.as_tensor(some)] = it.x[int(some[0])]
+    sampler = DoubtSampler(replace(it, x=x))
+    drawn = np.concatenate([sampler.draw(64).index for _ in range(200)])
+    new = drawn[it.chosen.new[drawn]]
+    assert len(new) / len(drawn) == pytest.approx(NEW / (OLD + NEW), abs=0.002)
+    assert np.isin(new, some).mean() == pytest.approx(10 / (10 + NEW - 100), abs=0.03)
+    assert sampler.figures()["repeated"] == 100

@@ -1,0 +1,46 @@
+"""Rows that come again and again with hardly a change: frames of one scene, a session, a retry."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from undrift.records import FloatArray
+from undrift.train.density import Components, narrow
+
+_NEAR = 0.05  # of the distance of two rows in general, within which one is as good as the other
+_MANY = 5  # rows from which on it is no accident
+_ALONE = 1.5  # times as many rows at most within twice the distance; on a line there are twice as many
+_PAIRS = 4_000
+
+
+def copies(x: FloatArray, sides: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
+    """Return how many rows (n,) of its side are nearly the same as each, with itself.
+
+    Two rows are, if they are twenty times closer on their leading principal components than two
+    rows of a side in general, and with hardly any other round them: rows that lie dense, as those
+    of few numbers do, are no copies. Labels play no part, so that drawing the rows of a place less
+    often leaves the shares of its labels as they are. Fewer than five count as one.
+
+    Args:
+        x: (n, *shape) inputs.
+        sides: (n,) which rows are compared with each other: those of the same value.
+        seed: Seed of the subsampling.
+    """
+    found = np.ones(len(x), dtype=np.intp)
+    rng = np.random.default_rng([seed, 9])
+    for side in (sides, ~sides):
+        index = np.flatnonzero(side)
+        if len(index) < _MANY or not x[:1].size:
+            continue
+        (rows,) = narrow((np.nan_to_num(x[index], posinf=0.0, neginf=0.0),), rng)
+        z = Components(rows.astype(np.float64))(rows)
+        one, other = rng.integers(0, len(z), (2, _PAIRS))
+        usual = float(np.median(np.linalg.norm(z[one] - z[other], axis=1)[one != other]))
+        tree = cKDTree(z)
+        near, wide = (
+            tree.query_ball_point(z, times * _NEAR * usual, return_length=True) for times in (1, 2)
+        )
+        found[index] = np.where((near >= _MANY) & (wide <= _ALONE * near), near, 1)
+    return found
