@@ -12,6 +12,7 @@ from undrift.train.density import Components, narrow
 _NEAR = 0.05  # of the distance of two rows in general, within which one is as good as the other
 _MANY = 5  # rows from which on it is no accident
 _ALONE = 1.5  # times as many rows at most within twice the distance; on a line there are twice as many
+_FEW = 0.05  # of the rows of a side, below which it is not worth a change
 _PAIRS = 4_000
 
 
@@ -21,7 +22,8 @@ def copies(x: FloatArray, sides: NDArray[np.bool_], seed: int) -> NDArray[np.int
     Two rows are, if they are twenty times closer on their leading principal components than two
     rows of a side in general, and with hardly any other round them: rows that lie dense, as those
     of few numbers do, are no copies. Labels play no part, so that drawing the rows of a place less
-    often leaves the shares of its labels as they are. Fewer than five count as one.
+    often leaves the shares of its labels as they are. Fewer than five count as one, and all do
+    where copies are less than a twentieth of a side.
 
     Args:
         x: (n, *shape) inputs.
@@ -42,5 +44,7 @@ def copies(x: FloatArray, sides: NDArray[np.bool_], seed: int) -> NDArray[np.int
         near, wide = (
             tree.query_ball_point(z, times * _NEAR * usual, return_length=True) for times in (1, 2)
         )
-        found[index] = np.where((near >= _MANY) & (wide <= _ALONE * near), near, 1)
+        repeated = (near >= _MANY) & (wide <= _ALONE * near)
+        if repeated.mean() >= _FEW:
+            found[index] = np.where(repeated, near, 1)
     return found
