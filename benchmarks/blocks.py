@@ -104,11 +104,13 @@ def transformer(layers: int = 6, width: int = 48) -> nn.Module:
     )  # fmt: skip
 
 
+_RESNET = partial(replace, net=resnet20, base_epochs=6, epochs=_PASSES)
+_TRANSFORMER = partial(replace, net=transformer, base_epochs=4, epochs=_PASSES)
 DEEP = {
-    "deep-cifar-moved": replace(TASKS["cifar-moved"], net=resnet20, base_epochs=6, epochs=_PASSES),
-    "deep-cifar-classes": replace(TASKS["cifar-classes"], net=resnet20, base_epochs=6, epochs=_PASSES),
-    "deep-usps": replace(TASKS["mnist-usps"], net=transformer, base_epochs=4, epochs=_PASSES),
-    "deep-mnist-classes": replace(TASKS["mnist-classes"], net=transformer, base_epochs=4, epochs=_PASSES),
+    "deep-cifar-moved": _RESNET(TASKS["cifar-moved"]),
+    "deep-cifar-classes": _RESNET(TASKS["cifar-classes"]),
+    "deep-usps": _TRANSFORMER(TASKS["mnist-usps"]),
+    "deep-mnist-classes": _TRANSFORMER(TASKS["mnist-classes"]),
 }
 TITLES = {
     "deep-cifar-moved": "ResNet-20, CIFAR-10, images moved",

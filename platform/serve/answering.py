@@ -24,10 +24,6 @@ from undrift.serve.settings import ReplicaSettings
 from undrift.serve.slots import Answer, DoubleBuffer, Slot
 from undrift.serve.tap import Tap
 
-_FEW_ROWS = 8
-_SHORT_S = 0.002
-_SMOOTHING = 0.1
-
 
 class Answering:
     """Has the live version answer, or a canary its share, and offers the tap what was answered.
@@ -61,7 +57,6 @@ class Answering:
         self._canary = Batcher(self._compute_canary, *limits)
         self._comparing: set[asyncio.Task[None]] = set()
         self._shadowing = False
-        self._takes_s = _SHORT_S  # of few rows; the first ones are asked in the thread
         self._taps = settings.tap.max_rows > 0
 
     async def infer(self, request: InferRequest, deadline: float) -> Answer:
@@ -78,8 +73,9 @@ class Answering:
     async def _compute_batch(self, requests: Sequence[InferRequest]) -> list[Answer]:
         """Run one forward pass; all its rows come from one version."""
         x = _rows_of(requests)
+        loop = asyncio.get_running_loop()
         try:
-            answer = await self._predict(x)
+            answer = await loop.run_in_executor(self._compute, self._models.predict, x)
         except ModelError as error:  # whatever the user's model raises
             raise RequestError(f"the model failed: {error}", 500) from error
         except UndriftError:
@@ -89,23 +85,6 @@ class Answering:
         self._metrics.batch(len(x))
         self._offer(requests, x, answer)
         return _parts_of(requests, answer)
-
-    async def _predict(self, x: FloatArray) -> Answer:
-        """Ask the live version: in a thread, unless that takes longer than the model does."""
-        if len(x) <= _FEW_ROWS and self._takes_s < _SHORT_S:
-            return self._timed(x)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._compute, self._timed, x)
-
-    def _timed(self, x: FloatArray) -> Answer:
-        """Ask the live version, and learn how long few rows take."""
-        started = time.perf_counter()
-        try:
-            return self._models.predict(x)
-        finally:
-            if len(x) <= _FEW_ROWS:
-                took = time.perf_counter() - started
-                self._takes_s += _SMOOTHING * (took - self._takes_s)
 
     async def _compute_canary(self, requests: Sequence[InferRequest]) -> list[Answer]:
         """Answer with the candidate; where it fails the live version answers, and it is called off.

@@ -11,7 +11,9 @@ from undrift.train.density import Components, narrow
 
 _NEAR = 0.05  # of the distance of two rows in general, within which one is as good as the other
 _MANY = 5  # rows from which on it is no accident
-_ALONE = 1.5  # times as many rows at most within twice the distance; on a line there are twice as many
+_ALONE = (
+    1.5  # times as many rows at most within twice the distance; on a line there are twice as many
+)
 _FEW = 0.05  # of the rows of a side, below which it is not worth a change
 _PAIRS = 4_000
 

@@ -105,9 +105,9 @@ def _agreement(
     told &= density_ratio(x[asked], x[recent], seed=seed) >= _ALIKE
     label, votes, group = y[recent], y[recent][near], by_target(y)
     like, known = usual[:, -1] <= near_enough, group[recent]
-    apart = np.bincount(known, _apart(label[among], label) * like, int(group.max()) + 1)
-    apart = apart / np.maximum(1.0, np.bincount(known, like, len(apart)))
-    should = np.maximum(_among(votes), apart[group[asked]])
+    sums = np.bincount(known, _apart(label[among], label) * like, int(group.max()) + 1)
+    usually = sums / np.maximum(1.0, np.bincount(known, like, len(sums)))
+    should = np.maximum(_among(votes), usually[group[asked]])
     return _apart(votes, y[asked]) - should, _at_random(votes, y[asked], label) - should, told
 
 

@@ -33,6 +33,7 @@ EMBEDDED = {
     "UNDRIFT_HAPROXY_REAL",
     "UNDRIFT_HAPROXY_PATIENCE_S",
     "UNDRIFT_HAPROXY_KEY",  # of the wrapper, which a pod does without
+    "UNDRIFT_HAPROXY_UNWATCHED",
     "UNDRIFT_HAPROXY_ONCE",
     "UNDRIFT_HAPROXY_TLS",
 }
