@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from undrift.records import FloatArray, TargetArray
+from undrift.records import FloatArray, IntArray, TargetArray
 from undrift.train.density import Components, density_ratio, narrow
 from undrift.train.strata import by_target
 
@@ -15,7 +15,7 @@ _NEW_ROWS, _OF_STRATUM = 3_000, 150  # most rows that are looked at
 _ALIKE = 0.5  # least density of the new inputs at an older row, over that of its own inputs
 _NEAR = 0.9  # quantile of the new rows' own distances within which an older row has neighbours
 _HALF = 0.5  # contradiction from which on labels are as often wrong as right, and worth nothing
-_TELLING = 0.05  # least that labels of like rows say, for rows that are not doubted anyway
+_TELLING = 0.15  # least that labels of like rows say, for rows that are not doubted anyway
 _FEWEST = 10  # alike rows that say anything, and new rows that make a class known
 _SURE = 1.64  # standard errors: 95 %, one-sided
 
@@ -33,11 +33,11 @@ def validity(
 
     An older row looks among the new rows for its fifteen nearest. If labels have not changed, its
     label is a draw like theirs, and as many of them agree with it as agree with each other, or as
-    agree with new rows of its class: those of a class that lies scattered among others have never
-    had many neighbours of their own. By how much fewer do than the lesser of the two, over all
-    rows of a stratum that look like new ones, is its contradiction: 0 where labels are as before,
-    however far the inputs have moved, and 1 where they agree no more often than any label would.
-    A row without new rows that look alike says nothing, nor does one of a
+    have always agreed with rows of its class: one that lies scattered among others has never had
+    many neighbours of its own, which the older rows tell. By how much fewer do than the lesser of
+    the two, over all rows of a stratum that look like new ones, is its contradiction: 0 where
+    labels are as before, however far the inputs have moved, and 1 where they agree no more often
+    than any label would. A row without new rows that look alike says nothing, nor does one of a
     class that the new rows do not have: absence is no contradiction.
 
     Args:
@@ -98,17 +98,25 @@ def _agreement(
     there, here = narrow((x[recent], x[asked]), np.random.default_rng(seed))
     components = Components(there.astype(np.float64))
     tree, z = cKDTree(components(there)), components(here)
-    usual, among = (found[:, 1:] for found in tree.query(tree.data, k + 1))
+    usual = tree.query(tree.data, k + 1)[0][:, -1]
     far, near = (found.reshape(len(z), k) for found in tree.query(z, k))
-    near_enough = np.quantile(usual[:, -1], _NEAR)
-    told = far[:, -1] <= near_enough
+    told = far[:, -1] <= np.quantile(usual, _NEAR)
     told &= density_ratio(x[asked], x[recent], seed=seed) >= _ALIKE
-    label, votes, group = y[recent], y[recent][near], by_target(y)
-    like, known = usual[:, -1] <= near_enough, group[recent]
-    sums = np.bincount(known, _apart(label[among], label) * like, int(group.max()) + 1)
-    usually = sums / np.maximum(1.0, np.bincount(known, like, len(sums)))
-    should = np.maximum(_among(votes), usually[group[asked]])
-    return _apart(votes, y[asked]) - should, _at_random(votes, y[asked], label) - should, told
+    own, votes = y[asked], y[recent][near]
+    should = np.maximum(_among(votes), _before(z, own, by_target(y)[asked], told))
+    return _apart(votes, own) - should, _at_random(votes, own, y[recent]) - should, told
+
+
+def _before(
+    z: NDArray[np.float64], y: TargetArray, group: IntArray, told: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return how far the label of older rows (m, d) is from those of like older ones, by group."""
+    k = max(2, min(_NEIGHBOURS, len(z) // 10))
+    if len(z) <= k:
+        return np.zeros(len(z))
+    near = cKDTree(z).query(z, k + 1)[1][:, 1:]
+    sums = np.bincount(group, _apart(y[near], y) * told)
+    return (sums / np.maximum(1.0, np.bincount(group, told)))[group]
 
 
 def _apart(votes: TargetArray, own: TargetArray) -> NDArray[np.float64]:
