@@ -116,7 +116,9 @@ def flood(url: str, name: str) -> Iterator[Counter[int]]:
 
 def port(running: Running, name: str) -> int:
     """Return where the one replica of a model listens for requests; Ray's ports are others."""
-    (pid,) = running.processes(f"{REPLICA}:undrift-{name}:")
+    title = f"{REPLICA}:undrift-{name}:"
+    eventually(lambda: len(running.processes(title)) == 1)  # one that was replaced is soon gone
+    (pid,) = running.processes(title)
     (found,) = {port for host, port in listening([pid]) if host == "127.0.0.1"}
     return found
 
