@@ -54,11 +54,12 @@ class _Backend(_TorchBackend):  # type: ignore[misc]
 def _listen(host: str) -> int:
     """Open a socket on this address alone and return its port."""
     _listening.append(socket.create_server((host, 0)))
-    return int(_listening[0].getsockname()[1])
+    return int(_listening[-1].getsockname()[1])
 
 
 def _join(host: str, port: int, rank: int, world: int, backend: str, timeout_s: int) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = loopback
     store = dist.TCPStore(  # type: ignore[attr-defined]
         host,
         port,

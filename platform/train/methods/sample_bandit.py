@@ -72,10 +72,10 @@ class DoubtSampler(TrustSampler):
         missed = chosen.missed.sum() + doubted[self._stratum].sum()
         self.haste = _haste(int(missed), int(chosen.new.sum()))
         self._pace = np.where(chosen.missed, self.haste, 1.0)
-        x = setup.x[torch.as_tensor(chosen.index, device=setup.x.device)].cpu().numpy()
-        alike = copies(x, chosen.new, setup.plan.seed)
+        alike = copies(setup.x.cpu().numpy(), chosen.index, chosen.new, setup.plan.seed)
         self._repeated = int((alike > 1).sum())
         self._pace /= np.sqrt(alike)
+        self._even = bool((self._pace == 1.0).all())
         self._worth = np.array([_LEAST if s.kind == OUTDATED else 1.0 for s in self._strata])
         trusted = chosen.weight > 0.0
         self._sides = [np.flatnonzero(trusted & side) for side in (chosen.new, ~chosen.new)]
@@ -84,7 +84,7 @@ class DoubtSampler(TrustSampler):
 
     def draw(self, size: int) -> Batch:
         """Draw a batch of ``size`` rows."""
-        if not self._doubted and (self._pace == 1.0).all():
+        if not self._doubted and self._even:
             return super().draw(size)
         due = size * self._share + self._carried
         new = int(np.clip(round(due), 0, size))

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from undrift.train.copies import copies
+from undrift.train.copies import copies as counted
+
+
+def copies(x: np.ndarray, sides: np.ndarray, seed: int) -> np.ndarray:
+    """Count among all rows."""
+    return counted(x, np.arange(len(x)), sides, seed)
 
 
 def scenes(rng: np.random.Generator, count: int, times: int, width: int) -> np.ndarray:
@@ -42,3 +47,9 @@ def test_rows_without_numbers_or_all_alike_or_not_finite_are_no_trouble() -> Non
     assert (copies(np.zeros((50, 0), np.float32), everyone, 0) == 1).all()
     assert (copies(np.full((50, 3), np.nan, np.float32), everyone, 0) == 50).all()
     assert copies(np.zeros((0, 3), np.float32), everyone[:0], 0).shape == (0,)
+
+
+def test_only_rows_that_are_asked_about_count() -> None:
+    x = scenes(np.random.default_rng(3), 40, 12, 8)
+    index = np.arange(0, len(x), 2)
+    assert (counted(x, index, np.ones(len(index), dtype=bool), 0) == 6).all()
