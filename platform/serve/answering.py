@@ -22,7 +22,7 @@ from undrift.serve.metrics import ReplicaMetrics
 from undrift.serve.protocol import InferRequest
 from undrift.serve.settings import ReplicaSettings
 from undrift.serve.slots import Answer, DoubleBuffer, Slot
-from undrift.serve.tap import Tap
+from undrift.serve.tap import Answered, Tap
 
 
 class Answering:
@@ -103,36 +103,29 @@ class Answering:
         answer = Answer(said[0], *said, slot.version, slot.hash)
         self._metrics.batch(len(x))
         self._metrics.tried("answered", len(x))
-        self._begin(self._pair(self._predictions(requests, x, answer)))
+        self._begin(self._pair(self._rows(requests, x, answer).predictions()))
         return _parts_of(requests, answer)
 
     def _call_off(self, slot: Slot, why: str, rows: int) -> None:
         self._candidate.call_off(slot, why)
         self._metrics.tried("failed", rows)
 
-    def _predictions(
-        self, requests: Sequence[InferRequest], x: FloatArray, answer: Answer
-    ) -> Predictions:
-        return Predictions(
-            ids=tuple(i for r in requests for i in r.row_ids),
-            row=np.zeros(len(x), np.int64),
-            at=np.full(len(x), time.time()),
-            version=np.full(len(x), answer.version, np.int64),
-            x=x,
-            embedding=answer.embedding,
-            output=answer.alone,
-            answered=self._answered(answer),
-        )
+    def _rows(self, requests: Sequence[InferRequest], x: FloatArray, answer: Answer) -> Answered:
+        ids = [request.row_ids for request in requests]
+        return Answered(ids, time.time(), x, answer, self._answered(answer))
 
     def _offer(self, requests: Sequence[InferRequest], x: FloatArray, answer: Answer) -> None:
         """Put the rows that were answered on the tap; rows without a finite answer were not."""
         if not self._taps:
             return
-        rows = self._predictions(requests, x, answer)
+        slot = self._candidate.slot
+        if slot is None and not self._models.compares and np.isfinite(answer.output).all():
+            self._tap.offer(self._rows(requests, x, answer))
+            return
+        rows = self._rows(requests, x, answer).predictions()
         finite: NDArray[np.bool_] = np.asarray(np.isfinite(answer.output).all(axis=1))
         if not finite.any():
             return
-        slot = self._candidate.slot
         falls = None if slot is None else self._shadowed(requests)[finite]
         if not finite.all():
             rows = rows.take(finite)
