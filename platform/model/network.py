@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from undrift.errors import ModelError
-from undrift.model.door import Door, door_of
+from undrift.model.door import Door, door_of, first_weight
 from undrift.model.hooks import heed_hooks, untraced
 from undrift.model.layout import layout_of
 from undrift.model.names import StateDict, not_finite, prefix_of, with_shared
@@ -234,9 +234,8 @@ def ask(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     Raises:
         ModelError: It fails, the text says where in whose file; or has no logits in its answer.
     """
-    weight = next((p for p in model.parameters() if p.is_floating_point()), x)
-    door = door_of(model)
-    rows, named = door.given(x, weight.dtype)
+    weight, door = first_weight(model), door_of(model)
+    rows, named = door.given(x, x.dtype if weight is None else weight.dtype)
     try:
         output = model(*rows, **named)
     except (torch.OutOfMemoryError, ModelError):

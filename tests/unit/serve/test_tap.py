@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from undrift.records import Predictions
 from undrift.serve.settings import ServeSettings, TapSettings
-from undrift.serve.tap import Tap
+from undrift.serve.slots import Answer
+from undrift.serve.tap import Answered, Tap
 
 
 def rows(first: int, n: int) -> Predictions:
@@ -36,6 +37,35 @@ def test_rows_come_out_in_order_and_parts_are_cut() -> None:
         seen += part.ids
     assert seen == [str(i) for i in range(9)]
     assert tap.take(4) is None
+    assert (len(tap), tap.nbytes) == (0, 0)
+
+
+def at_hand(first: int, n: int, *, answered: bool) -> Answered:
+    """Rows of requests of two rows each, as a forward pass answers them."""
+    whole = rows(first, n)
+    answer = Answer(whole.output, whole.output, whole.embedding, version=first, hash="cafe")
+    ids = [whole.ids[i : i + 2] for i in range(0, n, 2)]
+    return Answered(ids, float(first), whole.x, answer, np.ones(n, np.int64) if answered else None)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_rows_as_they_are_at_hand_come_out_as_if_each_part_had_been_made_rows(mixed: bool) -> None:
+    parts = [
+        at_hand(0, 3, answered=False),
+        at_hand(3, 4, answered=mixed),
+        rows(7, 2),
+        at_hand(9, 1, answered=False),
+    ]
+    tap = Tap(TapSettings())
+    for part in parts:
+        tap.offer(part)
+    assert tap.nbytes == sum(part.nbytes for part in parts)
+    taken = Predictions.concat([found for size in (5, 5) if (found := tap.take(size)) is not None])
+    assert taken.ids == tuple(map(str, range(10)))
+    assert taken.x[:, 0].tolist() == [float(i) for i in range(10)]
+    assert taken.at.tolist() == [0.0] * 3 + [3.0] * 4 + [0.0] * 2 + [9.0]
+    assert taken.version.tolist() == [0] * 3 + [3] * 4 + [1] * 2 + [9]
+    assert taken.answers.tolist() == [0] * 3 + [int(mixed)] * 4 + [0] * 3
     assert (len(tap), tap.nbytes) == (0, 0)
 
 
