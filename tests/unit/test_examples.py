@@ -18,8 +18,13 @@ def test_there_is_an_example_of_each_kind() -> None:
         assert "undrift demo --config undrift.yaml --data stream.parquet --label label" in readme
 
 
+GATE = ("regression", "text")  # numbers and classes, rows and what a preprocessor reads
+
+
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in GATE else pytest.mark.slow) for n in NAMES]
+)
 def test_drift_of_an_example_is_found_and_hurts_its_first_model(name: str, tmp_path: Path) -> None:
     found = replayed(name, tmp_path)
     assert found["totals"]["drifts"] >= 1

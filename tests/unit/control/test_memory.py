@@ -89,7 +89,7 @@ def folded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(1, 4))]
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -25,7 +25,7 @@ from undrift.store.place import Where
 from undrift.store.settings import RetentionSettings
 from undrift.store.store import Store
 
-PART = 200
+PART = 100
 ALL = {"event_days": None, "events": None, "max_event_bytes": None}
 
 
@@ -54,15 +54,15 @@ def lived(root: Where, allowed: RetentionSettings, parts: int = 6) -> list[dict[
 
 
 def test_what_is_left_leads_where_the_whole_journal_leads(root: Where) -> None:
-    records = lived(root, limits(events=400))
+    records = lived(root, limits(events=200))
     expected, whole = recover(records, SETTINGS)
     kept = Journal(root).read()
-    assert Journal(root).first() == 600
-    assert kept == records[600:]
+    assert Journal(root).first() == 300
+    assert kept == records[300:]
     state, story = recalled(root, SETTINGS)
     assert (state, plain(state, story)) == (expected, plain(expected, whole))
     Blobs(root).remove(module.SNAPSHOT)
-    memory = Memory(root, SETTINGS, limits(events=400))
+    memory = Memory(root, SETTINGS, limits(events=200))
     state, story = memory.recall()
     assert (state, plain(state, story)) == (expected, plain(expected, whole))
     assert [seq for seq, _ in rest(root, begun(root, SETTINGS))][-1] == len(records) - 1
@@ -70,14 +70,14 @@ def test_what_is_left_leads_where_the_whole_journal_leads(root: Where) -> None:
 
 def test_what_was_told_is_kept_as_long_as_the_events_it_tells_of(tmp_path: Path) -> None:
     root = tmp_path
-    records = lived(root, limits(events=400))
+    records = lived(root, limits(events=200))
     memory = Memory(root, SETTINGS)
     _, story = memory.recall()
     _, whole = recover(records, SETTINGS)
     known = [json.loads(json.dumps(asdict(entry))) for entry in whole.entries]
     kept = told(memory, story, 100)
     assert kept == known[-len(kept) :]
-    _, before = recover(records[:600], SETTINGS)
+    _, before = recover(records[:300], SETTINGS)
     assert len(known) - before.told <= len(kept) < len(known)
     assert Journal(root, TOLD).first() > 0
 
@@ -87,9 +87,9 @@ def test_what_was_told_is_kept_as_long_as_the_events_it_tells_of(tmp_path: Path)
     [
         (limits(), 0),
         (limits(events=100_000), 0),
-        (limits(events=50), 800),
-        (limits(max_event_bytes=1), 800),
-        (limits(event_days=1e-9), 800),
+        (limits(events=50), 400),
+        (limits(max_event_bytes=1), 400),
+        (limits(event_days=1e-9), 400),
         (limits(event_days=1e9), 0),
     ],
 )
@@ -115,7 +115,7 @@ def test_events_of_the_time_of_kept_rows_stay(tmp_path: Path) -> None:
 def test_beginning_that_cannot_be_used_is_told_and_nothing_is_made_up(
     tmp_path: Path, how: str
 ) -> None:
-    lived(tmp_path, limits(events=400))
+    lived(tmp_path, limits(events=200))
     blobs = Blobs(tmp_path)
     blobs.remove(module.SNAPSHOT)
     for start in beginnings(blobs):
@@ -134,7 +134,7 @@ def test_beginning_that_cannot_be_used_is_told_and_nothing_is_made_up(
 
 
 def test_snapshot_of_before_orders_had_keys_can_stand_for_what_is_gone(tmp_path: Path) -> None:
-    lived(tmp_path, limits(events=400))
+    lived(tmp_path, limits(events=200))
     blobs = Blobs(tmp_path)
     for start in beginnings(blobs):
         found = blobs.load(start.name)
@@ -158,7 +158,7 @@ def test_drop_that_was_cut_off_is_made_good(
         first = len(records)
         records += [next(source) for _ in range(PART)]
         write(tmp_path, records[first:], first)
-        Memory(tmp_path, SETTINGS, limits(events=400)).recall()
+        Memory(tmp_path, SETTINGS, limits(events=200)).recall()
     assert recalled(tmp_path, SETTINGS)[0] == recover(records, SETTINGS)[0]
     monkeypatch.setattr(Blobs, "remove", remove)
     assert past.begun(tmp_path, SETTINGS).seq >= Journal(tmp_path).first() > 0

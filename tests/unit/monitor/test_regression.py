@@ -55,7 +55,13 @@ def kind(request: pytest.FixtureRequest) -> type[NumberStream]:
     return found
 
 
-@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(NumberStream, id="one output", marks=pytest.mark.thorough),
+        pytest.param(Two, id="two outputs", marks=pytest.mark.slow),
+    ],
+)
 def test_false_alarms_keep_to_the_budget(kind: type[NumberStream]) -> None:
     drifts = warnings = 0
     for seed in range(10):

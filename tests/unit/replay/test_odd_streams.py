@@ -102,7 +102,11 @@ def test_noise_is_not_retrained_on(world: World) -> None:
     [
         (World(classes=40, live=3_000, turned_at=1_000), 0.4),
         (World(classes=3, live=400, first=100, turned_at=100), 0.8),
-        (World(classes=3, live=20_000, labelled=0.01, turned_at=2_000), 0.8),
+        pytest.param(
+            World(classes=3, live=20_000, labelled=0.01, turned_at=2_000),
+            0.8,
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["40 classes", "400 rows", "1 % labels"],
 )

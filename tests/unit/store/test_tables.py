@@ -133,8 +133,8 @@ def test_labels_keep_their_order_of_arrival_through_compaction(store: Record) ->
 @pytest.mark.thorough
 def test_labels_keep_their_order_within_a_commit_whatever_a_compaction_does(tmp_path: Path) -> None:
     store, arrived = Record(tmp_path), [f"id-{i * 7919 % 20_000}" for i in range(20_000)]
-    for seq in range(200):  # rows of 8,192 at a time are read by several threads
-        store.append_labels(seq, labels(*arrived[100 * seq : 100 * seq + 100]))
+    for seq in range(40):  # rows of 8,192 at a time are read by several threads
+        store.append_labels(seq, labels(*arrived[500 * seq : 500 * seq + 500]))
     shuffled = DeltaTable(tmp_path / "tables" / "labels").to_pyarrow_table().to_pylist()[::-1]
     assert list(store.labels().ids) == arrived
     store.compact()

@@ -138,7 +138,7 @@ def test_labels_are_read_only_as_far_back_as_the_pool_reaches(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served(store, range(1900, 2000))
-    for seq in range(11, 600):  # newer than any that the pool is about
+    for seq in range(11, 40):  # newer than any that the pool is about
         store.append_labels(seq, Labels((f"else-{seq}",), np.array([0]), np.array([1e9])))
     read: list[int] = []
     labels = Store.labels
@@ -150,7 +150,7 @@ def test_labels_are_read_only_as_far_back_as_the_pool_reaches(
     monkeypatch.setattr(Store, "labels", spy)
     pool = read_pool(store, plan(ROWS), REFERENCE, MOST)
     assert len(pool) == len(REFERENCE) + MOST
-    assert read[0] > 300, "the newest first"
+    assert read[0] > 30, "the newest first"
     assert read[-1] == 10, "the pool begins with row 1800, the first of commit 10"
 
 
