@@ -100,12 +100,12 @@ class Client:
         self._path = f"/v2/models/{model}"
         self._token = {"Authorization": f"Bearer {token}"} if token else {}
         self._read_token = self._token if token_to_read else {}
+        https = httpx.URL(base_url).scheme == "https"
+        verify = (trust or ssl.create_default_context()) if https else False
         self._http = httpx.Client(
             base_url=self.base_url,
             timeout=timeout_s,
-            transport=httpx.HTTPTransport(
-                verify=trust or ssl.create_default_context(), retries=1, trust_env=False
-            ),
+            transport=httpx.HTTPTransport(verify=verify, retries=1, trust_env=False),
             trust_env=False,
         )
 
