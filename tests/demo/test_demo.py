@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.helpers.support import eventually
-from tests.ray.running import UNDRIFT, alive, environment
+from tests.ray.running import UNDRIFT, alive, environment, look
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(600)]
 
@@ -45,7 +45,7 @@ class Demo:
         with suppress(OSError, httpx.HTTPError, ValueError, TypeError, KeyError):
             config = yaml.safe_load((self.folder / "undrift.yaml").read_text())
             url = f"http://127.0.0.1:{config['serve']['port']}/v2/models/{config['model']['name']}"
-            answer = httpx.get(f"{url}/status", timeout=5, trust_env=False)
+            answer = look(f"{url}/status")
             if answer.status_code == 200:
                 found: dict[str, Any] = answer.json()
                 return found

@@ -22,7 +22,10 @@ T = TypeVar("T")
 def eventually(
     look: Callable[[], T], timeout_s: float = 180.0, *, until: Callable[[T], Any] = bool
 ) -> T:
-    """Return the first value of ``look`` that ``until`` finds true; else fail and tell the last."""
+    """Return the first value of ``look`` that ``until`` finds true; else fail and tell the last.
+
+    It looks the less often the longer it waits, so as not to keep busy those that it waits for.
+    """
     begun = time.monotonic()
     while not until(value := look()):
         if (waited := time.monotonic() - begun) > timeout_s:
@@ -30,7 +33,7 @@ def eventually(
             raise AssertionError(
                 f"`{_source(look)}` is {value!r} after {waited:.0f} s, not {wanted}"
             )
-        time.sleep(0.02)
+        time.sleep(min(max(waited / 50, 0.02), 0.2))
     return value
 
 

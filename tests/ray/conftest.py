@@ -154,13 +154,13 @@ def same_replicas(platform: Running) -> Iterator[None]:
     ) == before
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
     with serving() as url:
         yield url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(object_store: str) -> Iterator[Cluster]:
     """A cluster of others, with a Serve application of theirs."""
     with running_cluster(object_store) as found:

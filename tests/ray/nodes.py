@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import httpx
 import yaml
 
 from tests.helpers.support import eventually
-from tests.ray.running import PATIENCE_S, alive, environment, free_port
+from tests.ray.running import PATIENCE_S, alive, environment, free_port, look
 from undrift.config import read_config
 from undrift.host.haproxy import SocketFolder, find_binary
 from undrift.serve.settings import ServeSettings
@@ -56,7 +55,7 @@ class RayHead(Node):
     dashboard: str
     environment: dict[str, str]
     temp: Path
-    _closing: ExitStack = field(default_factory=ExitStack)
+    _closing: ExitStack = field(kw_only=True)
 
     def joined(self, cpus: int) -> Node:
         """Start another node with so many CPUs, and wait for it; it goes when the head goes."""
@@ -100,6 +99,7 @@ class RayHead(Node):
 
     def is_up(self) -> bool:
         """Tell whether the dashboard answers."""
+        assert alive(self.session), [log.read_text() for log in self.temp.glob("log-*")]
         with suppress(httpx.TransportError):
             return self._ask("/api/serve/applications/").is_success
         return False
@@ -111,46 +111,71 @@ class RayHead(Node):
 
     def _ask(self, path: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
-        return httpx.get(f"{self.dashboard}{path}", headers=headers, trust_env=False, timeout=30)
+        return look(f"{self.dashboard}{path}", headers)
 
 
 @contextmanager
-def ray_head(cpus: int) -> Iterator[RayHead]:
-    """Start Ray on loopback, with token authentication and HAProxy, as in the pods."""
-    temp = Path(tempfile.mkdtemp(prefix="ud-", dir="/tmp"))  # short: sockets lie in it
-    folder = SocketFolder(temp / "run")
-    folder.create()
-    binary = find_binary()
-    assert binary is not None
+def pod_head(cpus: int) -> Iterator[RayHead]:
+    """Start Ray with HAProxy and the resources of the head, as in the pods; others may join."""
+    with temporary() as temp:
+        folder = SocketFolder(temp)
+        folder.create()
+        binary = find_binary()
+        assert binary is not None
+        env = folder.environment(binary, ServeSettings().silence_s)
+        env |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", "UNDRIFT_TOKEN": "operator"}
+        try:
+            resources = {"resources": '{"control": 1, "serving": 1}'}
+            with ray_head(ADDRESS, cpus, env, **resources) as head:
+                yield head
+        finally:
+            folder.remove()
+
+
+@contextmanager
+def ray_head(address: str, cpus: int, env: dict[str, str], **more: Any) -> Iterator[RayHead]:
+    """Start Ray with a dashboard and a token, and leave nothing behind.
+
+    Args:
+        address: Where, on loopback.
+        cpus: How many it believes to have.
+        env: What its processes find in their environment beside what is usual.
+        more: Further arguments of `ray start`.
+    """
     port, dashboard = free_port(), free_port()
     env = {
         **environment(),
-        **folder.environment(binary, ServeSettings().silence_s),
         **train_environment(),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # others may join
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "UNDRIFT_TOKEN": "operator",
+        **env,
     }
-    arguments = {
-        "port": port,
-        "dashboard-host": "127.0.0.1",
-        "dashboard-port": dashboard,
-        "num-cpus": cpus,
-        "resources": '{"control": 1, "serving": 1}',
-        "temp-dir": temp / "ray",
-        "include-dashboard": "true",
-    }
-    try:
-        with _started(arguments, env, temp, "--head") as node, ExitStack() as nodes:
-            urls = f"{ADDRESS}:{port}", f"http://127.0.0.1:{dashboard}"
-            head = RayHead(node.session, *urls, env, temp, nodes)
+    with temporary() as temp:
+        arguments = {
+            "port": port,
+            "dashboard-host": "127.0.0.1",
+            "dashboard-port": dashboard,
+            "ray-client-server-port": free_port(),  # two clusters would both have Ray's own
+            "node-ip-address": address,
+            "num-cpus": cpus,
+            "temp-dir": temp / "ray",
+            "include-dashboard": "true",
+        }
+        with _started(arguments | more, env, temp, "--head") as node, ExitStack() as nodes:
+            urls = f"{address}:{port}", f"http://127.0.0.1:{dashboard}"
+            head = RayHead(node.session, *urls, env, temp, _closing=nodes)
             eventually(head.is_up)
             yield head
-    finally:
-        folder.remove()
-        shutil.rmtree(temp, ignore_errors=True)
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """Return a folder with a short path, for sockets lie in it."""
+    with tempfile.TemporaryDirectory(
+        prefix="ud-", dir="/tmp", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
 
 
 @contextmanager

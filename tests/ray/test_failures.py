@@ -15,7 +15,7 @@ import pytest
 from tests.helpers.support import eventually
 from tests.ray.asking import INFER, counters, infer_body
 from tests.ray.faults import CONTROLLER, MONITOR, REPLICA, anonymous
-from tests.ray.running import MODEL, Running, settled
+from tests.ray.running import MODEL, Running, look, settled
 from tests.ray.traffic import Labeller, Traffic
 
 pytestmark = pytest.mark.ray
@@ -112,7 +112,7 @@ def test_killed_controller_comes_back_where_it_was(
     killed = time.monotonic()
 
     def back() -> bool:
-        response = httpx.get(f"{platform.url}/v2/models/{MODEL}/status", trust_env=False)
+        response = look(f"{platform.url}/v2/models/{MODEL}/status")
         assert response.status_code in (200, 503), response.text
         return response.status_code == 200 and len(response.json()["replicas"]) == 2
 

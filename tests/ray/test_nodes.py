@@ -13,7 +13,7 @@ import torch
 
 from tests.helpers.support import eventually
 from tests.helpers.two_workers import by_two
-from tests.ray.nodes import RayHead, ray_head, serve_config
+from tests.ray.nodes import RayHead, pod_head, serve_config
 from tests.ray.running import PATIENCE_S, free_port, project, watched
 from undrift.client import Client
 from undrift.config import Config, load_config
@@ -34,7 +34,7 @@ STEPS = 1000  # some 20 seconds, so that a node is lost before the end
 
 @pytest.fixture
 def head() -> Iterator[RayHead]:
-    with ray_head(cpus=0) as started:
+    with pod_head(cpus=0) as started:
         yield started
 
 

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import torch
 
 from tests.helpers.support import eventually
-from tests.ray.running import Running, exposed, free_port, project, undrift
+from tests.ray.running import Running, exposed, free_port, look, project, undrift
 from undrift.model.network import load_factory
 from undrift.store.store import Manifest
 from undrift.store.versions import CONDITIONS
@@ -125,7 +124,7 @@ def test_killed_worker_and_killed_trainer_cost_nothing_but_time(platform: Runnin
     gauge = 'undrift_training_progress_ratio{model="spirals"} 0.'
     assert exposed(platform) == set()
     page = f"{platform.url}/metrics"
-    eventually(lambda: httpx.get(page, trust_env=False).text, until=lambda seen: gauge in seen)
+    eventually(lambda: look(page).text, until=lambda seen: gauge in seen)
     for title in (WORKER, TRAINER):
         reached = kept(platform, run_id)
         kill(platform, title)

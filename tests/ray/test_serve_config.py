@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.support import eventually
-from tests.ray.nodes import RayHead, ray_head, serve_config
+from tests.ray.nodes import RayHead, pod_head, serve_config
 from tests.ray.running import PATIENCE_S, free_port, project, watched
 from undrift.client import Client
 from undrift.errors import PlatformError
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[RayHead]:
-    with ray_head(cpus=4) as started:
+    with pod_head(cpus=4) as started:
         yield started
 
 
