@@ -7,7 +7,13 @@ EXTRAS := demo,bench,dev
 UNIT := not ray and not demo and not slow
 QUICK := $(UNIT) and not thorough
 SIDE_BY_SIDE = -n $(WORKERS) --dist loadscope --ignore tests/ray
+ONE_BY_ONE := --reruns 1 -r fER --durations 15
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+# Lanes of the gate, which run beside each other. The unit tests leave a core to the others, and those
+# of Ray come first, for they take longest and mostly wait. A lane tells all when it has ended.
+LANES := gate-ray gate-units types gate-demo
+gate-%: WORKERS := $(shell echo $$(($(WORKERS) > 1 ? $(WORKERS) - 1 : 1)))
+TOGETHER := -j3 --keep-going --no-print-directory $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 # Clients of the protocol that do not fit beside our own versions, each in an environment of its own.
 CLIENTS := kserve==0.21.0 mlserver==1.7.1
 # Packages that weights come from, on top of our environment: they want other versions than it has.
@@ -18,10 +24,11 @@ CHECKED := platform bandits tests $(wildcard benchmarks examples)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-# Compiled and rewritten modules are kept from run to run; they are half of what a short run takes.
+# Compiled and rewritten modules are kept from run to run; they are half of what a short run takes. Modules are compiled
+# when they are first used: pip would compile 19,000, one after the other, for a minute, of which few are ever used.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all check unit format docs golden lint types clients sources audit lock clean
+.PHONY: help demo test test-all $(LANES) check unit format docs golden lint types clients sources audit lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -29,13 +36,21 @@ help: ## list the commands
 demo: $(STAMP) ## run the digits stream to the end and write its report
 	$(BIN)/undrift demo
 
-test: lint types ## all that continuous integration runs
+test: lint ## all that continuous integration runs
+	@$(MAKE) $(TOGETHER) $(LANES)
+
+gate-units: $(STAMP)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(UNIT)"
-	$(BIN)/python -m pytest --reruns 1 -r fER --durations 15 -m "(ray or demo) and not slow"
+
+gate-ray: $(STAMP)
+	$(BIN)/python -m pytest $(ONE_BY_ONE) -m "ray and not slow" tests/ray
+
+gate-demo: $(STAMP)
+	$(BIN)/python -m pytest $(ONE_BY_ONE) -m "demo and not slow" tests/demo
 
 test-all: lint types build/clients/.installed sources ## the same, and the suites that take minutes each
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not ray and not demo"
-	$(BIN)/python -m pytest --reruns 1 -r fER --durations 15 -m "ray or demo"
+	$(BIN)/python -m pytest $(ONE_BY_ONE) -m "ray or demo"
 
 check: lint types ## the inner loop, under a minute: no Ray, no demo, nothing thorough
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(QUICK)"
@@ -71,7 +86,7 @@ $(STAMP): pyproject.toml constraints.txt
 		"Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual" \
 		"environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
 
 clients: $(STAMP) build/clients/.installed ## ask a platform by the clients of others, each in its own environment; needs PyPI
