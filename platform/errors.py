@@ -9,6 +9,7 @@ UndriftError
 ├── SwapError          the replicas could not change version
 ├── IllegalTransitionError  an event that cannot happen in the present lifecycle phase
 └── PlatformError      starting, finding or stopping a running platform
+    ├── AwayError      another cluster does not answer now, and may later
     └── BusyError      it has too much to do now; says when to try again
 """
 
@@ -47,6 +48,10 @@ class PlatformError(UndriftError):
     """The platform could not be started, found or stopped."""
 
 
+class AwayError(PlatformError):
+    """Another cluster does not answer now, or not as it should; it may later."""
+
+
 class BusyError(PlatformError):
     """The platform has too much to do now.
 
@@ -77,3 +82,10 @@ class RequestError(UndriftError):
 
     def __reduce__(self) -> tuple[type[RequestError], tuple[str, int]]:
         return type(self), (str(self), self.status)
+
+
+def last_line(text: str) -> str:
+    """Return the last error that a program told, or else its last line."""
+    lines = [line for line in text.splitlines() if line.strip()] or ["it said nothing"]
+    errors = [line for line in lines if line.startswith("error: ")] or lines
+    return errors[-1].removeprefix("error: ")

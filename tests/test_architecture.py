@@ -21,7 +21,7 @@ MAX_LINES = 400
 # leaves that describe a section of the configuration; every part may read every section.
 LAYERS = (
     ("errors", "settings", "bandits"),
-    ("ids", "records", "evidence"),
+    ("ids", "records", "evidence", "dashboard"),
     ("events", "views"),
     ("store", "model"),
     ("streams",),

@@ -48,8 +48,7 @@ from undrift.cli.views import answer as _answer
 from undrift.cli.why import why
 from undrift.client import Client
 from undrift.config import Config, load_config, load_model, wanted
-from undrift.errors import PlatformError, UndriftError
-from undrift.host.daemon import last_line
+from undrift.errors import PlatformError, UndriftError, last_line
 from undrift.host.process import ProcessFile
 
 TEMPLATES = Path(__file__).parents[1] / "starter"

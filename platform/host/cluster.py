@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from undrift.dashboard.jobs import OWN_TOKEN, TOKEN_REFUSED
 from undrift.errors import PlatformError
 from undrift.host.haproxy import SocketFolder, find_binary
 from undrift.host.logs import write_json
@@ -24,10 +25,6 @@ NAMESPACE = "undrift"
 RESTART_S = 1.0
 OBJECT_STORE_BYTES = 256 * 2**20
 _VITAL = ("raylet", "gcs_server")
-TOKEN_REFUSED = (
-    "refused the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the "
-    "cluster's own"
-)
 
 
 def lasting(actor: type, logs: Mapping[str, str] | None = None) -> type:
@@ -259,11 +256,13 @@ def _port_text(host: str, port: int) -> str:
 
 
 def _environment() -> dict[str, str]:
+    token = os.environ.get("RAY_AUTH_TOKEN")
     return {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes 127.0.0.1 the address of the node
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32),
+        "RAY_AUTH_TOKEN": token or secrets.token_hex(32),
+        **({} if token else {OWN_TOKEN: "1"}),
         "RAY_task_events_report_interval_ms": "0",  # the GCS would keep 100,000; nobody reads them
         "RAY_worker_niceness": "0",  # training lowers its own priority, below serving
         **train_environment(),

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from undrift.config import Config
-from undrift.errors import PlatformError
+from undrift.errors import PlatformError, last_line
 from undrift.host.process import ProcessFile, ProcessRecord
 
 START_TIMEOUT_S = 300.0
@@ -53,10 +53,3 @@ def start_detached(path: Path, config: Config) -> ProcessRecord:
             child.terminate()
             child.wait()
         raise
-
-
-def last_line(text: str) -> str:
-    """Return the last error that a program told, or else its last line."""
-    lines = [line for line in text.splitlines() if line.strip()] or ["it said nothing"]
-    errors = [line for line in lines if line.startswith("error: ")] or lines
-    return errors[-1].removeprefix("error: ")

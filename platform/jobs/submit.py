@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import shlex
 import shutil
 import tempfile
@@ -12,18 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-import undrift.bandits
-from undrift import errors
 from undrift.config import ALONE, CONFIG_NAME, changed, find_config, parse_config, read_config
-from undrift.errors import ConfigError, PlatformError
-from undrift.host.cluster import TOKEN_REFUSED
-from undrift.host.daemon import last_line
+from undrift.dashboard.cargo import ourselves
+from undrift.dashboard.jobs import Dashboard
+from undrift.errors import ConfigError, PlatformError, last_line
 from undrift.jobs.result import Screen
 from undrift.k8s.project import files
 from undrift.store.place import Folder
@@ -34,7 +29,6 @@ OTHER_RAY = (
     "If another Ray runs on that machine, their agents want the same port: start one with "
     "`ray start --head --dashboard-agent-listen-port=PORT`"
 )
-_SKIPPED = shutil.ignore_patterns("__pycache__", "kuberay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,48 +86,14 @@ def packed(
             shutil.copyfile(file, project / name)
         text = yaml.safe_dump(data, sort_keys=False)
         (project / CONFIG_NAME).write_text(text, encoding="utf-8")
-        modules = _ourselves(Path(scratch))
+        modules = ourselves(Path(scratch))
         sizes = Folder(project).sizes()
         package = sum(sum(Folder(part).sizes().values()) for part in modules)
         yield Cargo(project, modules, len(sizes), sum(sizes.values()), package)
 
 
-class Jobs:
-    """The jobs of one Ray cluster.
-
-    Args:
-        address: Its dashboard, as ``http://HEAD:8265``.
-
-    Raises:
-        PlatformError: It does not answer, or refuses the token.
-    """
-
-    def __init__(self, address: str) -> None:
-        if not address.startswith(("http://", "https://")):
-            raise PlatformError(
-                f"{address}: expected the dashboard of a Ray cluster, as http://HEAD:8265"
-            )
-        for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
-            os.environ.pop(name, None)  # Ray would prefer them to the address
-        if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
-        from ray.exceptions import AuthenticationError
-        from ray.job_submission import JobSubmissionClient
-
-        self.address = address
-        for module in ("dashboard_sdk", "job.sdk"):  # they tell each step
-            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.ERROR)
-        try:
-            self._client: Any = JobSubmissionClient(address)
-        except AuthenticationError:
-            raise PlatformError(f"the Ray cluster at {address} {TOKEN_REFUSED}") from None
-        except ConnectionError:
-            raise PlatformError(
-                f"no Ray dashboard answers at {address}; is `ray start --head` running there, with "
-                "a dashboard?"
-            ) from None
-        except Exception as error:  # whatever else may answer there
-            raise PlatformError(f"{address} is no Ray dashboard: {error}") from None
+class Jobs(Dashboard):
+    """Verbs as jobs of one Ray cluster; see `Dashboard`."""
 
     def submit(self, cargo: Cargo, verb: Sequence[str]) -> str:
         """Start a job that runs a verb in a copy of the project.
@@ -192,16 +152,3 @@ class Jobs:
             told = last_line(said or str(info.message))
             raise PlatformError(f"job {job} {str(info.status).lower()}: {told}")
         return str(said)
-
-
-def _ourselves(scratch: Path) -> tuple[Path, Path]:
-    """Write a copy of this package, and of what tells its version, to travel with a job."""
-    package = scratch / "undrift"
-    shutil.copytree(Path(errors.__file__).parent, package, ignore=_SKIPPED, dirs_exist_ok=True)
-    bandits = Path(str(undrift.bandits.__file__)).parent
-    shutil.copytree(bandits, package / "bandits", ignore=_SKIPPED, dirs_exist_ok=True)
-    told = scratch / f"undrift-{version('undrift')}.dist-info"
-    told.mkdir()
-    head = f"Metadata-Version: 2.1\nName: undrift\nVersion: {version('undrift')}\n"
-    (told / "METADATA").write_text(head, encoding="utf-8")
-    return package, told

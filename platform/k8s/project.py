@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 
 from undrift.config import Config
+from undrift.dashboard.cargo import modules_in
 from undrift.errors import ConfigError
 from undrift.k8s.manifests import Manifest
 
@@ -70,22 +70,7 @@ def mount() -> Manifest:
 def files(config: Config) -> list[Path]:
     """Return the files that the model needs, relative to the project's folder, sorted."""
     named = {Path(inside(path, config)) for path in (config.model.weights, config.reference)}
-    return sorted(named | set(_modules(config.folder, config.state)))
-
-
-def _modules(folder: Path, state: Path | str) -> Iterator[Path]:
-    """Return the project's Python files; hidden folders, environments and the state have none."""
-
-    def walk(here: Path) -> Iterator[Path]:
-        for path in here.iterdir():
-            if path.is_dir():
-                skip = path.name.startswith(".") or path == state or (path / "pyvenv.cfg").exists()
-                if not skip and path.name != "__pycache__":
-                    yield from walk(path)
-            elif path.suffix == ".py":
-                yield path.relative_to(folder)
-
-    return walk(folder)
+    return sorted(named | set(modules_in(config.folder, config.state)))
 
 
 def _key(path: Path) -> str:

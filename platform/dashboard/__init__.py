@@ -1,0 +1,1 @@
+"""The jobs of another Ray cluster, and what travels with one."""
