@@ -29,8 +29,9 @@ def start_actors(
     from undrift.control.actor import ControllerActor
     from undrift.monitor.actor import MonitorActor
     from undrift.train.actor import TrainerActor
+    from undrift.train.away import AwayTrainer
 
-    retire(config.model.name)
+    retire(config.model.name, leave=True)
 
     def actor(role: str, cls: type, *args: Any) -> Any:
         logs = {"model": config.model.name, "role": role} if config.logs == "json" else None
@@ -53,7 +54,7 @@ def start_actors(
     monitor = actor("monitor", MonitorActor, state, config.monitor, 1, names, *kept)
     trainer = actor(
         "trainer",
-        TrainerActor,
+        AwayTrainer if config.train.address else TrainerActor,
         state,
         config.train,
         config.model,
@@ -115,8 +116,13 @@ def bind(
     return deployment.bind(given, actors["controller"], actors["monitor"])
 
 
-def retire(model: str) -> None:
-    """End the actors that an earlier build left; the monitor first makes durable what it holds."""
+def retire(model: str, *, leave: bool = False) -> None:
+    """End the actors that an earlier build left; the monitor first makes durable what it holds.
+
+    Args:
+        model: The model's name.
+        leave: Whether a job in another cluster goes on, for the trainer that comes.
+    """
     import ray
 
     found = {}
@@ -125,7 +131,7 @@ def retire(model: str) -> None:
             found[role] = ray.get_actor(_actor_name(model, role), namespace=cluster.NAMESPACE)
     if "controller" in found:
         ray.kill(found["controller"])
-    settle(found)
+    settle(found, leave=leave)
     for actor in found.values():
         ray.kill(actor)
     deadline = time.monotonic() + RETIRE_TIMEOUT_S
@@ -221,11 +227,16 @@ def check_alive(actors: dict[str, Any]) -> None:
             raise PlatformError(f"the {role} did not start: {cause}") from error
 
 
-def settle(actors: dict[str, Any]) -> None:
-    """Let the monitor make durable what it holds, and end a training session."""
+def settle(actors: dict[str, Any], *, leave: bool = False) -> None:
+    """Let the monitor make durable what it holds, and end a training session.
+
+    Args:
+        actors: Those that there are, by role.
+        leave: Whether a job in another cluster goes on.
+    """
     import ray
 
     calls = [actors["monitor"].drain.remote()] if "monitor" in actors else []
-    calls += [actors["trainer"].stop.remote()] if "trainer" in actors else []
+    calls += [actors["trainer"].stop.remote(leave)] if "trainer" in actors else []
     if calls:
         ray.wait(calls, num_returns=len(calls), timeout=10)

@@ -74,8 +74,11 @@ async def quietly(call: Any, *args: Any) -> None:
 
 
 async def end_writers(trainer: ActorHandle, monitor: ActorHandle) -> None:
-    """End whoever writes to the state, for good, and the workers of a training with them."""
+    """End whoever writes to the state, for good, and the workers of a training with them.
+
+    A job in another cluster goes on, for whoever has the state now.
+    """
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(quietly(trainer.stop), STOP_S)
+        await asyncio.wait_for(quietly(trainer.stop, True), STOP_S)
     for actor in (trainer, monitor):
         ray.kill(actor)

@@ -73,7 +73,7 @@ def deploy(config: Config, address: str, say: Say = lambda _: None) -> Deployed:
         settings, notes = cluster.front(config.serve)
         config = config.model_copy(update={"serve": settings})
         cpus = ray.cluster_resources().get("CPU", 0)
-        if cpus < config.train.workers:
+        if cpus < config.train.workers and not config.train.address:
             notes.append(
                 f"the cluster has {cpus:g} CPUs, a retraining asks for {config.train.workers}: it "
                 "waits until there are so many"

@@ -15,7 +15,11 @@ from undrift.store.files import explained
 from undrift.store.place import Place, Where, place, read_json
 
 TRAINING = "training"
-_PLAN = "plan.json"
+PLAN = "plan.json"
+JOB, PROGRESS, OUTCOME = "job.json", "progress.json", "outcome.json"
+"""What a run that another cluster trains has beside its plan."""
+JOBS = "undrift-"
+"""How the names of its jobs begin, and of what Ray Train keeps for them."""
 _EVERY_S = 1.0
 _DEAR = 20.0  # a checkpoint is written after this many times the time that the last one took
 
@@ -37,7 +41,7 @@ class TrainingFolder:
         Raises:
             StoreError: The disk refuses, or the file is damaged.
         """
-        path = self._path / _PLAN
+        path = self._path / PLAN
         if path.exists():
             return read_json(path)
         plan = make()
@@ -45,22 +49,63 @@ class TrainingFolder:
             path.write(json.dumps(plan).encode())
         return plan
 
+    def is_kept(self) -> bool:
+        """Tell whether the run goes on: its plan is there, seen from here.
+
+        Raises:
+            OSError: The place does not say.
+        """
+        return (self._path / PLAN).exists()
+
+    def tell(self, name: str, values: dict[str, Any]) -> None:
+        """Keep plain values beside the plan, unless the run is forgotten.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
+        path = self._path / name
+        with explained("write", path):
+            if self.is_kept():
+                path.write(json.dumps(values).encode())
+
+    def told(self, name: str) -> dict[str, Any] | None:
+        """Return what was kept beside the plan, or the plan itself; None if nothing was.
+
+        Raises:
+            StoreError: The place does not say, or the file is damaged.
+        """
+        path = self._path / name
+        with explained("read", path):
+            there = path.exists()
+        return read_json(path) if there else None
+
+    def seen(self, name: str) -> dict[str, Any] | None:
+        """Return what `told` does, and None, too, if it cannot be read now."""
+        with suppress(StoreError):
+            return self.told(name)
+        return None
+
     def checkpoint(self, number: int, task: dict[str, Any], *, writes: bool) -> Checkpoint:
         """Return where the training of this number, counted from 0, is kept."""
         return Checkpoint(self._path, f"{number}.pt", {**task, "number": number}, writes=writes)
 
     def remove(self) -> None:
-        """Forget the run."""
+        """Forget the run; whoever still trains it finds its plan gone and gives up."""
         with suppress(OSError):
+            (self._path / PLAN).remove()
             self._path.remove()
 
     @staticmethod
     def remove_others(state: Where, keep: Collection[str]) -> None:
-        """Forget every run but those of these ids, as one that was cancelled during a kill."""
+        """Forget every run but those of these ids, as one that was cancelled during a kill.
+
+        Also what a job has written that heard too late of its end.
+        """
         folder = place(state) / TRAINING
-        for run_id in folder.names():
-            if run_id not in keep and (folder / run_id / _PLAN).exists():
-                TrainingFolder(state, run_id).remove()
+        for name in set(folder.names()) - set(keep):
+            found = folder / name
+            if (found / PLAN).exists() or any(n.startswith(JOBS) for n in found.names()):
+                TrainingFolder(state, name).remove()
 
 
 class Checkpoint:
@@ -77,7 +122,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Place, name: str, task: dict[str, Any], *, writes: bool) -> None:
-        self._plan, self._path = folder / _PLAN, folder / name
+        self._plan, self._path = folder / PLAN, folder / name
         self._task, self._writes = task, writes
         self._due = time.monotonic() + _EVERY_S
 

@@ -24,11 +24,9 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from undrift.errors import StoreError, TrainingError
 from undrift.events import Codec, Train
 from undrift.model.settings import ModelSettings
-from undrift.store.incoming import Incoming
 from undrift.store.place import Root, place, read_json
-from undrift.store.runs import TrainingFolder
-from undrift.store.store import Store
 from undrift.train.plan import RetrainPlan
+from undrift.train.runs import Runs
 from undrift.train.settings import TrainSettings
 
 LONG_POLL_S = 5.0
@@ -36,7 +34,6 @@ RESTAGE_S = 5.0
 CANCEL_S = 60.0  # by when a worker that does not hang has given up a run
 SESSION_FILE = "training.json"
 IMPORT_AFTER_S = 10.0  # when the start of the platform is over
-_TOLD = ("accepted", "reason", "regime_rows", "regime_start")
 
 
 class TrainerActor:
@@ -62,8 +59,8 @@ class TrainerActor:
     ) -> None:
         self._state_dir, self._settings = state, settings
         self._model, self._search_path = model, search_path
-        self._reference_rows, self._mixed = reference_rows, mixed
-        self._store, self._incoming = Store(state), Incoming(self._state_dir)
+        self._reference_rows = reference_rows
+        self._runs = Runs(state, settings, mixed=mixed)
         self._session = ""
         self._fit: asyncio.Task[None] | None = None
         self._plans: list[RetrainPlan] = []  # not finished yet
@@ -104,13 +101,10 @@ class TrainerActor:
         """
         order = Codec.decode(instruction)
         assert isinstance(order, Train)
-        for manifest in await asyncio.to_thread(self._store.versions):
-            if manifest.run_id == order.run_id:
-                return {"version": manifest.version, **{k: manifest.metrics[k] for k in _TOLD}}
+        if stored := await asyncio.to_thread(self._runs.stored, order.run_id):
+            return stored
         if order.run_id not in self._outcomes:
-            TrainingFolder.remove_others(self._state_dir, {order.run_id, *self._outcomes})
-            self._incoming.remove_others({order.weights, *(plan.weights for plan in self._plans)})
-            self._plans.append(self._plan(order))
+            self._plans.append(self._runs.begin(order, self._plans))
             self._outcomes[order.run_id] = asyncio.get_running_loop().create_future()
             self.stage()
             self._notify()
@@ -128,8 +122,13 @@ class TrainerActor:
             outcome.set_exception(TrainingError(f"{run_id} was cancelled"))
         asyncio.get_running_loop().call_later(CANCEL_S, self._end_hung, run_id)
 
-    async def stop(self) -> None:
-        """End the session and wait until its workers are gone."""
+    async def stop(self, leave: bool = False) -> None:
+        """End the session and wait until its workers are gone.
+
+        Args:
+            leave: Means nothing here: what goes on without a trainer is a job in another cluster.
+        """
+        del leave
         self._stopping = True
         self._session = ""
         self._notify()
@@ -190,19 +189,9 @@ class TrainerActor:
 
     # ------------------------------------------------------------------ inside
 
-    def _plan(self, order: Train) -> RetrainPlan:
-        def make() -> dict[str, Any]:
-            versions = self._store.as_of()
-            plan = RetrainPlan.of(order, self._settings, versions, mixed=self._mixed)
-            return plan.to_dict()
-
-        return RetrainPlan.from_dict(TrainingFolder(self._state_dir, order.run_id).plan(make))
-
     def _close(self, plan: RetrainPlan) -> asyncio.Future[dict[str, Any]] | None:
         """Forget a run that has ended; returns where its outcome is awaited."""
-        TrainingFolder(self._state_dir, plan.run_id).remove()
-        if plan.weights:
-            self._incoming.remove(plan.weights)
+        self._runs.close(plan)
         self._progress.pop(plan.run_id, None)
         self._cancelled.discard(plan.run_id)
         return self._outcomes.pop(plan.run_id, None)

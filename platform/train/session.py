@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import LoggingConfig
@@ -54,8 +55,10 @@ def serve_plans(
     model: ModelSettings,
     search_path: Path,
     reference_rows: int,
+    trainer: ActorHandle | None = None,
+    storage: Root | None = None,
 ) -> None:
-    """Run the workers of a session until the trainer, the actor that calls, ends it.
+    """Run the workers of a session until its trainer ends it.
 
     Args:
         session: Its name.
@@ -64,11 +67,13 @@ def serve_plans(
         model: The model section of the configuration.
         search_path: Folder that holds the user's model module.
         reference_rows: Held-out rows of its regime that a new version is watched by, at least.
+        trainer: Whom the workers ask for plans; None: the actor that calls.
+        storage: Where Ray Train keeps what it is told; None: beside the runs.
     """
     gpus = ray.cluster_resources().get("GPU", 0)
     use_gpu = gpus >= settings.workers if settings.use_gpu == "auto" else settings.use_gpu
     config = WorkerConfig(
-        trainer=ray.get_runtime_context().current_actor,
+        trainer=trainer or ray.get_runtime_context().current_actor,
         session=session,
         state=state,
         settings=settings,
@@ -76,7 +81,7 @@ def serve_plans(
         search_path=search_path,
         reference_rows=reference_rows,
     )
-    trainer = _Trainer(
+    fitted = _Trainer(
         worker_loop,
         train_loop_config={"worker": config},
         torch_config=Rendezvous(),
@@ -88,11 +93,11 @@ def serve_plans(
         ),
         run_config=RunConfig(
             name=session,
-            **_storage(state / TRAINING),
+            **_storage(storage or state / TRAINING),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=WORKER_RETRIES),
             logging_config=LoggingConfig(log_level="ERROR"),
             worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(settings.threads)}},
         ),
     )
-    trainer.fit()
+    fitted.fit()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from undrift.errors import ConfigError
-from undrift.settings import Section
+from undrift.settings import Folder, Section
 from undrift.train.budget import Budget
 
 MethodName = Literal[
@@ -31,6 +32,12 @@ def _budget(text: str) -> str:
     except ConfigError as error:
         raise ValueError(str(error)) from error
     return text
+
+
+def _dashboard(text: str) -> str:
+    if text and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", text):
+        raise ValueError("the dashboard of a Ray cluster, as http://HEAD:8265")
+    return text.rstrip("/")
 
 
 SPAN = 4
@@ -95,6 +102,14 @@ class TrainSettings(Section):
     keep_staged: bool = False
     """Keep the workers waiting at all times, not only from a warning on: the quickest answer to an
     alarm, for the price of their memory."""
+
+    address: Annotated[str, AfterValidator(_dashboard)] = ""
+    """Train as a job in another Ray cluster, whose dashboard this is, as `http://HEAD:8265`; empty:
+    where the model is served. Both clusters reach the state: a path that they share, or a bucket
+    (docs/away.md)."""
+    token_file: Folder | None = None
+    """File with that cluster's token, on the machine where the platform's trainer runs; null: as
+    Ray's own variables say, RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH."""
 
     @property
     def rows_read(self) -> int:

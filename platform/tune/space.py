@@ -19,8 +19,9 @@ RANGES = ("uniform", "loguniform", "randint", "lograndint")
 WHOLE = ("randint", "lograndint")
 # Where it runs, not how it decides: a replay comes out the same whatever these say.
 INERT = frozenset({
-    "lifecycle.mode", "monitor.features", "monitor.seed", "train.idle_s", "train.keep_staged",
-    "train.nice", "train.threads", "train.use_gpu", "train.workers",
+    "lifecycle.mode", "monitor.features", "monitor.seed", "train.address", "train.idle_s",
+    "train.keep_staged", "train.nice", "train.threads", "train.token_file", "train.use_gpu",
+    "train.workers",
 })  # fmt: skip
 
 Settings = dict[str, str]

@@ -172,6 +172,10 @@ def test_missing_file_says_who_named_it(tmp_path: Path, monkeypatch: pytest.Monk
         ),
         ({"state": "s3://bucket"}, "state: got 's3://bucket', expected a path on this machine, or"),
         ({"local": "s3://bucket/x"}, "local: got 's3://bucket/x', expected a path on this machine"),
+        (
+            {"train__address": "head:8265"},
+            "train.address: got 'head:8265', expected the dashboard of a Ray cluster, as http://",
+        ),
         ({"reference": None}, "reference: missing; expected held-out labelled rows"),
         ({"model": None}, "model: missing; expected the model to serve"),
         ({"monitor__label_lag_rows": 10**9}, "monitor: join_window_rows (100000) must be"),
@@ -281,3 +285,9 @@ def test_regression_refuses_what_needs_classes(
 def test_classification_needs_classes(folder: Path) -> None:
     (line,) = problems(write(folder, model__classes=None))
     assert line.startswith("undrift.yaml: model: classes is missing")
+
+
+def test_cluster_to_train_in_is_its_dashboard(folder: Path) -> None:
+    path = write(folder, train__address="https://head/ray/", train__token_file="token")
+    train = load_config(path).train
+    assert (train.address, train.token_file) == ("https://head/ray", folder / "token")

@@ -158,6 +158,25 @@ def test_operator_may_be_pinned_to_its_namespace(path: Path) -> None:
     assert pinned == [{"namespaceSelector": space, "podSelector": pod}]
 
 
+def test_cluster_to_train_in_reaches_the_pods_and_its_page_has_a_valid_one(path: Path) -> None:
+    there = ("train.address=http://training-head-svc:8265", "train.token_file=/t/auth_token")
+    objects = render(path, "cpu", there)
+    args = build_args(objects)
+    config = BuildArgs.model_validate({**args, "folder": path.parent}).load()
+    assert config.train.address == "http://training-head-svc:8265"
+    assert config.train.token_file == Path("/t/auth_token")
+    page = (Path(__file__).parents[3] / "docs" / "away.md").read_text(encoding="utf-8")
+    (told,) = yaml.safe_load_all(page.partition("```yaml\n")[2].partition("```")[0])
+    assert (told["apiVersion"], told["kind"]) == ("ray.io/v1", "RayCluster")
+    service, cluster = one(objects, "RayService", "undrift"), told["spec"]
+    service["spec"]["rayClusterConfig"] = cluster  # whose schema it is, but for a port of Serve
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    head["ports"] = [{"name": "serve", "containerPort": 8000}]
+    assert problems(service) == []
+    cluster["workerGroupSpecs"][0]["gpus"] = 1
+    assert problems(service)
+
+
 def test_no_secret_is_rendered(path: Path) -> None:
     assert "Secret" not in {o["kind"] for o in render(path)}
 
