@@ -16,6 +16,7 @@ from undrift.store.place import Root
 
 READY_TIMEOUT_S = 180.0
 ROLES = ("controller", "monitor", "trainer")
+BEHIND = {"monitor": 5}  # niceness: where cores are short, whoever asks the model goes first
 RETIRE_TIMEOUT_S = 30.0
 SURGE = 25  # percent of replicas, one at least, that are started before old ones stop
 
@@ -36,7 +37,7 @@ def start_actors(
     def actor(role: str, cls: type, *args: Any) -> Any:
         logs = {"model": config.model.name, "role": role} if config.logs == "json" else None
         return (
-            ray.remote(cluster.lasting(cls, logs))
+            ray.remote(cluster.lasting(cls, logs, BEHIND.get(role, 0)))
             .options(
                 name=_actor_name(config.model.name, role),
                 namespace=cluster.NAMESPACE,

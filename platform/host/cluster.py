@@ -27,7 +27,7 @@ OBJECT_STORE_BYTES = 256 * 2**20
 _VITAL = ("raylet", "gcs_server")
 
 
-def lasting(actor: type, logs: Mapping[str, str] | None = None) -> type:
+def lasting(actor: type, logs: Mapping[str, str] | None = None, nice: int = 0) -> type:
     """Return an actor's class whose process ends if it fails to start again, so that Ray tries on.
 
     Ray gives an actor up for good whose constructor raises, also when it has been restarted: a
@@ -36,10 +36,12 @@ def lasting(actor: type, logs: Mapping[str, str] | None = None) -> type:
     Args:
         actor: The class.
         logs: What every entry of its log has, which is then one of JSON lines; None: text.
+        nice: Niceness of its process.
     """
 
     class Lasting(actor):  # type: ignore[misc]
         def __init__(self, *given: Any) -> None:
+            os.nice(nice)
             if logs is not None:
                 write_json(**logs)
             try:
