@@ -145,6 +145,21 @@ def test_cancelled_run_is_forgotten_and_its_job_stopped(
     ended(body)
 
 
+def test_run_that_is_cancelled_between_a_kill_and_its_taking_up_is_forgotten(
+    tmp_path: Path, server: DashboardServer, trainer: Callable[..., AwayTrainer]
+) -> None:
+    async def body() -> None:
+        first = trainer()
+        call = asyncio.create_task(first.train(ORDER))
+        await until(lambda: server.jobs)
+        await first.stop(True)
+        call.cancel()
+        trainer().cancel(RUN)  # by which its job ends itself
+        assert not folder(tmp_path).is_kept()
+
+    ended(body)
+
+
 def failure(trainer: AwayTrainer) -> str:
     """Return why a run fails."""
     found = ""
@@ -212,6 +227,23 @@ def test_cluster_that_is_not_there_or_takes_nothing_is_told_after_a_while(
     told = failure(trainer())
     assert f"{server.address} did not take the job" in told
     assert "No available agent" in told
+
+
+def test_cluster_that_is_lost_while_it_has_the_job_is_told_after_a_while(
+    tmp_path: Path, trainer: Callable[..., AwayTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(course, "AWAY_S", 0.2)
+    monkeypatch.setattr(module, "END_S", 0.0)
+
+    async def body() -> None:
+        with DashboardServer("secret") as lost:
+            call = asyncio.create_task(trainer(address=lost.address).train(ORDER))
+            await until(lambda: lost.asked)
+        with pytest.raises(TrainingError, match=lost.address):
+            await call
+        await until(lambda: not folder(tmp_path).is_kept())
+
+    ended(body)
 
 
 def test_failed_job_is_told_by_its_last_line_and_a_failed_run_by_its_outcome(
