@@ -109,16 +109,21 @@ def test_what_fails_elsewhere_is_one_message(folder: Path, cluster: Cluster) -> 
     one_error(done.stderr.splitlines()[-1], "job raysubmit_", " failed: ")
 
 
-@pytest.mark.parametrize("verb", ["tune", "replay"])
-def test_what_can_be_told_before_a_job_is(verb: str, folder: Path, cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("verb", "other"),
+    [("tune", "replay"), pytest.param("replay", "tune", marks=pytest.mark.slow)],
+)
+def test_what_can_be_told_before_a_job_is(
+    verb: str, other: str, folder: Path, cluster: Cluster
+) -> None:
     at = ("--submit", "--address", cluster.dashboard)
     done = cluster.undrift(verb, *DATA, *at, cwd=folder, RAY_AUTH_TOKEN="0" * 64)
     one_error(done.stderr, "refused the token")
     nobody = f"http://127.0.0.1:{free_port()}"
-    done = cluster.undrift(verb, *DATA, "--submit", "--address", nobody, cwd=folder)
+    done = cluster.undrift(other, *DATA, "--submit", "--address", nobody, cwd=folder)
     one_error(done.stderr, f"no Ray dashboard answers at {nobody}")
     done = cluster.undrift(verb, *at, cwd=folder)
     one_error(done.stderr, "state: expected an absolute path", "--state=/mnt/undrift")
-    done = cluster.undrift(verb, *DATA, "--job", "raysubmit_none", *at, cwd=folder)
+    done = cluster.undrift(other, *DATA, "--job", "raysubmit_none", *at, cwd=folder)
     one_error(done.stderr, "raysubmit_none")
     eventually(lambda: cluster.foreign() == "still here")
