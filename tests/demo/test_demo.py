@@ -95,9 +95,9 @@ def kinds(result: dict[str, Any]) -> list[str]:
 def test_digits_close_the_loop_though_the_controller_is_killed_while_retraining(
     start: Start,
 ) -> None:
-    # The model alone and short trainings, so that a promotion comes on a busy machine too.
+    # The model alone, short trainings and a slow stream: a promotion comes on a busy machine too.
     quick = ("--set", "serve.answer=model", "--set", "train.steps=150")
-    demo = start("digits", "--pace", "100", *quick)
+    demo = start("digits", "--pace", "50", *quick)
     eventually(lambda: demo.status().get("phase"), 240, until=lambda seen: seen == "retraining")
     demo.kill("ray::ControllerActor")
     eventually(lambda: demo.status().get("counts", {}).get("promoted"), 120)
