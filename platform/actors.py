@@ -103,7 +103,7 @@ def bind(
             "encoding": config.logs.upper(),
         },
         health_check_period_s=2,
-        graceful_shutdown_timeout_s=2,
+        graceful_shutdown_timeout_s=config.serve.silence_s,  # who is being answered is answered
     )
     given = ReplicaConfig(
         config.model,

@@ -27,7 +27,7 @@ from benchmarks.serving.rivals import OUT, Rival, install, launch, versions
 # Raised by hand when what is measured changes: everything is then measured again.
 VERSION = 2
 RESULTS = OUT / f"results-v{VERSION}.jsonl"
-START_S, WARM_S, RUN_S, REST_S = 240.0, 1.0, 3.0, 0.2
+START_S, SETTLE_S, WARM_S, RUN_S, REST_S = 240.0, 30.0, 1.0, 3.0, 0.2
 ROUNDS = 5
 Run = dict[str, Any]
 _HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -138,6 +138,7 @@ def _running(
                 servers.pop(name).end()
                 for case in cases:
                     keep({"round": -1, "case": case.name, "rival": name, "why": why})
+        time.sleep(SETTLE_S)  # some import on after they answer
         yield servers
     finally:
         for server in servers.values():

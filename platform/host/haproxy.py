@@ -60,6 +60,10 @@ fi
 exec "$UNDRIFT_HAPROXY_REAL" "$@"
 """
 
+DRAIN_S = 3600
+"""Where replicas or models come or go another HAProxy takes over; who still sends then, weights of
+4 GiB perhaps, or waits for an answer, has so long with the one before, seconds."""
+
 PORTS = 100  # of one platform: replicas, and what answers while there is none
 
 _REFUSALS = {
@@ -188,7 +192,7 @@ class SocketFolder:
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self.path / "server-state"),
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self.path / "metrics.sock"),
             "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
-            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(DRAIN_S),
             "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three that fail, and another is started
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
             **_own_ports(),

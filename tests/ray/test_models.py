@@ -8,9 +8,11 @@ import re
 import shutil
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ LISTENING = re.compile(r"0100007F:([0-9A-F]{4}) 00000000:0000 0A")
 CONTROLLER = "ray::ControllerActor"
 # Once the file is there it fails at every request, but not when it is tried before it is served.
 FAILING = """\
+from http.client import HTTPConnection
 from pathlib import Path
 
 from torch import nn
@@ -70,6 +73,7 @@ def several(starter: Path, folder: Path) -> Path:
     (folder / "failing_model.py").write_text(FAILING, encoding="utf-8")
     first, second = entry(starter), entry(starter)
     first["model"].pop("name")
+    first["serve"]["request_timeout_s"] = 120.0
     second["model"] = {**first["model"], "factory": "failing_model:build"}
     path = folder / "undrift.yaml"
     write(path, {"models": {MODEL: first, "failing": second}, "serve": {"port": free_port()}})
@@ -112,6 +116,21 @@ def flood(url: str, name: str) -> Iterator[Counter[int]]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+@contextmanager
+def half_sent(url: str, name: str) -> Iterator[None]:
+    """Send half of a request before the block, the rest after it, and see that it is answered."""
+    body = json.dumps(infer_body(ROW)).encode()
+    http = HTTPConnection(url.removeprefix("http://"), timeout=60)
+    http.putrequest("POST", f"/v2/models/{name}/infer")
+    http.putheader("Content-Type", "application/json")
+    http.putheader("Content-Length", str(len(body)))
+    http.endheaders(body[: len(body) // 2])
+    yield
+    http.send(body[len(body) // 2 :])
+    assert http.getresponse().status == 200
+    http.close()
 
 
 def port(running: Running, name: str) -> int:
@@ -187,7 +206,9 @@ def test_one_model_fails_and_others_are_added_changed_killed_and_removed_beside_
     (folder / "failing").with_name("broken").touch()
     with Traffic(running.url, "first", clients=2, pause_s=0.01) as traffic:
         with flood(running.url, "failing") as counts:
-            added = undrift("models", "add", str(third), cwd=folder)
+            with half_sent(running.url, MODEL):
+                added = undrift("models", "add", str(third), cwd=folder)
+                time.sleep(10.0)  # the HAProxy that had the request has made way for another
             assert added.returncode == 0, added.stderr
             assert "added third" in added.stdout
             view = load_model(path, "third")

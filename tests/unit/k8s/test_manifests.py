@@ -19,10 +19,9 @@ from undrift.serve.settings import ServeSettings
 from undrift.train.environment import train_environment
 
 OVERLAYS = overlays()
-# Of an embedded run alone: where its sockets are, and how soon it ends.
+# Of an embedded run alone: where its sockets are, and how soon its replicas end.
 EMBEDDED = {
     "RAY_SERVE_HAPROXY_BINARY_PATH",
-    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S",
     "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT",  # a pod has all its ports to itself
     "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT",
