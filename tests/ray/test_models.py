@@ -119,16 +119,24 @@ def flood(url: str, name: str) -> Iterator[Counter[int]]:
 
 
 @contextmanager
-def half_sent(url: str, name: str) -> Iterator[None]:
-    """Send half of a request before the block, the rest after it, and see that it is answered."""
+def half_sent(url: str, name: str, seconds: float | None = None) -> Iterator[None]:
+    """Have a request begin with the block, and see that it is answered.
+
+    Its rest is sent after so many seconds, else after the block.
+    """
     body = json.dumps(infer_body(ROW)).encode()
     http = HTTPConnection(url.removeprefix("http://"), timeout=60)
     http.putrequest("POST", f"/v2/models/{name}/infer")
     http.putheader("Content-Type", "application/json")
     http.putheader("Content-Length", str(len(body)))
     http.endheaders(body[: len(body) // 2])
+    rest = threading.Timer(seconds or 0.0, http.send, (body[len(body) // 2 :],))
+    if seconds is not None:
+        rest.start()
     yield
-    http.send(body[len(body) // 2 :])
+    if seconds is None:
+        rest.start()
+    rest.join()
     assert http.getresponse().status == 200
     http.close()
 
@@ -250,7 +258,7 @@ def test_model_that_ran_alone_gets_a_route_of_its_own_and_starts_anew_and_no_req
             assert http.get("/v2/models").json() == {"models": ["other", MODEL]}
             replica = [*running.client.status().replicas]
             old = port(running, MODEL)
-            with open_ports() as seen:
+            with open_ports() as seen, half_sent(running.url, MODEL, 6.0):
                 anew = undrift("models", "add", str(path), "--json", cwd=folder)
             assert json.loads(anew.stdout)["changed"] == [MODEL]
             new = port(running, MODEL)
