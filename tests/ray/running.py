@@ -71,7 +71,7 @@ def look(url: str, headers: dict[str, str] | None = None) -> httpx.Response:
 def free_port() -> int:
     """Return a port that is free, and that nobody gets before it is used: neither Linux nor Ray."""
     while True:
-        port = random.randrange(4_000, 9_900)
+        port = random.randrange(4_000, 6_000)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
