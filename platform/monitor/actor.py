@@ -10,7 +10,6 @@ whole record decides the same.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -216,14 +215,11 @@ class MonitorActor:
 
     async def _commit_forever(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                # A wait_for that runs out as it is cancelled would swallow the end.
-                async with asyncio.timeout(self._settings.commit_ms / 1000):
-                    await self._mailbox.full.wait()
-            self._mailbox.full.clear()
-            if self._mailbox:
-                async with self._door:
-                    await self._commit()
+            await self._mailbox.due(self._settings.commit_ms / 1000)
+            async with self._door:
+                began = time.monotonic()
+                await self._commit()
+                self._mailbox.took(time.monotonic() - began)
 
     async def _commit(self) -> None:
         predictions, labels = self._mailbox.empty()

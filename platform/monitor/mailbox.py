@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 from typing import ClassVar
 
 from undrift.errors import StoreError
@@ -29,6 +31,8 @@ class Mailbox:
     MESSAGES: ClassVar[int] = 1024  # known by name; a replica sends one again within seconds
     CALLS: ClassVar[int] = 20_000  # of labels that wait
     LABELS: ClassVar[int] = 200_000
+    IDLE: ClassVar[float] = 8.0  # times that rows alone wait what their commit takes
+    LONGEST_S: ClassVar[float] = 1.0  # that they wait for that
 
     def __init__(self, max_bytes: int, enough: int) -> None:
         self._max_bytes, self._enough = max_bytes, enough
@@ -36,6 +40,7 @@ class Mailbox:
         self._labels: list[Waiting] = []
         self._heard: dict[str, None] = {}  # in order of arrival
         self._bytes = self._count = self._told = 0
+        self._pause_s = 0.0
         self.full = asyncio.Event()
         self.refused = ""
 
@@ -81,6 +86,31 @@ class Mailbox:
         self._labels.append((labels, done))
         self._told += len(labels)
         return done
+
+    async def due(self, patience_s: float) -> None:
+        """Return when there is something to commit.
+
+        Labels are waited for by who sent them, so they wait for others no longer than
+        ``patience_s``. Rows alone wait longer where commits take long: a busy machine then makes
+        fewer and larger ones, which cost it less.
+
+        Args:
+            patience_s: How long to wait for more.
+        """
+        began = time.monotonic()
+        while True:
+            with suppress(TimeoutError):
+                # A wait_for that runs out as it is cancelled would swallow the end.
+                async with asyncio.timeout(patience_s):
+                    await self.full.wait()
+            enough = self.full.is_set() or time.monotonic() - began >= self._pause_s
+            self.full.clear()
+            if self._labels or (self._rows and enough):
+                return
+
+    def took(self, seconds: float) -> None:
+        """Take note of how long a commit took."""
+        self._pause_s = min(self.IDLE * seconds, self.LONGEST_S)
 
     def empty(self) -> tuple[list[Predictions], list[Waiting]]:
         """Take out all that waits."""

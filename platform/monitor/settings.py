@@ -94,7 +94,8 @@ class MonitorSettings(Section):
     """Make predictions durable as soon as this many wait."""
 
     commit_ms: float = Field(200.0, gt=0)
-    """Longest time that predictions and labels wait to be made durable, in milliseconds."""
+    """Longest time that predictions and labels wait to be made durable, in milliseconds; without
+    labels predictions wait up to a second where that takes long."""
 
     max_waiting_bytes: int = Field(128 * 2**20, ge=2**20)
     """Rows that may wait to be made durable, in bytes; what comes beyond, as with a full disk, is

@@ -50,10 +50,11 @@ async def deliver(
 
     while True:
         await asyncio.sleep(settings.flush_ms / 1000)
-        while len(waiting) < CALLS_IN_FLIGHT:
+        while len(tap):
+            if len(waiting) == CALLS_IN_FLIGHT:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             rows = tap.take(settings.flush_rows)
-            if rows is None:
-                break
-            task = asyncio.get_running_loop().create_task(hand_over(rows))
-            waiting.add(task)
-            task.add_done_callback(waiting.discard)
+            if rows is not None:
+                task = asyncio.get_running_loop().create_task(hand_over(rows))
+                waiting.add(task)
+                task.add_done_callback(waiting.discard)

@@ -15,10 +15,10 @@ class TapSettings(Section):
     """How answers are handed to the monitor; a full tap drops rows rather than wait."""
 
     flush_rows: int = Field(default=512, gt=0)
-    """Hand over as soon as this many rows wait."""
+    """Most rows of one message."""
 
     flush_ms: float = Field(default=100.0, gt=0)
-    """Hand over at the latest after this time, in milliseconds."""
+    """Hand over all that waits after this time, in milliseconds."""
 
     max_rows: int = Field(default=16_384, ge=0)
     """Rows that may wait in one replica; more are dropped and counted. With 0 the monitor gets

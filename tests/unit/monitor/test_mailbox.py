@@ -55,3 +55,32 @@ def test_labels_are_refused_while_none_can_be_stored_and_where_too_many_wait() -
             mailbox.label(labels)
 
     asyncio.run(run())
+
+
+def test_rows_alone_wait_after_a_long_commit_and_labels_and_many_rows_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Mailbox, "LONGEST_S", 3600.0)
+
+    async def run() -> None:
+        rows, labels = Stream(5).take(50)
+        mailbox = Mailbox(max_bytes=10**9, enough=100)
+        mailbox.put(rows, "quick")
+        await mailbox.due(0.001)
+        mailbox.empty()
+        mailbox.took(1000.0)
+
+        mailbox.put(rows, "alone")
+        due = asyncio.create_task(mailbox.due(0.001))
+        await asyncio.sleep(0.1)
+        assert not due.done()
+        mailbox.label(labels)
+        await asyncio.wait_for(due, 60)
+        mailbox.empty()
+
+        due = asyncio.create_task(mailbox.due(0.001))
+        mailbox.put(rows, "many")
+        mailbox.put(rows, "enough")
+        await asyncio.wait_for(due, 60)
+
+    asyncio.run(run())

@@ -118,6 +118,32 @@ def test_monitor_that_stands_still_holds_up_a_few_calls_and_no_more() -> None:
     assert tap.rows_dropped == 0
 
 
+def test_all_that_waits_is_handed_over_at_once() -> None:
+    many = 3 * CALLS_IN_FLIGHT
+    tap, mailbox = tap_of(many), Mailbox()
+
+    async def run() -> None:
+        naps = 0
+        sleep = asyncio.sleep
+
+        async def nap(seconds: float) -> None:
+            nonlocal naps
+            naps += 1
+            await sleep(seconds if naps == 1 else 3600)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(delivery.asyncio, "sleep", nap)
+            monitor = cast("ActorHandle[Any]", mailbox)
+            task = asyncio.create_task(deliver(tap, SETTINGS, monitor, models_at(1), mixes=False))
+            async with asyncio.timeout(30):
+                while len(mailbox.calls) < many:
+                    await sleep(0.001)
+            task.cancel()
+
+    asyncio.run(run())
+    assert [row for row, _ in mailbox.calls] == list(range(many))
+
+
 def test_newer_mixture_comes_back_with_the_receipt_for_rows() -> None:
     models = models_at(1)
     plain = Scaling(np.zeros(2), np.ones(2), np.zeros((0, 0)))
