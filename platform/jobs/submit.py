@@ -142,12 +142,15 @@ class Jobs(Dashboard):
             async for text in self._client.tail_job_logs(job):
                 screen(text)
 
+        work = tail()
         try:
-            asyncio.run(tail())
+            asyncio.run(work)
             info = self._client.get_job_info(job)
             said = self._client.get_job_logs(job)
         except Exception as error:
             raise PlatformError(f"{self.address} broke off, job {job}: {error}") from None
+        finally:
+            work.close()  # Python warns of one that Ctrl-C kept from beginning
         if info.status != "SUCCEEDED":
             told = last_line(said or str(info.message))
             raise PlatformError(f"job {job} {str(info.status).lower()}: {told}")
