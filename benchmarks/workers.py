@@ -65,8 +65,8 @@ def starter(folder: Path) -> Path:
 def measure(running: Running, runs: int, steps: int) -> list[float]:
     """Return the seconds of each run."""
     client, (x, y) = running.await_ready().client, images(ROWS, 2)
-    for start in range(0, ROWS, 100):
-        part = slice(start, start + 100)
+    for start in range(0, ROWS, 50):
+        part = slice(start, start + 50)
         answer = client.infer(x[part], f"row-{start}")
         assert client.feedback(answer.ids, y[part].tolist())["rejected"] == []
     eventually(lambda: client.drift().labelled, until=lambda seen: seen >= ROWS)
@@ -109,7 +109,7 @@ def main() -> None:
                 Path(scratch) / f"run-{workers}",
                 serve={"port": free_port()},
                 model={"input_shape": [3, 32, 32], "classes": CLASSES},
-                lifecycle={"mode": "suggest"},
+                lifecycle={"mode": "off"},
                 train={"workers": workers, "keep_staged": True, "batch_size": 128},
             )
             running = Running(path)
