@@ -25,6 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,7 @@ def of_ray_serve(folder: Path, paths: list[Path], rounds: int) -> dict[str, list
             for _ in range(rounds):
                 for name, way in ((REPLACED, "replace"), (IN_PLACE, "load")):
                     version += 1
-                    order = (lambda w, v: lambda: change(w, v))(way, version)
+                    order = partial(change, way, version)
                     found[name].append(measured(asked, order, version))
                     print(name, found[name][-1], flush=True)
         finally:
@@ -270,7 +271,7 @@ def of_undrift(folder: Path, paths: list[Path], rounds: int) -> dict[str, list[R
         try:
             for number in range(rounds):
                 version = 2 - number % 2
-                order = (lambda v: lambda: running.client.promote(v))(version)
+                order = partial(running.client.promote, version)
                 found.append(measured(asked, order, version))
                 print(OURS, found[-1], flush=True)
                 eventually(lambda: running.client.status().phase in QUIET)
