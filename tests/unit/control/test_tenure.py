@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -56,12 +57,17 @@ def begun(lease: Lease, trainer: Any, monitor: Any) -> ControllerActor:
     )
 
 
-def taken_over(bucket: Bucket) -> Lease:
-    """Take a lease that is renewed all the time, as who finds it asleep does."""
+def taken_over(bucket: Bucket, actor: ControllerActor) -> Lease:
+    """Take a lease whose holder is asleep meanwhile."""
+    keeper = actor._tenure._keeper
+    assert keeper is not None
+    awake, renew = threading.Event(), keeper.lease.renew
+    keeper.lease.renew = lambda *_: (awake.wait(), renew())[1]  # type: ignore[method-assign]
     file = bucket / leases.LEASE_FILE
-    while True:
+    while True:  # a renewal may be on its way
         content, tag = leases._read(file)  # type: ignore[misc]
         if taken := leases._put(bucket, "another", content["epoch"], tag):
+            awake.set()
             return taken
 
 
@@ -78,7 +84,7 @@ def test_lost_lease_ends_all_writing_for_good_and_is_told_once(
         replica = asyncio.create_task(holding(actor))
         await actor.request("promote", {"version": 2})
         await until(actor, lambda s: s.live_version == 2)
-        new = taken_over(bucket)
+        new = taken_over(bucket, actor)
         status = await until(actor, lambda s: s.failures["controller"] != "")
         said = f"another has taken {bucket} over, so nothing more is written to it"
         assert status.failures["controller"] == said
