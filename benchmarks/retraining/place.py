@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.retraining import record
 from benchmarks.retraining.task import Task
 from benchmarks.retraining.tasks import TASKS
 
@@ -25,17 +26,24 @@ class Place:
         out: Folder of all that is kept.
         tasks: Python file with more tasks.
         large: Whether networks are the large ones, on a GPU where there is one.
+        record: File of runs that were made before, elsewhere perhaps.
     """
 
     data: Path
     out: Path = OUT
     tasks: Path | None = None
     large: bool = False
+    record: Path | None = None
 
     @property
     def kept(self) -> Path:
         """Folder of base models and results of this version and size."""
         return self.out / f"v{VERSION}{'-large' * self.large}"
+
+    @property
+    def recorded(self) -> record.Runs:
+        """The runs of the record by the name of their result."""
+        return record.recorded(self.record, VERSION) if self.record else {}
 
     @property
     def device(self) -> str:

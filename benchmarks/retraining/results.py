@@ -55,10 +55,14 @@ class Results:
         return apart or self.tasks
 
     @property
+    def planned(self) -> list[list[Job]]:
+        """All runs, stage by stage."""
+        return stages(self.tasks, self.methods, self.seeds, self.sequences, self.tuned)
+
+    @property
     def made(self) -> str:
         """How many of all runs are there."""
-        planned = stages(self.tasks, self.methods, self.seeds, self.sequences, self.tuned)
-        done = [job.is_done(self.place) for some in planned for job in some]
+        done = [job.is_done(self.place) for some in self.planned for job in some]
         return f"{sum(done):,} of {len(done):,} runs"
 
     def runs(self, task: str, method: str, share: float, settings: Settings | None = None) -> Runs:

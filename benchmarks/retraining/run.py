@@ -7,7 +7,8 @@
 
 docs/retraining.md says where the data sets come from, and what a file of tasks holds. A run that
 is made is kept under `--out` and not made again; asked again, the command goes on where it stopped.
-The page is written of whatever is there. Raise `VERSION` in `place.py` when results change.
+The page is written of whatever is there, and its runs into a file beside it, which count as made.
+Raise `VERSION` in `place.py` when results change.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks.retraining import design, lifelong, rivals, tables
+from benchmarks.retraining import design, lifelong, record, rivals, tables
 from benchmarks.retraining.jobs import Job, execute, units
-from benchmarks.retraining.place import OUT, Place
+from benchmarks.retraining.place import OUT, VERSION, Place
 from benchmarks.retraining.results import Results
 from benchmarks.retraining.tasks import TASKS
 from benchmarks.retraining.worlds import unpack
@@ -108,7 +109,10 @@ def page_folder(options: argparse.Namespace) -> Path:
 
 def main() -> None:
     options = arguments()
-    place = Place(options.data_dir, options.out, options.tasks, options.large)
+    own = options.tasks or options.large
+    place = Place(
+        options.data_dir, options.out, options.tasks, options.large, None if own else record.FILE
+    )
     tasks = place.add_tasks() or list(TASKS)
     tasks = [name for name in tasks if options.only in name]
     tasks.sort(key=design.DEVELOPMENT_TASKS.__contains__)  # what is reported comes first
@@ -129,5 +133,9 @@ def main() -> None:
         failed = make(stages, place, options.jobs, options.minutes)
     results = Results(place, tuple(tasks), methods, seeds, tuple(sequences), tuned)
     tables.write(results, page_folder(options))
+    if page_folder(options) == record.FILE.parent.parent:
+        jobs = {job.name(): job for some in results.planned for job in some}
+        runs = ((name, run) for name, job in jobs.items() if (run := job.read(place)))
+        record.write(record.FILE, VERSION, runs)
     if failed:
         sys.exit(f"{failed} groups of runs failed; the page has dashes in their place")

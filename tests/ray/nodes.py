@@ -147,6 +147,7 @@ def ray_head(address: str, cpus: int, env: dict[str, str], **more: Any) -> Itera
         **environment(),
         **train_environment(),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         **env,

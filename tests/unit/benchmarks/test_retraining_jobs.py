@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.retraining import design, nets, place, run, tables, worlds
+from benchmarks.retraining import design, nets, place, record, run, tables, worlds
 from benchmarks.retraining.jobs import Job, execute, units
 from benchmarks.retraining.place import Place
 from benchmarks.retraining.results import Results
@@ -138,6 +138,18 @@ def test_page_is_written_of_whatever_runs_are_there(tiny: str, tmp_path: Path) -
     assert "| random | **+10.00** (+10.00 to +10.00; 2 pairs) | +10.0 |" in page
     assert f"DIR`; 6 of {3 * (2 * 4 + 2 + 4)} runs, up to 3 seeds" in page
     assert "<!--" not in page
+
+
+def test_run_on_record_counts_as_made_and_one_made_here_comes_first(tmp_path: Path) -> None:
+    file = tmp_path / "runs.jsonl.xz"
+    one, other = (Job("moons", "random", 0.5, seed) for seed in (0, 1))
+    record.write(file, place.VERSION, [(one.name(), {"mean": 1 / 3, "accuracy": [[0.5]]})])
+    here = Place(Path(), tmp_path, record=file)
+    assert (one.is_done(here), other.is_done(here)) == (True, False)
+    assert one.read(here) == {"mean": 0.333333, "accuracy": [[0.5]]}
+    one.keep({"mean": 0.9}, here)
+    assert one.read(here) == {"mean": 0.9}
+    assert record.recorded(file, place.VERSION + 1) == {}
 
 
 def test_nothing_is_begun_when_the_minutes_are_over(tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ def failure(trainer: AwayTrainer) -> str:
         with pytest.raises(TrainingError) as error:
             await trainer.train(ORDER)
         found = str(error.value)
+        await asyncio.gather(*trainer._ending)
 
     ended(body)
     return found
