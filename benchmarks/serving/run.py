@@ -157,7 +157,8 @@ def _wait(server: Server, cases: Sequence[Case]) -> str:
                 found = probabilities(*_ask(server, case), case)
                 break
             except urllib.error.HTTPError as error:
-                why = f"{error.code}: {error.read()[:200].decode(errors='replace')}"
+                told = error.read().decode(errors="replace").strip().splitlines() or [""]
+                why = f"{error.code}: {told[-1][:200]}"
             except OSError as error:
                 why = str(error)
             if time.monotonic() > deadline:
