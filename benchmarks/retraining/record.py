@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ def recorded(file: Path, version: int) -> Runs:
         return {}
     with lzma.open(file, "rt", encoding="utf-8") as lines:
         found = [json.loads(line) for line in lines]
-    return {run.pop("name"): run.pop("run") for run in found if run["version"] == version}
+    return {line["name"]: line["run"] for line in found if line["version"] == version}
 
 
-def write(file: Path, version: int, runs: Iterable[tuple[str, dict[str, Any]]]) -> None:
+def write(file: Path, version: int, runs: Runs) -> None:
     """Write the runs of a version, and nothing else, in the order of their names."""
     lines = [
         json.dumps({"version": version, "name": name, "run": _rounded(run)}) + "\n"
-        for name, run in sorted(runs)
+        for name, run in sorted(runs.items())
     ]
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")

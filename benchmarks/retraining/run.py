@@ -109,10 +109,9 @@ def page_folder(options: argparse.Namespace) -> Path:
 
 def main() -> None:
     options = arguments()
-    own = options.tasks or options.large
-    place = Place(
-        options.data_dir, options.out, options.tasks, options.large, None if own else record.FILE
-    )
+    folder = page_folder(options)
+    kept = record.FILE if folder == Path("docs") else None
+    place = Place(options.data_dir, options.out, options.tasks, options.large, record=kept)
     tasks = place.add_tasks() or list(TASKS)
     tasks = [name for name in tasks if options.only in name]
     tasks.sort(key=design.DEVELOPMENT_TASKS.__contains__)  # what is reported comes first
@@ -132,10 +131,10 @@ def main() -> None:
         stages = design.stages(tasks, methods, seeds, sequences, tuned)
         failed = make(stages, place, options.jobs, options.minutes)
     results = Results(place, tuple(tasks), methods, seeds, tuple(sequences), tuned)
-    tables.write(results, page_folder(options))
-    if page_folder(options) == record.FILE.parent.parent:
-        jobs = {job.name(): job for some in results.planned for job in some}
-        runs = ((name, run) for name, job in jobs.items() if (run := job.read(place)))
-        record.write(record.FILE, VERSION, runs)
+    tables.write(results, folder)
+    if kept is not None:
+        jobs = [job for some in results.planned for job in some]
+        made = {job.name(): run for job in jobs if (run := job.read(place))}
+        record.write(kept, VERSION, {**place.recorded, **made})
     if failed:
         sys.exit(f"{failed} groups of runs failed; the page has dashes in their place")

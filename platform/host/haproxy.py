@@ -193,7 +193,7 @@ class SocketFolder:
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self.path / "metrics.sock"),
             "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(DRAIN_S),
-            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # one that is slow to start begins anew
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # after 5 s a slow one starts anew
             "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three that fail, and another is started
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
             **_own_ports(),

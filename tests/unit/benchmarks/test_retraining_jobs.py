@@ -143,13 +143,27 @@ def test_page_is_written_of_whatever_runs_are_there(tiny: str, tmp_path: Path) -
 def test_run_on_record_counts_as_made_and_one_made_here_comes_first(tmp_path: Path) -> None:
     file = tmp_path / "runs.jsonl.xz"
     one, other = (Job("moons", "random", 0.5, seed) for seed in (0, 1))
-    record.write(file, place.VERSION, [(one.name(), {"mean": 1 / 3, "accuracy": [[0.5]]})])
+    record.write(file, place.VERSION, {one.name(): {"mean": 1 / 3, "accuracy": [[0.5]]}})
     here = Place(Path(), tmp_path, record=file)
     assert (one.is_done(here), other.is_done(here)) == (True, False)
     assert one.read(here) == {"mean": 0.333333, "accuracy": [[0.5]]}
     one.keep({"mean": 0.9}, here)
     assert one.read(here) == {"mean": 0.9}
     assert record.recorded(file, place.VERSION + 1) == {}
+
+
+def test_page_of_fewer_seeds_keeps_the_record_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["retraining", "--data-dir", ".", "--page", "--seeds", "1"])
+    job = Job("mnist-usps", "bandit", 0.25, 2)
+    record.write(record.FILE, place.VERSION, {job.name(): {"mean": 0.5}})
+    monkeypatch.setattr(tables, "write", lambda *_: None)
+    run.main()
+    record.recorded.cache_clear()
+    assert record.recorded(record.FILE, place.VERSION) == {job.name(): {"mean": 0.5}}
+    record.recorded.cache_clear()
 
 
 def test_nothing_is_begun_when_the_minutes_are_over(tmp_path: Path) -> None:
