@@ -20,6 +20,7 @@ from undrift.serve.batcher import Batcher
 from undrift.serve.candidate import Candidate, with_answers
 from undrift.serve.metrics import ReplicaMetrics
 from undrift.serve.protocol import InferRequest
+from undrift.serve.sampling import Sampling
 from undrift.serve.settings import ReplicaSettings
 from undrift.serve.slots import Answer, DoubleBuffer, Slot
 from undrift.serve.tap import Answered, Tap
@@ -58,6 +59,7 @@ class Answering:
         self._comparing: set[asyncio.Task[None]] = set()
         self._shadowing = False
         self._taps = settings.tap.max_rows > 0
+        self._sampling = Sampling(settings.tap, time.monotonic())
 
     async def infer(self, request: InferRequest, deadline: float) -> Answer:
         """Answer in a batch with other requests; one that names its version falls to no canary.
@@ -117,6 +119,9 @@ class Answering:
     def _offer(self, requests: Sequence[InferRequest], x: FloatArray, answer: Answer) -> None:
         """Put the rows that were answered on the tap; rows without a finite answer were not."""
         if not self._taps:
+            return
+        if not self._sampling.keeps(len(x), x.nbytes + answer.nbytes, time.monotonic()):
+            self._metrics.left_out(len(x))
             return
         slot = self._candidate.slot
         if slot is None and not self._models.compares and np.isfinite(answer.output).all():

@@ -52,6 +52,10 @@ class ReplicaMetrics:
         self._requests = self._counter("requests", "Inference requests answered", "version", "code")
         self._offered = self._counter("tap_rows", "Answered rows offered to the monitor")
         self._dropped = self._counter("tap_dropped_rows", "Answered rows the monitor never got")
+        self._left_out = self._counter(
+            "tap_left_out_rows", "Answered rows left out, for there are more than are watched"
+        )
+        self._left_out.labels(model)  # 0 until there are any
         self._tried = self._counter(
             "candidate_rows", "Rows of requests that fell to a version in a rollout", "outcome"
         )
@@ -103,6 +107,10 @@ class ReplicaMetrics:
         """Count rows offered to the tap and rows lost there, both since the last call."""
         self._offered.labels(self._model).inc(offered)
         self._dropped.labels(self._model).inc(dropped)
+
+    def left_out(self, rows: int) -> None:
+        """Count answered rows that were not drawn to be watched."""
+        self._left_out.labels(self._model).inc(rows)
 
     def tried(self, outcome: str, n: int) -> None:
         """Count ``n`` rows that fell to a version in a rollout.

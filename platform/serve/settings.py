@@ -27,6 +27,14 @@ class TapSettings(Section):
     max_bytes: int = Field(default=64 * 2**20, gt=0)
     """Bytes that may wait in one replica; more are dropped and counted."""
 
+    rows_per_s: int | None = Field(default=2_000, gt=0)
+    """Rows a second that one replica has watched in the long run. Where it answers more, what goes
+    to the monitor is drawn at random, whole batches, and what is left out is counted: it is neither
+    watched nor stored, and its labels find no prediction. Null: any number."""
+
+    bytes_per_s: int | None = Field(default=4 * 2**20, gt=0)
+    """Bytes a second of such rows, likewise."""
+
 
 class SwapSettings(Section):
     """How patient a change of version over all replicas is."""

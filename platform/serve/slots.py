@@ -46,6 +46,11 @@ class Answer:
     hash: str
     labels: int = 0
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what the model says, of all rows."""
+        return self.embedding.nbytes + self.alone.nbytes
+
     def rows(self, part: slice) -> Answer:
         """Return the answer to some of the rows."""
         return replace(

@@ -41,8 +41,7 @@ class Answered:
     @property
     def nbytes(self) -> int:
         """Size of the arrays in bytes, as that of Predictions."""
-        answer = self.answer
-        return self.x.nbytes + answer.embedding.nbytes + answer.alone.nbytes + 24 * len(self.x)
+        return self.x.nbytes + self.answer.nbytes + 24 * len(self.x)
 
     def predictions(self) -> Predictions:
         """Return them as they travel."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from click.testing import Result
 from safetensors.torch import save_model
@@ -48,6 +49,7 @@ def check(
 ) -> Result:
     """Write a model with this code, its weights and its rows, and check it."""
     (folder / "brought.py").write_text(f"{HEAD}{forward}\n\n\ndef build():\n    return Net()\n")
+    torch.manual_seed(0)
     save_model(load_factory("brought:build", folder)(), str(folder / "weights.safetensors"))
     rng = np.random.default_rng(0)
     arrays = {"x": rng.normal(size=(300, 2))} if arrays is None else arrays

@@ -38,3 +38,23 @@ def test_a_tap_without_room_drops_and_one_of_no_room_is_offered_nothing(
         assert (tap.rows_offered, len(tap)) == (offered, offered if room >= 3 else 0)
 
     asyncio.run(run())
+
+
+def test_rows_beyond_those_that_are_watched_are_answered_and_counted() -> None:
+    async def run() -> None:
+        models = DoubleBuffer(lambda: nn.Sequential(nn.Linear(2, 2)))
+        weights = {"0.weight": torch.zeros(2, 2), "0.bias": torch.zeros(2)}
+        models.load(1, "h", weights, ROWS)
+        settings = ServeSettings(tap=TapSettings(rows_per_s=1))
+        tap, metrics = Tap(settings.tap), ReplicaMetrics("m")
+        answering = Answering(models, Candidate(models, 1.0), tap, metrics, settings, numbers=False)
+        deadline = asyncio.get_running_loop().time() + 30
+        for i in range(100):
+            answer = await answering.infer(InferRequest(f"a{i}", ROWS, ()), deadline)
+            np.testing.assert_allclose(answer.output, 0.5)
+        family = metrics.snapshot()["undrift_tap_left_out_rows"]
+        (left_out,) = family.samples.values()
+        assert left_out + tap.rows_offered == 3 * 100
+        assert 0 < tap.rows_offered < 3 * 50
+
+    asyncio.run(run())

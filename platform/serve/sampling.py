@@ -1,0 +1,58 @@
+"""Which of the answered rows are watched where there are more than it takes to see a drift."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from undrift.serve.settings import TapSettings
+
+HORIZON_S = 5.0
+"""Seconds over which a rate is averaged: a burst that is over sooner is watched as a whole."""
+
+
+class Sampling:
+    """Draws parts of the rows at random, so that their rate has a bound and no kind is preferred.
+
+    Each part is drawn with the same probability whatever its size: the lesser of the bounds over
+    the present rates, averaged with weights that fade over ``HORIZON_S``; 1 below the bounds.
+
+    Args:
+        settings: The bounds.
+        now: Present time in seconds, of a clock that never goes back.
+        draws: Source of numbers from 0 to 1.
+
+    Example:
+        >>> sampling = Sampling(TapSettings(rows_per_s=100), now=0.0)
+        >>> sampling.keeps(rows=64, nbytes=0, now=0.1)
+        True
+    """
+
+    def __init__(
+        self, settings: TapSettings, now: float, draws: random.Random | None = None
+    ) -> None:
+        self._limits = tuple(
+            math.inf if limit is None else HORIZON_S * limit
+            for limit in (settings.rows_per_s, settings.bytes_per_s)
+        )
+        self._draws = draws or random.Random()
+        self._then = now
+        self._rows = self._bytes = 0.0  # that came within the horizon, the older the less
+
+    def keeps(self, rows: int, nbytes: int, now: float) -> bool:
+        """Tell whether a part that was answered is to be watched.
+
+        Args:
+            rows: How many rows it has.
+            nbytes: How many bytes they take.
+            now: Time of the same clock.
+        """
+        fade = math.exp((self._then - now) / HORIZON_S)
+        self._then = now
+        self._rows = self._rows * fade + rows
+        self._bytes = self._bytes * fade + nbytes
+        most_rows, most_bytes = self._limits
+        if self._rows <= most_rows and self._bytes <= most_bytes:
+            return True
+        share = min(most_rows / self._rows, most_bytes / max(self._bytes, 1.0))
+        return self._draws.random() < share
