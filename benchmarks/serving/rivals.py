@@ -84,7 +84,7 @@ OTHERS = (
         ("kserve", "numpy"),
         ("kserve_app.py", "--http_port=PORT", "--enable_grpc=False", "--enable_docs_url=False"),
     ),
-    Rival("MLServer", "oip", OURS.path, ("mlserver", "uvloop<0.22", "numpy"), _MLSERVER),
+    Rival("MLServer", "oip-json", OURS.path, ("mlserver", "uvloop<0.22", "numpy"), _MLSERVER),
 )
 RIVALS = (OURS, OFF, STOPPED, *OTHERS)
 

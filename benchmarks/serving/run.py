@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,14 @@ class Server:
         port: Where it listens.
         mark: What its processes carry in their environment.
         process: The one that was started.
+        cases: Names of those that it answers as it should.
     """
 
     rival: Rival
     port: int
     mark: str
     process: subprocess.Popen[bytes]
+    cases: set[str] = field(default_factory=set)
 
     def url(self, rival: Rival, case: Case) -> str:
         """Return where a case is asked."""
@@ -116,7 +118,7 @@ def measure_all(rivals: Sequence[Rival], models: Sequence[str], minutes: float) 
             for number, case, rival in missing(kept(), cases, able, ROUNDS):
                 if time.monotonic() > deadline:
                     break
-                if rival.server in servers:
+                if rival.server in servers and case.name in servers[rival.server].cases:
                     _measure(servers[rival.server], number, case, rival)
 
 
@@ -134,12 +136,16 @@ def _running(
             process = launch(rival, model, port, {MARK: mark})
             servers[rival.server] = Server(rival, port, mark, process)
         for name, server in list(servers.items()):
-            why = _wait(server, cases)
-            print(f"{name}: {why or 'answers'}", flush=True)
-            if why:
-                servers.pop(name).end()
-                for case in cases:
+            deadline = time.monotonic() + START_S
+            for case in cases:
+                why = _wait(server, case, deadline)
+                print(f"{name}, {case.name}: {why or 'answers'}", flush=True)
+                if why:
                     keep({"round": -1, "case": case.name, "rival": name, "why": why})
+                else:
+                    server.cases.add(case.name)
+            if not server.cases:
+                servers.pop(name).end()
         for name, server in servers.items():  # constant rows are a warning, which starts workers
             for case in cases if name == OURS.name else ():
                 press(server.url(OURS, case), body_of(case, OURS.words), 1, RUN_S)
@@ -150,28 +156,26 @@ def _running(
             server.end()
 
 
-def _wait(server: Server, cases: Sequence[Case]) -> str:
-    """Return why a server does not answer all cases as it should; nothing if it does."""
-    deadline = time.monotonic() + START_S
-    why = "it did not start"
-    for case in cases:
-        while True:
-            if server.process.poll() is not None:
-                return f"it ended with {server.process.returncode}"
-            try:
-                found = probabilities(*_ask(server, case), case)
-                break
-            except urllib.error.HTTPError as error:
-                told = error.read().decode(errors="replace").strip().splitlines() or [""]
-                why = f"{error.code}: {told[-1][:200]}"
-            except OSError as error:
-                why = str(error)
-            if time.monotonic() > deadline:
+def _wait(server: Server, case: Case, deadline: float) -> str:
+    """Return why a server does not answer a case as it should; nothing if it does."""
+    while True:
+        if server.process.poll() is not None:
+            return f"it ended with {server.process.returncode}"
+        try:
+            found = probabilities(*_ask(server, case), case)
+        except urllib.error.HTTPError as error:
+            told = error.read().decode(errors="replace").strip().splitlines() or [""]
+            why = f"it answers {error.code}: {told[-1][:200]}"
+            if server.cases:  # it is up: this one it does not take
                 return why
-            time.sleep(0.5)
-        if not np.allclose(found, _expected(case), atol=1e-5):
-            return f"{case.name}: it answers something else"
-    return ""
+        except OSError as error:
+            why = str(error)
+        else:
+            close = np.allclose(found, _expected(case), atol=1e-5)
+            return "" if close else "it answers something else"
+        if time.monotonic() > deadline:
+            return why
+        time.sleep(0.5)
 
 
 def _expected(case: Case) -> np.ndarray:
