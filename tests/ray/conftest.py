@@ -76,7 +76,8 @@ class Shared:
             folder = self._folders.mktemp("shared") / "spirals"
             limits = {"max_body_bytes": 200_000, "max_queued_requests": 60, "request_timeout_s": 8}
             alone = {"answer": "model"}  # so that an answer can be computed again by its version
-            serve = {"port": free_port(), "replicas": 2, **limits, **alone}
+            every = {"tap": {"rows_per_s": None, "bytes_per_s": None}}  # also of a flood
+            serve = {"port": free_port(), "replicas": 2, **limits, **alone, **every}
             path = project(self._starter, folder, serve=serve, **SECTIONS)
             (folder / "model.py").write_text(MODEL_CODE, encoding="utf-8")
             self._running = Running(path)

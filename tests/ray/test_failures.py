@@ -76,15 +76,10 @@ def test_monitor_that_stands_still_costs_no_request_and_what_a_replica_keeps_for
     platform: Running, http: httpx.Client, same_replicas: None
 ) -> None:
     """Each replica may keep 16,384 rows, and four messages of 512 are under way from it."""
-    rows = 4_000
-
-    def unwatched() -> float:
-        names = (f"undrift_tap_{why}_rows_total" for why in ("dropped", "left_out"))
-        return sum(counters(http, name)[()] for name in names)
-
+    name, rows = "undrift_tap_dropped_rows_total", 4_000
     usual = np.load(platform.config.reference)["x"].astype(float).round(3)
     body = infer_body(np.resize(usual, (rows, 2)))
-    replicas, before = platform.processes(REPLICA), unwatched()
+    replicas, dropped = platform.processes(REPLICA), counters(http, name)[()]
     watched = platform.client.drift().rows
     used = []
     (victim,) = platform.processes(MONITOR)
@@ -95,7 +90,9 @@ def test_monitor_that_stands_still_costs_no_request_and_what_a_replica_keeps_for
                 assert http.post(INFER, json=body).status_code == 200
             used.append([anonymous(pid) for pid in replicas])
         kept = 2 * (16_384 + 4 * 512)
-        lost = eventually(lambda: unwatched() - before, 20, until=lambda n: n >= 48 * rows - kept)
+        lost = eventually(
+            lambda: counters(http, name)[()] - dropped, 20, until=lambda n: n >= 48 * rows - kept
+        )
     finally:
         os.kill(victim, signal.SIGCONT)
     for full, later in zip(used[1], used[2], strict=True):
