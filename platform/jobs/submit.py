@@ -19,6 +19,7 @@ from undrift.config import ALONE, CONFIG_NAME, changed, find_config, parse_confi
 from undrift.dashboard.cargo import ourselves
 from undrift.dashboard.jobs import Dashboard
 from undrift.errors import ConfigError, PlatformError, last_line
+from undrift.host.interrupt import put_off
 from undrift.jobs.result import Screen
 from undrift.k8s.project import files
 from undrift.store.place import Folder
@@ -144,7 +145,11 @@ class Jobs(Dashboard):
 
         work = tail()
         try:
-            asyncio.run(work)
+            with put_off():
+                runner = asyncio.Runner()
+                runner.get_loop()
+            with runner:
+                runner.run(work)
             info = self._client.get_job_info(job)
             said = self._client.get_job_logs(job)
         except Exception as error:

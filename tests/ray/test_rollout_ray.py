@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +32,7 @@ class Callers:
     platform: Running
     name: str
     answered: dict[str, int] = field(default_factory=dict)
+    at: dict[str, float] = field(default_factory=dict)  # after the answer, Unix seconds
 
     def __post_init__(self) -> None:
         data = np.load(self.platform.config.reference)
@@ -42,7 +45,7 @@ class Callers:
             name, index = f"{self.name}-{number}", np.arange(number * ROWS, (number + 1) * ROWS)
             index %= len(self.y)
             answer = self.sure(partial(self.platform.client.infer, self.x[index], name))
-            self.answered[name] = answer.version
+            self.answered[name], self.at[name] = answer.version, time.time()
             ids += answer.ids
             labels += self.y[index].tolist()
         told = self.sure(lambda: self.platform.client.feedback(ids, labels))
@@ -85,27 +88,30 @@ def on_first(platform: Running) -> Iterator[Running]:
 def test_good_version_goes_through_shadow_and_canary_and_is_promoted(on_first: Running) -> None:
     client, good = on_first.client, store(on_first, bias=1e-3)
     callers = Callers(on_first, "good")
-    seen: dict[tuple[str, float], list[str]] = {}
     begun = client.promote(good, "shadow")
     assert (begun.phase, begun.live_version) == ("shadow", 1)
 
+    assert begun.rollout is not None
+    assert (begun.rollout.version, begun.rollout.steps) == (good, 3)
+
     def promoted() -> bool:
-        earlier = callers.by(good)  # a stage may end amid what is asked now
         callers.ask()
-        status = client.status()
-        if status.rollout is not None:
-            assert (status.rollout.version, status.rollout.steps) == (good, 3)
-            seen[status.phase, status.rollout.share] = earlier
-        return status.live_version == good
+        return client.status().live_version == good
 
     eventually(promoted, 120)
-    assert list(seen) == [("shadow", 1.0), ("canary", 0.05), ("canary", 0.25)]
-    assert seen["shadow", 1.0] == [], "a shadow answers nobody"
     eventually(settled(on_first, good))
     status = client.status()
     assert status.phase in ("probation", "healthy")
-    told = [e.text for e in status.events if e.kind in ("shadow", "canary")]
-    assert sum("held up" in text for text in told) >= 3
+    told = [e for e in status.events if f"version {good} " in e.text]
+    stages = [(e, share[1]) for e in told if (share := re.search(r"for (\S+) of the req", e.text))]
+    assert [(e.kind, share) for e, share in stages] == [
+        ("shadow", "1"),
+        ("canary", "0.05"),
+        ("canary", "0.25"),
+    ]
+    first = min(callers.at[name] for name in callers.by(good))
+    assert first > stages[1][0].at, "a shadow answers nobody"
+    assert sum("held up" in e.text for e in told) == 3
     asked = on_first.store.predictions()
     shadowed = asked.take((asked.version == 1) & (asked.asked == good))
     answered = asked.take((asked.version == good) & (asked.asked == 1))
