@@ -46,11 +46,6 @@ class Rival:
     tree: str = ""
 
     @property
-    def watched(self) -> bool:
-        """Whether what it answers goes to a monitor."""
-        return not self.packages and not self.untapped
-
-    @property
     def server(self) -> str:
         """Name of the running server; two that differ in what is done to it share one."""
         return self.name.partition(", monitor stopped")[0]
