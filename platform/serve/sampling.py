@@ -12,10 +12,11 @@ HORIZON_S = 5.0
 
 
 class Sampling:
-    """Draws parts of the rows at random, so that their rate has a bound and no kind is preferred.
+    """Draws parts of the rows at random, so that their rate has a bound.
 
-    Each part is drawn with the same probability whatever its size: the lesser of the bounds over
-    the present rates, averaged with weights that fade over ``HORIZON_S``; 1 below the bounds.
+    A part is drawn with the lesser of the bounds over the present rates, averaged with weights
+    that fade over ``HORIZON_S``; with 1 below the bounds. It counts in those rates itself, so one
+    that is no small share of what a bound lets through in that time comes somewhat less often.
 
     Args:
         settings: The bounds.
