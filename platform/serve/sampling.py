@@ -8,7 +8,7 @@ import random
 from undrift.serve.settings import TapSettings
 
 HORIZON_S = 5.0
-"""Seconds over which a rate is averaged: a burst that is over sooner is watched as a whole."""
+"""Seconds over which a rate is averaged: a burst of what a bound lets through in them is whole."""
 
 
 class Sampling:
