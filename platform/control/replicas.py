@@ -20,8 +20,7 @@ from undrift.serve.swap import (
     Target,
 )
 
-POLL_S = 1.0
-BEAT_S = 0.5
+POLL_S, BUSY_S, BEAT_S = 1.0, 0.1, 0.5
 
 
 class Replicas:
@@ -60,9 +59,12 @@ class Replicas:
     async def poll(
         self, replica_id: str, status: ReplicaStatus, metrics: Snapshot
     ) -> Command | None:
-        """Long poll of one replica: its status in, a command or nothing out."""
+        """Long poll of one replica: its status in, a command or nothing out.
+
+        One that is preparing is not held for long: it has to say soon that it is ready.
+        """
         self._metrics[replica_id] = metrics
-        deadline = time.monotonic() + POLL_S
+        deadline = time.monotonic() + (BUSY_S if status.preparing else POLL_S)
         while True:
             decided = self._swaps.target
             command = self._swaps.poll(replica_id, status, self._now())

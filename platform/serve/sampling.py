@@ -14,9 +14,9 @@ HORIZON_S = 5.0
 class Sampling:
     """Draws parts of the rows at random, so that their rate has a bound.
 
-    A part is drawn with the lesser of the bounds over the present rates, averaged with weights
-    that fade over ``HORIZON_S``; with 1 below the bounds. It counts in those rates itself, so one
-    that is no small share of what a bound lets through in that time comes somewhat less often.
+    A part is drawn with the lesser of the bounds over the rates of what came before it, averaged
+    with weights that fade over ``HORIZON_S``; with 1 below the bounds. So every row comes with the
+    same probability, whatever the size of the request that it came in.
 
     Args:
         settings: The bounds.
@@ -50,10 +50,10 @@ class Sampling:
         """
         fade = math.exp((self._then - now) / HORIZON_S)
         self._then = now
-        self._rows = self._rows * fade + rows
-        self._bytes = self._bytes * fade + nbytes
+        seen_rows, seen_bytes = self._rows * fade, self._bytes * fade
+        self._rows, self._bytes = seen_rows + rows, seen_bytes + nbytes
         most_rows, most_bytes = self._limits
-        if self._rows <= most_rows and self._bytes <= most_bytes:
+        if seen_rows <= most_rows and seen_bytes <= most_bytes:
             return True
-        share = min(most_rows / self._rows, most_bytes / max(self._bytes, 1.0))
+        share = min(most_rows / max(seen_rows, 1.0), most_bytes / max(seen_bytes, 1.0))
         return self._draws.random() < share

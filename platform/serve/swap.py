@@ -52,8 +52,6 @@ class Target:
 class ReplicaStatus:
     """What a replica reports with each poll.
 
-    With a swap id, no prepared version and no error, it is still preparing.
-
     Attributes:
         live_version: Version that answers; None before the first.
         swap_id: Swap that it was told to prepare; empty once committed, aborted, or with none.
@@ -76,6 +74,11 @@ class ReplicaStatus:
     trial: str = ""
     assignment: Assignment | None = None
     fault: str = ""
+
+    @property
+    def preparing(self) -> bool:
+        """Whether it still makes the version of a swap ready."""
+        return bool(self.swap_id) and self.prepared_version is None and not self.error
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ lengths = pytest.mark.parametrize(
     "length",
     [
         pytest.param(GATE, id="1_000_steps", marks=pytest.mark.thorough),
-        pytest.param(LONG, id="10_000_steps", marks=pytest.mark.slow),
+        pytest.param(LONG, id="10_000_steps", marks=[pytest.mark.slow, pytest.mark.timeout(1_200)]),
     ],
 )
 """Runs a test at both lengths; it takes ``length``."""

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import time
 
+import pytest
+
 from undrift.control.replicas import Replicas
 from undrift.records import Assignment
 from undrift.serve.settings import SwapSettings
@@ -88,6 +90,22 @@ def test_process_that_was_late_lets_no_lease_run_out() -> None:
         assert replicas.versions() == {"b": 1}
         while replicas.versions():  # and when it runs again, leases do
             await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_replica_that_prepares_is_not_held_until_its_next_poll(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("undrift.control.replicas.POLL_S", 600.0)
+
+    async def run() -> None:
+        replicas = Replicas(SwapCoordinator(V1, SwapSettings()), lambda: None)
+        replicas.begin("s", V2)
+        async with asyncio.timeout(60):
+            for _ in range(3):
+                assert await replicas.poll("a", ReplicaStatus(1, "s"), {}) is None
+            assert await replicas.poll("a", READY, {}) == Commit("s")
 
     asyncio.run(run())
 
