@@ -96,6 +96,8 @@ class StatusView:
         attempts: Runs that failed since the last that did not.
         not_before: No automatic run begins before this time, Unix seconds.
         replicas: Version that each replica has loaded.
+        answered_rows: Rows that replicas answered, those that have gone included.
+        watched_rows: How many of them were drawn to be watched (`serve.tap`).
         counts: Events by kind since the state was made.
         events: The newest events, oldest first.
         failures: What fails at present, by part; empty texts if nothing does.
@@ -111,6 +113,8 @@ class StatusView:
     attempts: int = 0
     not_before: float = 0.0
     replicas: dict[str, int | None] = field(default_factory=dict)
+    answered_rows: int = 0
+    watched_rows: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     events: tuple[EventView, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)

@@ -90,6 +90,7 @@ def status_view(status: StatusView) -> RenderableType:
         ("live version", status.live_version),
         ("previous version", status.previous_version),
         ("replicas", len(status.replicas)),
+        *_watched(status),
         *_rollout(status.rollout),
         ("counts", status.counts),
     )
@@ -97,6 +98,15 @@ def status_view(status: StatusView) -> RenderableType:
         if text:
             facts.add_row(f"{part} fails", Text(str(text), style="red"))
     return Group(facts, *_events(status.events))
+
+
+def _watched(status: StatusView) -> list[tuple[str, str]]:
+    """Return the share of the rows that is watched, where it is not all."""
+    answered, watched = status.answered_rows, status.watched_rows
+    if watched == answered:
+        return []
+    bounds = "serve.tap.rows_per_s and bytes_per_s bound it"
+    return [("watched", f"{watched / answered:.1%} of {answered:,} rows; {bounds}")]
 
 
 def _rollout(rollout: RolloutView | None) -> list[tuple[str, str]]:

@@ -269,6 +269,7 @@ class ControllerActor:
             self._state,
             self._story,
             replicas=self._replicas.versions(),
+            watched=self._replicas.watched(),
             training=self._training.progress(self._state.run),
             compared=self._report.comparison if self._report else ComparisonReport(),
             failures={

@@ -151,6 +151,13 @@ class Replicas:
         self.fold(versions)
         return [*(self._shown(s, versions) for s in self._metrics.values()), self._gone]
 
+    def watched(self) -> tuple[int, int]:
+        """Return how many rows were answered, and how many of them were drawn to be watched."""
+        counts = total([*self._metrics.values(), self._gone])
+        families = (counts.get(f"undrift_tap_{name}") for name in ("rows", "left_out_rows"))
+        drawn, left_out = (int(sum(f.samples.values())) if f else 0 for f in families)
+        return drawn + left_out, drawn
+
     def _shown(self, snapshot: Snapshot, versions: Collection[int | None]) -> Snapshot:
         return of_versions(snapshot, {None, self._swaps.target.live, *versions})
 

@@ -27,6 +27,7 @@ def status(
     story: Story,
     *,
     replicas: Mapping[str, int | None],
+    watched: tuple[int, int],
     training: Mapping[str, Any] | None,
     compared: ComparisonReport,
     failures: Mapping[str, str],
@@ -38,6 +39,7 @@ def status(
         state: What the lifecycle remembers.
         story: What has happened.
         replicas: Version that each replica has loaded.
+        watched: Rows that were answered, and those of them that were drawn to be watched.
         training: How far the training of the present run is.
         compared: How the monitor says that the candidate of a rollout is doing.
         failures: What fails at present, by part.
@@ -61,6 +63,8 @@ def status(
         attempts=state.attempts,
         not_before=state.not_before,
         replicas=dict(replicas),
+        answered_rows=watched[0],
+        watched_rows=watched[1],
         counts=dict(story.counts),
         events=tuple(story.entries[-RECENT:]),
         failures=dict(failures),

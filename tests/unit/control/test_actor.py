@@ -256,14 +256,19 @@ def test_counts_of_replicas_that_left_are_summed_without_a_scrape_and_end_with_t
     metrics = ReplicaMetrics("m")
     for version in (1, 9):
         metrics.request(version, 200, 0.001)
+    metrics.tap(offered=3, dropped=1)
+    metrics.left_out(4)
 
     async def body(actor: ControllerActor) -> None:
+        assert actor.status().answered_rows == 0
         for name in ("a", "b"):
             await actor.poll(name, ReplicaStatus(1, leaving=True), metrics.snapshot())
         await actor.poll("r", ReplicaStatus(1), {})
         while {"a", "b"} & actor._replicas._metrics.keys():
             await asyncio.sleep(0.01)
         assert counts(actor.metrics()) == {"1": 2}
+        status = actor.status()
+        assert (status.answered_rows, status.watched_rows) == (14, 6)
         await actor.request("promote", {"version": 2})
         await until(actor, lambda s: s.live_version == 2)
         assert counts(actor.metrics()) == {"1": 2}  # the version before
