@@ -19,6 +19,8 @@ IntArray = NDArray[np.int64]
 TimeArray = NDArray[np.float64]
 TargetArray = NDArray[Any]  # int64 class indices, or float32 numbers to be met
 
+PASSED_OVER = -1  # in `Predictions.beside`
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
@@ -101,7 +103,8 @@ class Predictions:
         former: (n,) class that the version before would have answered, -1 where it was not asked,
             or (n, c) numbers of a regression, NaN where it was not; None: nowhere.
         beside: (n,) version whose answer ``former`` is, where that is not the version before, as in
-            a rollout; 0 where it is. None: nowhere another.
+            a rollout; 0 where it is; ``PASSED_OVER`` where the version before was there and was
+            not asked, for it had taken its time. None: nowhere another.
     """
 
     ids: tuple[str, ...]

@@ -64,7 +64,8 @@ class Joined:
             regression (n, c) numbers.
         former: (n,) class that the version before would have answered; -1 where it was not asked.
             Of a regression its squared error, NaN where it was not asked.
-        beside: (n,) version that ``former`` is of; 0 where that is the version before.
+        beside: (n,) version that ``former`` is of; 0 where that is the version before, and
+            ``PASSED_OVER`` where that was not asked for lack of time.
         alone: (n,) as ``wrong``, of the version's own answer, which a mixture may have overruled.
         notes: (n, k) what was noted of each prediction when it was made.
         lag_rows: (n,) rows between the prediction and the newest row when they met.

@@ -12,6 +12,7 @@ from undrift.monitor.base import Stateful
 from undrift.monitor.join import Joined
 from undrift.monitor.settings import MonitorSettings
 from undrift.monitor.statistics.bets import error_alternatives, likelihood_ratio
+from undrift.records import PASSED_OVER
 
 _STATUSES: tuple[Status, ...] = ("none", "running", "passed", "failed")
 
@@ -79,9 +80,11 @@ class Probation(Stateful):
         """Take in late labels of the promoted version, in order of arrival.
 
         Args:
-            rows: What it answered, and what the version before would have.
+            rows: What it answered, and what the version before would have; those are left out for
+                which that version, which was there, had no time.
             baseline: Error rate of the version that it replaced.
         """
+        rows = rows.take(rows.beside != PASSED_OVER)
         pair = (rows.former >= 0) & np.isin(rows.beside, (0, self._against))
         classes = rows.wrong.dtype == np.bool_
         self.take(rows.wrong, rows.former != rows.label if classes else rows.former, pair, baseline)

@@ -15,15 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undrift.errors import ModelError, RequestError, UndriftError
-from undrift.records import FloatArray, Predictions, TargetArray
+from undrift.records import PASSED_OVER, FloatArray, Predictions, TargetArray
 from undrift.serve.batcher import Batcher
 from undrift.serve.candidate import Candidate, with_answers
 from undrift.serve.metrics import ReplicaMetrics
 from undrift.serve.protocol import InferRequest
-from undrift.serve.sampling import Sampling
+from undrift.serve.sampling import Allowance, Sampling
 from undrift.serve.settings import ReplicaSettings
 from undrift.serve.slots import Answer, DoubleBuffer, Slot
 from undrift.serve.tap import Answered, Tap
+
+FORMER, FORMER_SAVED_S = 0.2, 0.5
+"""Processor time that the version before may take to be compared with, of each second, and at once.
+
+With a large model a probation would otherwise halve what a replica can answer, until labels come.
+"""
 
 
 class Answering:
@@ -60,6 +66,7 @@ class Answering:
         self._shadowing = False
         self._taps = settings.tap.max_rows > 0
         self._sampling = Sampling(settings.tap, time.monotonic())
+        self._former = Allowance(FORMER, FORMER_SAVED_S, time.monotonic())
 
     async def infer(self, request: InferRequest, deadline: float) -> Answer:
         """Answer in a batch with other requests; one that names its version falls to no canary.
@@ -136,8 +143,10 @@ class Answering:
             rows = rows.take(finite)
         if slot is not None and falls is not None and falls.any():
             self._begin(self._shadow(rows, falls, slot))
-        elif self._models.compares:
+        elif self._models.compares and self._former.allows(time.monotonic()):
             self._begin(self._compare(rows))
+        elif self._models.compares:
+            self._tap.offer(replace(rows, beside=np.full(len(rows), PASSED_OVER)))
         else:
             self._tap.offer(rows)
 
@@ -186,10 +195,18 @@ class Answering:
     async def _compare(self, rows: Predictions) -> None:
         """Put rows on the tap with what the version before would have answered."""
         loop, version = asyncio.get_running_loop(), int(rows.version[0])
+
+        def ask() -> TargetArray | None:
+            begun = time.thread_time()
+            try:
+                return self._models.former(rows.x, version)
+            finally:
+                loop.call_soon_threadsafe(self._former.spend, time.thread_time() - begun)
+
+        former = None
         with contextlib.suppress(Exception):  # whatever the user's model raises
-            former = await loop.run_in_executor(self._compute, self._models.former, rows.x, version)
-            rows = replace(rows, former=former)
-        self._tap.offer(rows)
+            former = await loop.run_in_executor(self._compute, ask)
+        self._tap.offer(rows if former is None else replace(rows, former=former))
 
 
 def _rows_of(requests: Sequence[InferRequest]) -> FloatArray:

@@ -1,4 +1,7 @@
-"""Which of the answered rows are watched where there are more than it takes to see a drift."""
+"""Which of the answered rows are watched where there are more than it takes to see a drift.
+
+And of which of them it is asked what another version would have answered.
+"""
 
 from __future__ import annotations
 
@@ -57,3 +60,38 @@ class Sampling:
             return True
         share = min(most_rows / max(seen_rows, 1.0), most_bytes / max(seen_bytes, 1.0))
         return self._draws.random() < share
+
+
+class Allowance:
+    """Processor time that something may take: a share of all time, of which some is saved up.
+
+    What costs more is still done to its end, and paid off by waiting.
+
+    Args:
+        share: Seconds of processor time in a second.
+        most_s: Seconds that are saved up at most, and that there are to begin with.
+        now: Present time in seconds, of a clock that never goes back.
+
+    Example:
+        >>> allowance = Allowance(0.2, 0.5, now=0.0)
+        >>> allowance.spend(0.7)
+        >>> allowance.allows(now=0.9), allowance.allows(now=1.1)
+        (False, True)
+    """
+
+    def __init__(self, share: float, most_s: float, now: float) -> None:
+        self._share, self._most, self._left, self._then = share, most_s, most_s, now
+
+    def allows(self, now: float) -> bool:
+        """Tell whether there is any left.
+
+        Args:
+            now: Time of the same clock.
+        """
+        self._left = min(self._most, self._left + self._share * (now - self._then))
+        self._then = now
+        return self._left > 0
+
+    def spend(self, seconds: float) -> None:
+        """Take what was needed off."""
+        self._left -= seconds

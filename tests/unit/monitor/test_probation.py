@@ -5,6 +5,7 @@ import numpy as np
 from tests.helpers.rows import joined
 from undrift.monitor.probation import Probation
 from undrift.monitor.settings import MonitorSettings
+from undrift.records import PASSED_OVER
 
 SETTINGS = MonitorSettings(probation_labels=200, probation_alpha=0.05, probation_tolerance=0.05)
 
@@ -119,6 +120,16 @@ def test_worse_version_fails_where_the_world_grows_easier() -> None:
         report = compared(hard, 0.4, 0.0, seed).report()
         assert report.status == "failed"
         assert report.labels < 150
+
+
+def test_rows_for_which_the_version_before_had_no_time_count_for_nothing() -> None:
+    probation = Probation(SETTINGS)
+    probation.start(1)
+    probation.update(joined(np.ones(500, np.bool_), beside=PASSED_OVER), 0.0)
+    assert (probation.report().status, probation.report().labels) == ("running", 0)
+    right = np.zeros(200, np.bool_)
+    probation.update(joined(right, former_wrong=right), 0.0)
+    assert probation.report().status == "passed"
 
 
 def test_rows_that_only_the_new_version_was_asked_are_held_against_the_error_before() -> None:

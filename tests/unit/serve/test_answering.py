@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from undrift.records import PASSED_OVER
+from undrift.serve import answering as module
 from undrift.serve.answering import Answering
 from undrift.serve.candidate import Candidate
 from undrift.serve.metrics import ReplicaMetrics
@@ -56,5 +58,37 @@ def test_rows_beyond_those_that_are_watched_are_answered_and_counted() -> None:
         (left_out,) = family.samples.values()
         assert left_out + tap.rows_offered == 3 * 100
         assert 0 < tap.rows_offered < 3 * 50
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("saved_s", [0.0, 100.0])
+def test_the_version_before_is_asked_as_long_as_it_has_time(
+    saved_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FORMER_SAVED_S", saved_s)
+
+    async def run() -> None:
+        models = DoubleBuffer(lambda: nn.Sequential(nn.Linear(2, 2)))
+        for version, bias in ((1, [1.0, 0.0]), (2, [0.0, 1.0])):
+            weights = {"0.weight": torch.zeros(2, 2), "0.bias": torch.tensor(bias)}
+            models.load(version, "h", weights, ROWS)
+        settings = ServeSettings()
+        tap, metrics = Tap(settings.tap), ReplicaMetrics("m")
+        answering = Answering(models, Candidate(models, 1.0), tap, metrics, settings, numbers=False)
+        deadline = asyncio.get_running_loop().time() + 30
+        for i in range(20):
+            await answering.infer(InferRequest(f"a{i}", ROWS, ()), deadline)
+        while tap.rows_offered < 60:
+            await asyncio.sleep(0.001)
+        rows = tap.take(1_000)
+        assert rows is not None
+        assert (rows.answers == 1).all()
+        if saved_s:
+            assert (rows.formers == 0).all()
+            assert (rows.asked == 0).all()
+        else:
+            assert (rows.formers == -1).all()
+            assert (rows.asked == PASSED_OVER).all()
 
     asyncio.run(run())

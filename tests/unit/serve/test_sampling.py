@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from undrift.serve.sampling import HORIZON_S, Sampling
+from undrift.serve.sampling import HORIZON_S, Allowance, Sampling
 from undrift.serve.settings import TapSettings
 
 
@@ -72,3 +72,28 @@ def test_a_flood_is_forgotten() -> None:
     kept(sampling, np.full(10_000, 64), 8, 1e5)
     later = 10_000 * 64 / 1e5 + 6 * HORIZON_S
     assert all(sampling.keeps(1, 8, later + i / 100) for i in range(100))
+
+
+@pytest.mark.parametrize("cost", [0.001, 0.05, 2.0])
+def test_what_is_allowed_takes_its_share_of_the_time(cost: float) -> None:
+    allowance, now, spent = Allowance(0.2, 0.5, 0.0), 0.0, 0.0
+    while now < 1_000.0:
+        if allowance.allows(now):
+            allowance.spend(cost)
+            spent += cost
+            now += cost
+        else:
+            now += 0.01
+    assert spent == pytest.approx(0.2 * now, rel=0.02)
+
+
+def test_what_takes_less_than_its_share_is_always_allowed_and_saves_up_no_more_than_its_most() -> (
+    None
+):
+    allowance = Allowance(0.2, 0.5, 0.0)
+    for i in range(1_000):
+        assert allowance.allows(i * 1.0)
+        allowance.spend(0.19)
+    assert allowance.allows(10_000.0)
+    allowance.spend(0.51)
+    assert not allowance.allows(10_000.0)
