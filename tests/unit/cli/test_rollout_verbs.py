@@ -44,3 +44,14 @@ def test_rollout_is_asked_for_shown_and_called_off(folder: Path) -> None:
     bodies = [body for _, path, body, _ in server.seen if not path.endswith("/status")]
     assert bodies == [{"version": 3, "strategy": "canary"}, {"version": 2}]
     assert run("promote", "3", "--strategy", "slow").exit_code == 2
+
+
+def test_status_tells_which_share_of_the_rows_is_watched(folder: Path) -> None:
+    with ModelServer() as server:
+        ProcessFile(folder / "state").claim(server.url)
+        for watched, told in ((4_000, False), (1_000, True)):
+            status = {**STATUS, "answered_rows": 4_000, "watched_rows": watched}
+            server.replies = {"status": (200, json.dumps(status).encode())}
+            text = run("status").stdout
+            assert ("watched" in text) == told
+            assert ("25.0% of 4,000 rows" in text) == told
