@@ -125,9 +125,10 @@ def test_part_that_fails_is_told_and_logged_once_and_time_passes_all_the_same(
 
     async def body(actor: ControllerActor) -> None:
         await actor.request("promote", {"version": 2})
-        status = await until(actor, lambda s: "re-arming: StoreError" in s.failures["controller"])
-        assert status.phase == "probation"
-        await until(actor, lambda s: s.phase == "healthy")
+        await until(actor, lambda s: "re-arming: StoreError" in s.failures["controller"])
+        status = await until(actor, lambda s: s.phase == "healthy")
+        assert "re-arming: StoreError" in status.failures["controller"]
+        assert status.counts["promoted"] == 1
         shutil.copy(kept, reference)
         await until(actor, lambda s: s.failures["controller"] == "")
 
