@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +21,7 @@ from tests.ray.faults import REPLICA, anonymous
 from tests.ray.running import MODEL, Running, settled
 from tests.ray.traffic import Answered, Traffic
 from undrift.errors import PlatformError
+from undrift.host.haproxy import SocketFolder
 from undrift.model.network import load_factory, load_weights
 
 pytestmark = pytest.mark.ray
@@ -194,6 +197,18 @@ def test_swap_while_a_replica_is_starting_reaches_it_too(
     check(on_first, traffic.answers)
 
 
+def in_rotation(platform: Running) -> int:
+    """Return how many replicas the load balancer sends requests to."""
+    (path,) = (SocketFolder().root / str(platform.pid)).glob("**/admin.sock")
+    with socket.socket(socket.AF_UNIX) as admin:
+        admin.connect(str(path))
+        admin.sendall(b"show stat\n")
+        with admin.makefile() as answer:
+            table = list(csv.DictReader(answer))
+    up = (row for row in table if row["type"] == "2" and row["status"].startswith("UP"))
+    return sum(row["act"] == "1" for row in up)
+
+
 @contextmanager
 def held(platform: Running) -> Iterator[int]:
     """Let a replica stand still, so that no swap can be decided; returns its process."""
@@ -247,6 +262,7 @@ def test_swap_in_whose_middle_a_replica_is_killed_is_carried_out_by_the_rest_and
 ) -> None:
     """What was in the killed process is lost to a client that opens no connection again."""
     wanted, clients = versions[0], 4
+    eventually(lambda: in_rotation(on_first), until=lambda seen: seen == 2)
     with Traffic(on_first.url, "middle", clients=clients) as traffic:
         eventually(lambda: len(traffic.answers), until=lambda seen: seen >= 40)
         with held(on_first) as victim:
