@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.library import define
+from torch import library, nn
 
 # PyPI's torchvision is built for CUDA and does not load its operators beside a CPU-only torch; it
 # wants them declared. Avalanche uses none of them here.
+_TYPES = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 for _name in ("nms", "qnms"):
-    define(f"torchvision::{_name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define(f"torchvision::{_name}", _TYPES)
 
 from avalanche.benchmarks.scenarios.dataset_scenario import benchmark_from_datasets  # noqa: E402
 from avalanche.benchmarks.utils.classification_dataset import (  # noqa: E402
