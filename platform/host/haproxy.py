@@ -192,6 +192,7 @@ class SocketFolder:
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self.path / "server-state"),
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self.path / "metrics.sock"),
             "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+            "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "4",  # some 5 s: one that is only slow stays in
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(DRAIN_S),
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # after 5 s a slow one starts anew
             "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three that fail, and another is started
