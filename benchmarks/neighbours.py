@@ -1,6 +1,6 @@
 """What models on one platform cost each other: one fails at every request, one retrains.
 
-    python -m benchmarks.neighbours [--periods 7] [--seconds 10]
+    python -m benchmarks.neighbours [--periods 7] [--seconds 10]     # 15 minutes
 
 A real platform of three models, the starter's network, one replica each. A process of its own asks
 the third for one row after the other, a few milliseconds apart, and notes how long each took. In
@@ -9,7 +9,8 @@ raises an exception at, every time; the first is trained, run after run, on labe
 before; and the last two at once. Each kind of period comes once to a round, in an order that turns.
 Milliseconds: medians over the rounds, with the lowest and the highest in brackets; the ratio is
 that of a round's 99 % to the 99 % of the same round's period alone. All share two cores, also the
-clients, so what a neighbour costs that fails is held against what it costs where it answers.
+clients, so what a neighbour costs that fails is held against what it costs where it answers. The
+second table is of another platform, whose training has `train.nice: idle`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ KINDS = {
     "the first retrains": ("trains",),
     "both": ("fails", "trains"),
 }
+TRAINED = {kind: beside for kind, beside in KINDS.items() if not beside or "trains" in beside}
 Period = tuple[int, float, float]  # requests, median and 99 %, milliseconds
 
 
@@ -84,7 +86,7 @@ def flood(url: str, *, fails: bool) -> None:
             assert answer.is_error is fails, answer.text
 
 
-def platform(starter: Path, folder: Path) -> Path:
+def platform(starter: Path, folder: Path, nice: int | str) -> Path:
     """Write the configuration of the three models; returns the YAML file."""
     shutil.copytree(starter, folder)
     (folder / "failing_model.py").write_text(FAILING, encoding="utf-8")
@@ -95,7 +97,11 @@ def platform(starter: Path, folder: Path) -> Path:
     own["model"].pop("name", None)
     own |= QUIET
     broken = {**own, "model": {**own["model"], "factory": "failing_model:build"}}
-    models = {MODEL: {**own, "train": {"idle_s": 600.0}}, "second": broken, "third": own}
+    models = {
+        MODEL: {**own, "train": {"idle_s": 600.0, "nice": nice}},
+        "second": broken,
+        "third": own,
+    }
     data = {"models": models, "serve": {"port": free_port()}}
     path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
     return path
@@ -126,21 +132,23 @@ def training(client: Client) -> Iterator[None]:
         client.resume()
 
 
-def measure(url: str, client: Client, periods: int, seconds: float) -> dict[str, list[Period]]:
+def measure(
+    url: str, client: Client, sorts: dict[str, tuple[str, ...]], periods: int, seconds: float
+) -> dict[str, list[Period]]:
     """Return what the third model's caller saw in each kind of period, round for round."""
     spans: list[tuple[str, float, float]] = []
     with tempfile.TemporaryFile("w+") as seen:
         with process("--probe", url, seen):
             time.sleep(seconds)  # caches and connections are warm
             for number in range(periods):
-                kinds = list(KINDS)
+                kinds = list(sorts)
                 turn = number % len(kinds)
                 for kind in kinds[turn:] + kinds[:turn]:
                     with ExitStack() as beside:
-                        for mode in sorted({"fails", "answers"} & set(KINDS[kind])):
+                        for mode in sorted({"fails", "answers"} & set(sorts[kind])):
                             for _ in range(CLIENTS):
                                 beside.enter_context(process(f"--{mode}", url))
-                        if "trains" in KINDS[kind]:
+                        if "trains" in sorts[kind]:
                             beside.enter_context(training(client))
                         time.sleep(2.0)
                         spans.append((kind, time.monotonic(), time.monotonic() + seconds))
@@ -150,7 +158,7 @@ def measure(url: str, client: Client, periods: int, seconds: float) -> dict[str,
         lines = [line.split() for line in seen if line.endswith("\n")]
     began, took, code = np.array(lines, np.float64).T
     assert (code == 200).all(), "the third model has failed"
-    found: dict[str, list[Period]] = {kind: [] for kind in KINDS}
+    found: dict[str, list[Period]] = {kind: [] for kind in sorts}
     for kind, start, end in spans:
         inside = 1000 * took[(began >= start) & (began < end)]
         quantiles = np.quantile(inside, [0.5, 0.99])
@@ -186,12 +194,29 @@ def labelled(client: Client, reference: Path) -> None:
     eventually(lambda: client.drift().labelled, until=lambda seen: seen >= LABELS)
 
 
-def write(path: Path, found: dict[str, list[Period]], load: float) -> None:
+def write(path: Path, tables: list[str], load: float) -> None:
     head = (__doc__ or "").partition("\n\n")[2]
-    others = f"The machine's load average was {load:.1f} before the platform was started.\n"
-    text = f"# Models beside each other\n\n{head}\n{others}\n{table(found)}\n"
+    others = f"The machine's load average was {load:.1f} before a platform was started.\n"
+    text = "\n".join(["# Models beside each other\n", head, others, "\n\n".join(tables)]) + "\n"
     print(text, flush=True)
     path.write_text(text, encoding="utf-8")
+
+
+def tried(
+    nice: int | str, sorts: dict[str, tuple[str, ...]], periods: int, seconds: float
+) -> dict[str, list[Period]]:
+    """Return what `measure` finds on a platform of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        starter = Path(scratch) / "starter"
+        assert undrift("init", str(starter), cwd=Path(scratch)).returncode == 0
+        path = platform(starter, Path(scratch) / "run", nice)
+        running = Running(path, model=MODEL)
+        try:
+            client = running.await_ready().client
+            labelled(client, running.config.reference)
+            return measure(running.url, client, sorts, periods, seconds)
+        finally:
+            running.kill_all()
 
 
 def main() -> None:
@@ -208,18 +233,9 @@ def main() -> None:
     if asked.fails or asked.answers:
         flood(asked.fails or asked.answers, fails=bool(asked.fails))
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as scratch:
-        starter = Path(scratch) / "starter"
-        assert undrift("init", str(starter), cwd=Path(scratch)).returncode == 0
-        path = platform(starter, Path(scratch) / "run")
-        running = Running(path, model=MODEL)
-        try:
-            client = running.await_ready().client
-            labelled(client, running.config.reference)
-            found = measure(running.url, client, asked.periods, asked.seconds)
-        finally:
-            running.kill_all()
-    write(asked.table, found, load)
+    times = asked.periods, asked.seconds
+    found = [tried(10, KINDS, *times), tried("idle", TRAINED, *times)]
+    write(asked.table, [table(each) for each in found], load)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ VERSION = 3
 RESULTS = OUT / f"results-v{VERSION}.jsonl"
 START_S, SETTLE_S, WARM_S, RUN_S, REST_S = 240.0, 30.0, 1.0, 3.0, 0.2
 LASTING_S = 8.0
-"""Warm-up of undrift with batches: more is watched of a burst than of what lasts."""
+"""Warm-up of undrift: more is watched of a burst than of what lasts."""
 ROUNDS = 5
 Run = dict[str, Any]
 _HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -204,8 +204,7 @@ def _measure(server: Server, number: int, case: Case, rival: Rival) -> None:
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     try:
-        lasting = case.rows > 1 and not rival.packages
-        press(url, body, case.connections, LASTING_S if lasting else WARM_S)
+        press(url, body, case.connections, WARM_S if rival.packages else LASTING_S)
         before = usage(server.mark)
         told = press(url, body, case.connections, RUN_S)
         after = usage(server.mark)

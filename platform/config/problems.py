@@ -16,34 +16,40 @@ from undrift.settings import Section
 
 
 def problems(error: ValidationError, root: type[Section]) -> Iterable[str]:
-    """Return one line a problem; of a field that may be several things, the first that failed.
+    """Return one line a problem; of a field that may be several things, the first, or a word.
 
     Args:
         error: What the check of the whole found.
         root: What was checked.
     """
-    seen = set()
+    found: dict[str, str] = {}
     for problem in error.errors():
         keys, section, field = _locate(problem["loc"], root)
         where = ".".join(keys)
-        if where in seen:
-            continue
-        seen.add(where)
-        if problem["type"] == "extra_forbidden":
-            keys_known = [*section.model_fields, *([MODELS] if section is Config else [])]
-            close = difflib.get_close_matches(keys[-1], keys_known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"expected one of {names(section)}"
-            yield f"{where}: unknown key; {hint}"
-            continue
-        expected = _expected(problem, field)
-        if problem["type"] == "missing":
-            yield f"{where}: missing; expected {expected}"
-        elif not keys and problem["type"] == "value_error":
-            yield expected  # a rule between sections, which names its key
-        elif _inner(field) and problem["type"] == "value_error":
-            yield f"{where}: {expected}"  # a rule between keys of one section, or between models
-        else:
-            yield f"{where}: got {_shown(problem['input'])}, expected {expected}"
+        if where not in found:
+            found[where] = _problem(problem, keys, section, field)
+        elif problem["type"] == "literal_error":
+            found[where] += f" or {_expected(problem, field)}"
+    return found.values()
+
+
+def _problem(
+    problem: Mapping[str, Any], keys: list[str], section: type[Section], field: FieldInfo | None
+) -> str:
+    where = ".".join(keys)
+    if problem["type"] == "extra_forbidden":
+        keys_known = [*section.model_fields, *([MODELS] if section is Config else [])]
+        close = difflib.get_close_matches(keys[-1], keys_known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"expected one of {names(section)}"
+        return f"{where}: unknown key; {hint}"
+    expected = _expected(problem, field)
+    if problem["type"] == "missing":
+        return f"{where}: missing; expected {expected}"
+    if not keys and problem["type"] == "value_error":
+        return expected  # a rule between sections, which names its key
+    if _inner(field) and problem["type"] == "value_error":
+        return f"{where}: {expected}"  # a rule between keys of one section, or between models
+    return f"{where}: got {_shown(problem['input'])}, expected {expected}"
 
 
 def _expected(problem: Mapping[str, Any], field: FieldInfo | None) -> str:

@@ -1,8 +1,9 @@
-"""The environment that makes Ray Train sessions start and end quickly."""
+"""What Ray Train's processes run in: an environment for quick sessions, and who goes first."""
 
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 
 def train_environment() -> dict[str, str]:
@@ -17,3 +18,17 @@ def train_environment() -> dict[str, str]:
         "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
     }
     return {k: os.environ.get(k, v) for k, v in wanted.items()}
+
+
+def give_way(nice: int | Literal["idle"]) -> None:
+    """Let this thread, and those that it starts from now on, go behind others.
+
+    Args:
+        nice: Added to the niceness; "idle": run only where nothing else wants the core.
+    """
+    if nice != "idle":
+        os.nice(nice)
+    elif hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:  # not Linux
+        os.nice(19)

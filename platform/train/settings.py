@@ -95,8 +95,10 @@ class TrainSettings(Section):
     fraction."""
     threads: int = Field(default=1, ge=1)
     """CPU threads of one worker."""
-    nice: int = Field(default=10, ge=0, le=19)
-    """CPU niceness of the workers, so that serving goes first."""
+    nice: Annotated[int, Field(ge=0, le=19)] | Literal["idle"] = 10
+    """CPU niceness of the workers, so that serving goes first. idle: they run only where nothing
+    else wants the core; requests wait less, and a retraining for ever while all cores are busy
+    (docs/neighbours.md)."""
     idle_s: float = Field(default=600.0, gt=0.0)
     """Seconds that workers started by a warning wait for the alarm."""
     keep_staged: bool = False

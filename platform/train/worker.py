@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import tempfile
 import time
@@ -30,6 +29,7 @@ from undrift.train.adopt import adopt
 from undrift.train.attempt import Attempt, attempt, settled
 from undrift.train.comm import Comm, SingleProcess, TorchDistributed
 from undrift.train.conditions import conditions
+from undrift.train.environment import give_way
 from undrift.train.plan import RetrainPlan
 from undrift.train.pool import Pool
 from undrift.train.result import Progress
@@ -63,7 +63,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank = context.get_world_rank()
     comm: Comm = TorchDistributed() if context.get_world_size() > 1 else SingleProcess()
-    os.nice(worker.settings.nice)
+    give_way(worker.settings.nice)
     torch.set_num_threads(worker.settings.threads)
     model = factory_of(worker.model, worker.search_path)()
     torch.optim.AdamW(model.parameters())  # the first optimizer of a process imports for a second

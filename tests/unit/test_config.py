@@ -136,6 +136,11 @@ def test_missing_file_says_who_named_it(tmp_path: Path, monkeypatch: pytest.Monk
         ({"serve__tap": {"flush_rows": "x"}}, "serve.tap.flush_rows: got 'x', expected a valid"),
         ({"colour": 1}, "colour: unknown key; expected one of model, reference, serve"),
         ({"train": [1]}, "train: got [1], expected a mapping of keys to values"),
+        (
+            {"train__nice": 20},
+            "train.nice: got 20, expected a number less than or equal to 19 or 'idle'",
+        ),
+        ({"train__use_gpu": "no?"}, "train.use_gpu: got 'no?', expected a valid boolean or 'auto'"),
         ({"train__method": "magic"}, "train.method: got 'magic', expected 'bandit', 'full'"),
         ({"model__factory": "model.build"}, "model.factory: got 'model.build', expected function"),
         ({"model__name": "a/b"}, "model.name: got 'a/b', expected name in URLs"),
